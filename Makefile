@@ -1,0 +1,50 @@
+# Development tasks. Every target works from a fresh clone with Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CONSTRAINED := -c constraints.txt
+
+.PHONY: demo test check lint types package install optimum transformers4 clean
+
+demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
+	@if [ ! -f out/demo/bertrt.json ]; then $(BIN)/bertrt export --model demo --output out/demo; fi
+	echo "Plants create [MASK] through a process known as photosynthesis." | $(BIN)/bertrt run out/demo
+
+test: $(INSTALLED)  ## the tests
+	$(BIN)/pytest
+
+check: lint types package  ## everything that CI runs besides the tests
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Type checkers do not follow the package-dir map of an editable install, so the types are checked
+# on the package as it is installed. That also proves the wheel.
+types: $(INSTALLED)
+	rm -rf build/installed
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
+	cd build/installed && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p bertrt
+
+package: $(INSTALLED)  ## the runtime alone, from the wheel, in an environment without torch
+	bash .ci/runtime-only
+
+optimum: $(INSTALLED)  ## Optimum opens the artifacts; in an environment of its own
+	bash tests/peers/optimum.sh
+
+transformers4: $(INSTALLED)  ## the tests with transformers 4.57; in an environment of its own
+	bash tests/peers/transformers4.sh
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+# torch first and alone: resolved together with the rest, a range would be read before the pin.
+	$(BIN)/pip install --quiet $(CONSTRAINED) torch
+	$(BIN)/pip install --quiet $(CONSTRAINED) setuptools --editable '.[cpu,export]' --group dev
+	touch $@
+
+clean:
+	rm -rf build out $(VENV) *.egg-info

@@ -1,0 +1,207 @@
+"""The artifact: one directory with one graph, and bertrt.json, the manifest that describes it.
+
+The artifact is the contract between the exporter and the runtime: whatever the runtime must know
+stands in it, and nothing in it is trusted before its hash is checked.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertrt.config import ModelConfig
+from bertrt.errors import ArtifactError
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA",
+    "Artifact",
+    "FileEntry",
+    "Graph",
+    "Manifest",
+    "TensorSpec",
+    "TokenizerFacts",
+    "sha256_of",
+]
+
+MANIFEST = "bertrt.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the artifact: its plain name, its size in bytes and its hash."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A graph input or output; a named dimension is dynamic, and its name says which it is."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph's file and what a session must know to run it.
+
+    `session_level` is ONNX Runtime's graph optimization level, as measured for the target:
+    "disabled", "basic", "extended" or "all". `fused` counts each fused operator.
+    """
+
+    file: str
+    opset: int
+    least_onnxruntime: str
+    session_level: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    fused: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What the runtime relies on in a tokenizer.
+
+    `special_ids` maps the roles pad, unk, cls, sep and mask to ids (None: no such token).
+    `golden` holds sentences with the ids that the exporter saw, checked again at every load.
+    """
+
+    max_length: int
+    padding_side: str
+    special_ids: Mapping[str, int | None]
+    clean_up_tokenization_spaces: bool
+    golden: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of bertrt.json."""
+
+    schema: int
+    task: str
+    architecture: str
+    target: Mapping[str, str]
+    source: Mapping[str, Any]
+    graph: Graph
+    tokenizer: TokenizerFacts
+    parity: Mapping[str, Any]
+    files: tuple[FileEntry, ...]
+    versions: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """The text of bertrt.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Read the text of bertrt.json.
+
+        Raises ArtifactError when it is not one, is damaged, or is of a newer schema.
+        """
+        try:
+            data = json.loads(text)
+            schema = data["schema"]
+            if not isinstance(schema, int):
+                raise TypeError(f"schema is {schema!r}")
+            if schema > SCHEMA:
+                raise ArtifactError(
+                    f"{MANIFEST} has schema {schema}, and this bertrt reads up to {SCHEMA}: "
+                    "upgrade bertrt, or export the checkpoint again"
+                )
+            graph, tokenizer = dict(data["graph"]), dict(data["tokenizer"])
+            for side in ("inputs", "outputs"):
+                graph[side] = tuple(
+                    TensorSpec(one["name"], one["dtype"], tuple(one["shape"]))
+                    for one in graph[side]
+                )
+            tokenizer["golden"] = tuple((str(t), tuple(ids)) for t, ids in tokenizer["golden"])
+            return cls(
+                **{
+                    **data,
+                    "graph": Graph(**graph),
+                    "tokenizer": TokenizerFacts(**tokenizer),
+                    "files": tuple(FileEntry(**one) for one in data["files"]),
+                }
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArtifactError(
+                f"{MANIFEST} is damaged ({error!r}): export the checkpoint again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact directory whose files were found whole."""
+
+    path: Path
+    manifest: Manifest
+    config: ModelConfig
+
+    @classmethod
+    def open(cls, directory: str | Path) -> "Artifact":
+        """Open a directory and check every file's size and sha256 against the manifest.
+
+        Raises ArtifactError with one sentence for a directory that is missing, foreign, damaged
+        or made by a newer version.
+        """
+        path = Path(directory)
+        if not path.is_dir():
+            raise ArtifactError(
+                f"{str(directory)!r} is not a directory: bertrt loads what 'bertrt export' wrote"
+            )
+        try:
+            manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"{str(directory)!r} has no {MANIFEST}: make an artifact of a checkpoint with "
+                "'bertrt export --model MODEL --output DIR'"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{MANIFEST} cannot be read: {error}") from error
+        for entry in manifest.files:
+            _check_file(path, entry)
+        listed = {entry.name for entry in manifest.files}
+        for name in (manifest.graph.file, "tokenizer.json", "config.json"):
+            if name not in listed:
+                raise ArtifactError(f"{MANIFEST} does not list {name}: export the checkpoint again")
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"config.json is damaged: {error}") from error
+        return cls(path, manifest, ModelConfig.from_json(config))
+
+    @property
+    def graph_path(self) -> Path:
+        """The graph's real path: ONNX Runtime looks for external data beside it."""
+        return (self.path / self.manifest.graph.file).resolve()
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(directory: Path, entry: FileEntry) -> None:
+    if Path(entry.name).name != entry.name or entry.name in ("", ".", ".."):
+        raise ArtifactError(f"{MANIFEST} names {entry.name!r}, which is outside its directory")
+    path = directory / entry.name
+    try:
+        size = path.stat().st_size
+        if size == entry.size and sha256_of(path) == entry.sha256:
+            return
+    except OSError as error:
+        raise ArtifactError(f"{entry.name} is missing or cannot be read: {error}") from error
+    detail = "its hash differs" if size == entry.size else f"{size} bytes, not {entry.size}"
+    raise ArtifactError(
+        f"{entry.name} is not the file that was exported ({detail}): copy the artifact again, "
+        "or export the checkpoint again"
+    )

@@ -1,0 +1,44 @@
+"""Everything that bertrt raises on purpose.
+
+    BertrtError
+    ├── InputError       a caller's text, array or option is not usable
+    ├── ArtifactError    a directory is not a sound bertrt artifact
+    ├── DeviceError      a device, provider or ONNX Runtime itself is missing
+    └── ExportError      a checkpoint cannot be exported
+        └── ParityError  the exported graph does not give the checkpoint's answers
+
+A message says what was wrong, with the value, and what to do, in one line.
+"""
+
+__all__ = [
+    "ArtifactError",
+    "BertrtError",
+    "DeviceError",
+    "ExportError",
+    "InputError",
+    "ParityError",
+]
+
+
+class BertrtError(Exception):
+    """The base of every error that bertrt raises on purpose."""
+
+
+class InputError(BertrtError, ValueError):
+    """A caller's text, array or option is not usable; nothing was computed."""
+
+
+class ArtifactError(BertrtError):
+    """A directory is not a sound bertrt artifact: foreign, damaged, or made by a newer version."""
+
+
+class DeviceError(BertrtError):
+    """A device, an execution provider or ONNX Runtime itself is not there as asked for."""
+
+
+class ExportError(BertrtError):
+    """A checkpoint cannot be exported; nothing was written."""
+
+
+class ParityError(ExportError):
+    """The exported graph does not give the checkpoint's answers; nothing was written."""

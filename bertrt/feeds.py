@@ -1,0 +1,138 @@
+"""Raw arrays on their way into the graph: checked here, because ONNX Runtime would not.
+
+A token id out of range is an error deep in a Gather, a left-padded row is a wrong answer, and a
+row without any token is NaN. Each is refused with one sentence instead.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bertrt.artifact import TensorSpec
+from bertrt.config import ModelConfig
+from bertrt.errors import InputError
+
+__all__ = ["complete_feeds"]
+
+Arrays = dict[str, np.ndarray]
+
+
+def complete_feeds(
+    given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
+) -> Arrays:
+    """Check the caller's arrays and add those that have a default.
+
+    Args:
+        given: name to array; `input_ids` is required. `attention_mask` defaults to ones,
+            `token_type_ids` to zeros and a key/value cache (`past_key_values.*`) to an empty one.
+        inputs: the graph's inputs.
+        config: the sizes to check against.
+
+    Returns an array for every input of the graph, contiguous, of the graph's dtype.
+
+    Raises InputError for a missing or unknown name, a wrong dtype, rank or shape, an id out of
+    range, an over-long sequence, a row with no tokens, or padding on the left.
+    """
+    specs = {spec.name: spec for spec in inputs}
+    unknown = sorted(set(given) - set(specs))
+    if unknown:
+        raise InputError(f"unknown input {unknown[0]!r}: this graph takes {', '.join(specs)}")
+    if given.get("input_ids") is None:
+        raise InputError("input_ids is missing: give an integer array [batch, sequence]")
+    ids = _integers("input_ids", given["input_ids"], specs["input_ids"])
+    if ids.size == 0:
+        raise InputError(f"input_ids has shape {list(ids.shape)}, which holds no token")
+    _check_range("input_ids", ids, config.vocab_size)
+
+    past = _past(given, specs, config, ids.shape[0])
+    past_length = next(iter(past.values())).shape[2] if past else 0
+    total = past_length + ids.shape[-1]
+    if total > config.max_position_embeddings:
+        raise InputError(
+            f"the sequence has {total} tokens, and this model has positions for "
+            f"{config.max_position_embeddings}: shorten it"
+        )
+
+    mask_shape = (*ids.shape[:-1], total)
+    mask = given.get("attention_mask")
+    if mask is None:
+        mask = np.ones(mask_shape, dtype=np.int64)
+    mask = _integers("attention_mask", mask, specs["attention_mask"], allow_bool=True)
+    _check_shape("attention_mask", mask, mask_shape)
+    _check_mask(mask)
+
+    types = given.get("token_type_ids")
+    if types is None:
+        types = np.zeros(ids.shape, dtype=np.int64)
+    types = _integers("token_type_ids", types, specs["token_type_ids"])
+    _check_shape("token_type_ids", types, ids.shape)
+    _check_range("token_type_ids", types, config.type_vocab_size)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, **past}
+
+
+def _integers(name: str, value: Any, spec: TensorSpec, *, allow_bool: bool = False) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} is not an array: its rows differ in length") from error
+    if not (array.dtype.kind in "iu" or (allow_bool and array.dtype.kind == "b")):
+        raise InputError(f"{name} has dtype {array.dtype}: give integers")
+    if array.ndim != len(spec.shape):
+        raise InputError(
+            f"{name} has shape {list(array.shape)}: give [{', '.join(map(str, spec.shape))}]"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise InputError(
+            f"{name} has shape {list(array.shape)}, and input_ids asks for {list(expected)}"
+        )
+
+
+def _check_range(name: str, array: np.ndarray, size: int) -> None:
+    wrong = array[(array < 0) | (array >= size)]
+    if wrong.size:
+        raise InputError(f"{name} has the id {wrong[0]}: this model's are 0 to {size - 1}")
+
+
+def _check_mask(mask: np.ndarray) -> None:
+    if ((mask != 0) & (mask != 1)).any():
+        raise InputError("attention_mask has values other than 0 (padding) and 1 (a token)")
+    rows = mask.reshape(-1, mask.shape[-1])
+    empty = np.flatnonzero(~rows.any(axis=1))
+    if empty.size:
+        raise InputError(f"row {empty[0]} of attention_mask is all zeros: a row needs a token")
+    left = np.flatnonzero(rows[:, 0] == 0)
+    if left.size:
+        raise InputError(
+            f"row {left[0]} of attention_mask starts with padding: BERT counts positions from "
+            "the first column, so pad on the right"
+        )
+
+
+def _past(
+    given: Mapping[str, Any], specs: Mapping[str, TensorSpec], config: ModelConfig, batch: int
+) -> Arrays:
+    """The key/value cache, each [B, N, past, D] float32; empty when none is given."""
+    names = [name for name in specs if name.startswith("past_key_values.")]
+    present = [name for name in names if given.get(name) is not None]
+    if present and len(present) < len(names):
+        missing = next(name for name in names if name not in present)
+        raise InputError(f"{missing} is missing: give the whole key/value cache or none of it")
+    heads = config.num_attention_heads
+    size = config.hidden_size // heads
+    if not present:
+        return {name: np.zeros((batch, heads, 0, size), np.float32) for name in names}
+    past = {name: np.asarray(given[name]) for name in names}
+    first = past[names[0]]
+    length = first.shape[2] if first.ndim == 4 else 0
+    for name, value in past.items():
+        if value.dtype != np.float32 or value.shape != (batch, heads, length, size):
+            raise InputError(
+                f"{name} is {value.dtype} {list(value.shape)}: give float32 "
+                f"[{batch}, {heads}, past, {size}], the same past for all"
+            )
+    return {name: np.ascontiguousarray(value) for name, value in past.items()}

@@ -1,0 +1,162 @@
+"""What every head is: a way from texts to encodings, and from the graph's rows to answers.
+
+A head knows neither session nor file. It is given a tokenizer and a config, and, when it answers,
+a `Model`: something that turns encodings into rows of outputs.
+"""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from bertrt.config import ModelConfig
+from bertrt.errors import InputError
+from bertrt.tokenizer import Encoding, Text, Tokenizer
+
+__all__ = ["Answer", "Head", "Model", "Options", "Prepared", "Row", "TextHead", "softmax"]
+
+# One encoding's outputs by name, without batch axis and padding: logits [V], [S, V], ...
+Row = Mapping[str, np.ndarray]
+Answer = Any
+
+
+class Model(Protocol):
+    """What a head may ask of the graph."""
+
+    def rows(self, encodings: Sequence[Encoding]) -> list[Row]:
+        """Run encodings, in batches of like length, and return each one's outputs in order."""
+
+    def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the graph once on arrays [B, S] as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A head's options. A subclass checks its own in `__post_init__`.
+
+    `truncation` is False (an over-long text is an InputError) or True, "longest_first",
+    "only_first" or "only_second"; `max_length` is in tokens, the model's own length when None.
+    """
+
+    truncation: bool | str = False
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One input as encodings, and whatever `finish` needs to know of it."""
+
+    encodings: Sequence[Encoding]
+    context: Any = None
+
+
+class Head(ABC):
+    """One task's way from inputs to answers."""
+
+    task: ClassVar[str]
+    options: ClassVar[type[Options]] = Options
+
+    def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+
+    @abstractmethod
+    def inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
+        """Split a call's arguments into inputs; the flag says that there was a single one.
+
+        `named` holds the keywords listed in `input_names`. Raises InputError when they fit no
+        form that this head takes.
+        """
+
+    @abstractmethod
+    def prepare(self, input: Any, options: Any) -> Prepared:
+        """Encode one input."""
+
+    @abstractmethod
+    def finish(self, prepared: Prepared, rows: Sequence[Row], options: Any) -> Answer:
+        """Make the answer to one input of its encodings' rows; plain Python, JSON-ready."""
+
+    # Keywords of a call that are inputs and not options.
+    input_names: ClassVar[tuple[str, ...]] = ()
+
+    def answers(self, inputs: Sequence[Any], model: Model, options: Any) -> list[Answer]:
+        """Answer many inputs, their encodings batched together."""
+        prepared = [self.prepare(one, options) for one in inputs]
+        rows = model.rows([encoding for one in prepared for encoding in one.encodings])
+        answers, start = [], 0
+        for one in prepared:
+            end = start + len(one.encodings)
+            answers.append(self.finish(one, rows[start:end], options))
+            start = end
+        return answers
+
+    def single(self, answer: Answer, input: Any, given: Mapping[str, Any]) -> Answer:
+        """The answer to a call with a single input; transformers wraps some in a list."""
+        return answer
+
+    def parse_options(self, given: Mapping[str, Any]) -> Any:
+        """The options of a call.
+
+        Raises InputError for one that this head does not have, or that has a wrong value.
+        """
+        known = [field.name for field in fields(self.options)]
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+                raise InputError(f"{self.task} has no option {name!r}: {hint}")
+        return self.options(**given)
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """A text, and the second text of a pair."""
+
+    text: Text
+    pair: Text | None = None
+
+
+class TextHead(Head):
+    """A head whose input is a text or a pair of texts."""
+
+    def inputs(self, *args: Any, **named: Any) -> tuple[list[TextPair], bool]:
+        """`"A"`, `["A", "B"]`, `"A", "B"` (a pair), `("A", "B")`, `{"text": …, "text_pair": …}`."""
+        if len(args) == 2 and all(isinstance(one, str) for one in args):
+            return [TextPair(*args)], True
+        if len(args) != 1:
+            raise InputError(
+                f"{self.task} got {len(args)} inputs: give one text, a pair of texts, or a list"
+            )
+        if isinstance(args[0], list):
+            if not args[0]:
+                raise InputError("the list of texts is empty: give at least one text")
+            return [_text_pair(one) for one in args[0]], False
+        return [_text_pair(args[0])], True
+
+
+def _text_pair(value: Any) -> TextPair:
+    if isinstance(value, str):
+        return TextPair(value)
+    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, str) for v in value):
+        return TextPair(*value)
+    if isinstance(value, dict) and "text" in value and set(value) <= {"text", "text_pair"}:
+        return TextPair(value["text"], value.get("text_pair"))
+    raise InputError(
+        f"an input is {type(value).__name__} ({_short(value)}): give a string, a pair "
+        "('A', 'B'), or {'text': …, 'text_pair': …}"
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in the dtype given."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: np.ndarray = exponents / exponents.sum(axis=-1, keepdims=True)
+    return result

@@ -1,0 +1,55 @@
+"""The one door to ONNX Runtime: telemetry off before the import, one clear sentence when it is missing.
+
+Official Linux wheels since 1.29 send telemetry unless `ORT_DISABLE_TELEMETRY=1` is set before the
+first import. A value that the user has set already is left alone.
+"""
+
+import functools
+import importlib
+import importlib.metadata
+import os
+from types import ModuleType
+
+from bertrt.errors import DeviceError
+
+__all__ = ["onnxruntime", "telemetry_disabled", "wheels"]
+
+_WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+
+def wheels() -> dict[str, str]:
+    """The ONNX Runtime wheels that are installed, name to version; more than one is a fault."""
+    found = {}
+    for name in _WHEELS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def telemetry_disabled() -> bool:
+    """Whether this process keeps ONNX Runtime's telemetry off."""
+    return os.environ.get("ORT_DISABLE_TELEMETRY", "1") not in ("", "0")
+
+
+@functools.cache
+def onnxruntime() -> ModuleType:
+    """The onnxruntime module, imported on the first call.
+
+    Raises DeviceError when no ONNX Runtime wheel is installed, or both are: they own the same
+    files, so that what two of them together do depends on the order of installation.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    installed = wheels()
+    if len(installed) > 1:
+        raise DeviceError(
+            f"both {' and '.join(installed)} are installed and overwrite each other's files: "
+            "uninstall both, then install bertrt[cpu] or bertrt[gpu]"
+        )
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise DeviceError(
+            f"ONNX Runtime cannot be imported ({error}): install it with pip install 'bertrt[cpu]'"
+        ) from error

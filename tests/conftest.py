@@ -1,0 +1,200 @@
+"""Shared fixtures: tiny random checkpoints of every head, their artifacts, and hard texts.
+
+Checkpoints are written by transformers itself, so that what bertrt makes of them can be compared
+with what transformers makes of the same folder. Random weights are scaled up: a fresh BERT's
+logits are all nearly alike, and a test on them would pass for the wrong row.
+"""
+
+import os
+
+# Before anything imports onnxruntime, triton or a hub client.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import string
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = (
+    "the a an of in to and is was are it that this i you he she they we what who where when how "
+    "which not no yes on at by for with from as plants create oxygen sugar energy through process "
+    "known photo ##synthesis paris london berlin france germany city capital river people person "
+    "works lives john mary smith new york google example about sports politics science good bad "
+    "great movie film food water sun light cat dog mat sat run ##ning ##s ##ed ##ing ##ly un ##able "
+    "hugging face company based president united states born 1998 2024 100 cafe naive resume"
+).split()
+
+
+def vocabulary(*, cased: bool = False) -> list[str]:
+    """A small WordPiece vocabulary: every letter as a word and as a piece, and some words."""
+    letters = string.ascii_lowercase + (string.ascii_uppercase if cased else "")
+    signs = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" + "£€中国京人一é🙂")
+    words = [*WORDS, *(["Paris", "London", "John", "Mary", "The", "I"] if cased else [])]
+    pieces = [*letters, *string.digits, *(f"##{c}" for c in letters + string.digits + "é")]
+    return list(dict.fromkeys([*SPECIAL, *signs, *pieces, *words]))
+
+
+TEXTS = [
+    "Plants create oxygen through a process known as photosynthesis.",
+    "John Smith works at Google in New York.",
+    "paris is the capital of france",
+    "PARIS IS THE CAPITAL OF FRANCE",
+    "Mary lives in London, by the river.",
+    "Hugging Face is a company based in New York City.",
+    "",
+    " ",
+    "\t\n ",
+    "a",
+    "!",
+    "...",
+    "What?! No -- really; (yes).",
+    "don't can't I'm you've they're",
+    "café naïve résumé Ünïcödé",
+    "cafe\u0301 combining",
+    "中国人 in 北京",
+    "日本語 한국어 العربية עברית हिन्दी",
+    "🙂 emoji 👩‍👩‍👧‍👦 family 🇫🇷",
+    "ﬁ ligature Ⅳ roman ½ half",
+    "İstanbul ẞ ß straße",
+    "zero\u200bwidth soft\u00adhyphen nbsp\u00a0space",
+    "control\x00chars\x07here\x1b[0m",
+    "tabs\tand\nnewlines\r\nhere",
+    "1998 2024 100 3.14159 1,000,000 £5 €6",
+    "http://example.com/a?b=c&d=e#f user@example.com",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "running unable workings photosynthesis",
+    "[CLS] special [SEP] inside [PAD] the text [UNK]",
+    "The quick brown fox jumps over the lazy dog",
+    "he said \"hello\" and 'bye'",
+    "snake_case camelCase kebab-case",
+    "x" * 3 + " " + "y" * 3,
+    "\ufeffbyte order mark",
+    "\u202eright to left override",
+    "e=mc^2; a<b>c; {x|y}",
+    "the cat sat on the mat and the dog sat on the cat",
+    "who is the president of the united states",
+    "new new new new new new new new",
+    "I was born in 1998 in Berlin, Germany.",
+]
+
+LABELS = {
+    "BertForTokenClassification": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "ORG"],
+    "BertForSequenceClassification": ["contradiction", "neutral", "entailment"],
+}
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    """About forty texts that tokenizers and pipelines are known to trip over."""
+    return list(TEXTS)
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A factory: class name and config changes to a checkpoint folder with its tokenizer."""
+    made: dict[str, Path] = {}
+
+    def make(class_name: str, *, cased: bool = False, scale: float = 6.0, **config: Any) -> Path:
+        key = repr((class_name, cased, scale, sorted(config.items())))
+        if key not in made:
+            folder = tmp_path_factory.mktemp(class_name)
+            _write_checkpoint(folder, class_name, cased, scale, config)
+            made[key] = folder
+        return made[key]
+
+    return make
+
+
+def _write_checkpoint(
+    folder: Path, class_name: str, cased: bool, scale: float, changes: dict[str, Any]
+) -> None:
+    import torch
+    import transformers
+
+    tokens = vocabulary(cased=cased)
+    fields: dict[str, Any] = {
+        "vocab_size": len(tokens),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 37,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.02 * scale,
+        "is_decoder": class_name == "BertLMHeadModel",
+        "eos_token_id": 3 if class_name == "BertLMHeadModel" else None,
+    }
+    names = LABELS.get(class_name)
+    if names and "num_labels" not in changes:
+        fields["id2label"] = dict(enumerate(names))
+        fields["label2id"] = {name: i for i, name in enumerate(names)}
+    config = transformers.BertConfig(**{**fields, **changes})
+    torch.manual_seed(sum(map(ord, class_name)))
+    model = getattr(transformers, class_name)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:  # fresh biases are zero and LayerNorm weights one
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    tokenizer = transformers.BertTokenizerFast(
+        str(folder / "vocab.txt"), do_lower_case=not cased, model_max_length=64
+    )
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def make_artifact(
+    make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """A factory: task, class name and config changes to an exported artifact's directory."""
+    from bertrt.export import export
+
+    made: dict[str, Path] = {}
+
+    def make(
+        class_name: str, *, task: str | None = None, device: str = "cpu", **changes: Any
+    ) -> Path:
+        key = repr((class_name, task, device, sorted(changes.items())))
+        if key not in made:
+            output = tmp_path_factory.mktemp("artifact") / class_name
+            export(make_checkpoint(class_name, **changes), output, task=task, device=device)
+            made[key] = output
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def load_artifact(make_artifact: Callable[..., Path]) -> Callable[..., Any]:
+    """A factory: like make_artifact, opened; the runtimes are closed with the session."""
+    import bertrt
+
+    opened: dict[Path, Any] = {}
+
+    def open_(class_name: str, **changes: Any) -> Any:
+        path = make_artifact(class_name, **changes)
+        if path not in opened:
+            opened[path] = bertrt.load(path)
+        return opened[path]
+
+    return open_
+
+
+@pytest.fixture(scope="session")
+def pipeline_of(make_checkpoint: Callable[..., Path]) -> Callable[..., Any]:
+    """A factory: task, class name and config changes to transformers' own pipeline, on the CPU."""
+
+    def make(task: str, class_name: str, **changes: Any) -> Any:
+        import transformers
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return transformers.pipeline(task, model=str(make_checkpoint(class_name, **changes)))
+
+    return make

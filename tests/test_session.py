@@ -1,0 +1,129 @@
+"""The session: strict about its provider, and sound under threads, forks and pickles."""
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bertrt
+from bertrt.errors import BertrtError, DeviceError
+from bertrt.session import Session
+
+
+@pytest.fixture(scope="module")
+def artifact(make_artifact: Callable[..., Path]) -> Path:
+    return make_artifact("BertForMaskedLM")
+
+
+def session(artifact: Path, provider: str = "CPUExecutionProvider") -> Session:
+    return Session(artifact / "model.onnx", level="basic", threads=1, provider=provider)
+
+
+FEEDS = {
+    "input_ids": np.array([[2, 10, 11, 3]]),
+    "attention_mask": np.ones((1, 4), np.int64),
+    "token_type_ids": np.zeros((1, 4), np.int64),
+}
+
+
+def test_run(artifact: Path) -> None:
+    one = session(artifact)
+    assert one.run(FEEDS)["logits"].shape[:2] == (1, 4)
+    assert one.providers() == ["CPUExecutionProvider"]
+
+
+def test_a_missing_provider_is_an_error_and_no_fallback(artifact: Path) -> None:
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider is not in this ONNX Runtime"):
+        session(artifact, "CUDAExecutionProvider").run(FEEDS)
+
+
+def test_a_failing_run_is_one_sentence(artifact: Path) -> None:
+    with pytest.raises(BertrtError, match="ONNX Runtime failed"):
+        session(artifact).run({**FEEDS, "input_ids": np.array([[10**6]])})
+
+
+def test_close(artifact: Path) -> None:
+    rt = bertrt.load(artifact)
+    rt("the [MASK] sat")
+    rt.close()
+    rt.close()
+    with pytest.raises(BertrtError, match="closed"):
+        rt("the [MASK] sat")
+
+
+def test_sixteen_threads_give_equal_answers(artifact: Path) -> None:
+    texts = [
+        f"the cat {word} [MASK] on the mat {'a ' * (i % 7)}" for i, word in enumerate("abcdefghij")
+    ]
+    with bertrt.load(artifact, threads=1) as rt:
+        expected = [rt(text) for text in texts]
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda i: rt(texts[i % 10]), range(1000)))
+    for i, answer in enumerate(answers):
+        assert answer == expected[i % 10]
+
+
+def test_the_session_is_made_once_among_threads(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    original = Session._make
+    monkeypatch.setattr(Session, "_make", lambda self: made.append(1) or original(self))
+    with bertrt.load(artifact, threads=1) as rt, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: rt("the [MASK]"), range(16)))
+    assert len(made) == 1
+
+
+def test_load_opens_no_session(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "_make", lambda self: pytest.fail("opened"))
+    with bertrt.load(artifact) as rt:
+        rt.encode("no session is needed for this")
+
+
+def test_pickle(artifact: Path) -> None:
+    with bertrt.load(artifact) as rt:
+        before = rt("the [MASK] sat")
+        copy = pickle.loads(pickle.dumps(rt))
+    assert copy("the [MASK] sat") == before  # though the original is closed
+    copy.close()
+
+
+FORK = """
+import os, sys, bertrt
+rt = bertrt.load(sys.argv[1], threads=2)
+expected = rt("the [MASK] sat")
+child = os.fork()
+if child == 0:
+    code = 1
+    try:
+        code = 0 if rt("the [MASK] sat") == expected else 2
+    finally:
+        os._exit(code)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert rt("the [MASK] sat") == expected
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_after_use(artifact: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, str(artifact)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_spawned_process(artifact: Path) -> None:
+    """A Runtime travels to a worker of a spawning pool."""
+    with bertrt.load(artifact) as rt, multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(rt, ("the [MASK] sat",)) == rt("the [MASK] sat")
