@@ -23,7 +23,7 @@ lint: $(INSTALLED)
 # Type checkers do not follow the package-dir map of an editable install, so the types are checked
 # on the package as it is installed. That also proves the wheel.
 types: $(INSTALLED)
-	rm -rf build/installed
+	rm -rf build
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
 	cd build/installed && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p bertrt
 

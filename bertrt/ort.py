@@ -1,4 +1,4 @@
-"""The one door to ONNX Runtime: telemetry off before the import, one clear sentence when it is missing.
+"""The one door to ONNX Runtime: telemetry off before the import, one clear sentence without it.
 
 Official Linux wheels since 1.29 send telemetry unless `ORT_DISABLE_TELEMETRY=1` is set before the
 first import. A value that the user has set already is left alone.

@@ -125,7 +125,7 @@ class Runtime:
         return self._session.run(complete_feeds(arrays, graph.inputs, self._artifact.config))
 
     def rows(self, encodings: Sequence[Encoding]) -> list[Row]:
-        """Run encodings in batches of like length; each one's outputs, without padding, in order."""
+        """Run encodings in batches of like length; return each one's outputs without padding."""
         graph = self._artifact.manifest.graph
         choices = len(graph.inputs[0].shape) == 3
         by_token = {one.name for one in graph.outputs if "sequence" in one.shape[1:2]}

@@ -31,7 +31,15 @@ class Session:
     """
 
     def __init__(self, graph: Path, *, level: str, threads: int, provider: str) -> None:
-        """Name the graph's file, the optimization level, the threads and the one provider."""
+        """Name the graph's file, the optimization level, the threads and the one provider.
+
+        Raises ArtifactError for a level that ONNX Runtime does not have.
+        """
+        if level not in _LEVELS:
+            raise ArtifactError(
+                f"the manifest's session_level is {level!r}, none of {', '.join(_LEVELS)}: "
+                "export the checkpoint again"
+            )
         self._graph = graph
         self._level = level
         self._threads = threads

@@ -57,7 +57,7 @@ def _cgroup_quota(root: Path) -> float | None:
     """The smallest CPU quota on the way from this process's cgroup to the root; None: no limit."""
     quotas = []
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
             base = root / "sys/fs/cgroup"
         elif "cpu" in controllers.split(","):

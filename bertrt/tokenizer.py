@@ -97,7 +97,7 @@ class Tokenizer:
 
         Args:
             text: the text, or its words.
-            pair: the second text, or its words.
+            pair: the second text, or its words; an empty one is none, as in transformers.
             truncation: False refuses what is too long; True (the same as "longest_first"),
                 "only_first" or "only_second" cuts that part.
             max_length: the longest result in tokens; the model's own length when None.
@@ -108,6 +108,7 @@ class Tokenizer:
         Raises InputError for a text that is not one, or is too long.
         """
         limit = self._limit(max_length)
+        pair = pair or None
         words = not isinstance(text, str)
         if pair is not None and words is isinstance(pair, str):
             raise InputError("a text and its pair must both be strings or both be lists of words")
@@ -119,7 +120,7 @@ class Tokenizer:
             added = tokenizer.num_special_tokens_to_add(pair is not None) if special_tokens else 0
             if strategy not in STRATEGIES:
                 raise InputError(
-                    f"truncation is {truncation!r}: use True, False or one of {', '.join(STRATEGIES)}"
+                    f"truncation is {truncation!r}: use True, False or {', '.join(STRATEGIES)}"
                 )
             if limit <= added + (stride or 0):
                 raise InputError(

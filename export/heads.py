@@ -47,6 +47,6 @@ def head_for(task: str | None, architectures: list[str] | None) -> Head:
         if architectures and architectures[0] == head.class_name:
             return head
     raise ExportError(
-        f"the config's architectures are {architectures!r}, which names none of the nine BERT heads: "
+        f"the config's architectures are {architectures!r}, none of the nine BERT heads: "
         f"say which one with --task ({', '.join(head.task for head in HEADS)})"
     )

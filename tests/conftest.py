@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = (
-    "the a an of in to and is was are it that this i you he she they we what who where when how "
-    "which not no yes on at by for with from as plants create oxygen sugar energy through process "
-    "known photo ##synthesis paris london berlin france germany city capital river people person "
-    "works lives john mary smith new york google example about sports politics science good bad "
-    "great movie film food water sun light cat dog mat sat run ##ning ##s ##ed ##ing ##ly un ##able "
-    "hugging face company based president united states born 1998 2024 100 cafe naive resume"
-).split()
+WORDS = """
+the a an of in to and is was are it that this i you he she they we what who where when how which
+not no yes on at by for with from as plants create oxygen sugar energy through process known photo
+##synthesis paris london berlin france germany city capital river people person works lives john
+mary smith new york google example about sports politics science good bad great movie film food
+water sun light cat dog mat sat run ##ning ##s ##ed ##ing ##ly un ##able hugging face company
+based president united states born 1998 2024 100 cafe naive resume
+""".split()
 
 
 def vocabulary(*, cased: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an import brings into the process: the runtime never brings PyTorch, and no room does harm."""
+"""What an import brings into the process: never PyTorch for the runtime, and no harm to others."""
 
 import subprocess
 import sys

@@ -16,7 +16,18 @@ from bertrt.config import ModelConfig
 from bertrt.errors import InputError
 from bertrt.tokenizer import Encoding, Text, Tokenizer
 
-__all__ = ["Answer", "Head", "Model", "Options", "Prepared", "Row", "TextHead", "softmax"]
+__all__ = [
+    "Answer",
+    "Head",
+    "Model",
+    "Options",
+    "Prepared",
+    "Row",
+    "TextHead",
+    "TextPair",
+    "shorten",
+    "softmax",
+]
 
 # One encoding's outputs by name, without batch axis and padding: logits [V], [S, V], ...
 Row = Mapping[str, np.ndarray]
@@ -145,12 +156,13 @@ def _text_pair(value: Any) -> TextPair:
     if isinstance(value, dict) and "text" in value and set(value) <= {"text", "text_pair"}:
         return TextPair(value["text"], value.get("text_pair"))
     raise InputError(
-        f"an input is {type(value).__name__} ({_short(value)}): give a string, a pair "
+        f"an input is {type(value).__name__} ({shorten(value)}): give a string, a pair "
         "('A', 'B'), or {'text': …, 'text_pair': …}"
     )
 
 
-def _short(value: Any) -> str:
+def shorten(value: Any) -> str:
+    """A value as it is shown in a message: its repr, at most 60 characters of it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair, softmax
+from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair, shorten, softmax
 
 __all__ = ["FillMask", "FillMaskOptions"]
 
@@ -52,9 +52,8 @@ class FillMask(TextHead):
         ids = np.array(encoding.ids)
         masks = np.flatnonzero(ids == self._mask_id())
         if not masks.size:
-            raise InputError(
-                f"the text has no {self.tokenizer.id_to_token(self._mask_id())}: {_start(input.text)}"
-            )
+            token = self.tokenizer.id_to_token(self._mask_id())
+            raise InputError(f"the text has no {token}: {shorten(input.text)}")
         return Prepared([encoding], (ids, masks))
 
     def finish(self, prepared: Prepared, rows: Sequence[Row], options: FillMaskOptions) -> Answer:
@@ -111,7 +110,3 @@ class FillMask(TextHead):
     def _first_piece(self, target: str) -> list[int]:
         encoding = self.tokenizer.encode(target, special_tokens=False, truncation=True)
         return list(encoding.ids[:1])
-
-
-def _start(text: Any) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,107 @@
+"""Which checkpoints are a BERT that bertrt exports, judged by their config.json alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import BertConfig
+from transformers.activations import ACT2FN
+
+from bertrt.errors import ExportError
+
+__all__ = ["bert_config", "check_config"]
+
+# Sizes that every BERT has; a config that names no model is one when it gives them all.
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+
+# What makes it another graph than BERT's encoder, and the only values that do not.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "position_embedding_type": (None, "absolute"),
+    "add_cross_attention": (None, False),
+    "is_encoder_decoder": (None, False),
+    "pruned_heads": (None, {}, []),
+    "quantization_config": (None, {}),
+}
+
+# Fields that steer how transformers runs a model, and change no answer.
+_RUN_FIELDS = (
+    "auto_map",
+    "attn_implementation",
+    "chunk_size_feed_forward",
+    "dtype",
+    "gradient_checkpointing",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+)
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise ExportError unless a parsed config.json is that of a BERT with plain attention.
+
+    A config without `model_type` is accepted when its architectures, or failing those its fields,
+    are BERT's. Sizes that are given must be possible.
+    """
+    _check_model_type(config)
+    for field, plain in _PLAIN.items():
+        if config.get(field) not in plain:
+            raise ExportError(
+                f"the config's {field} is {config[field]!r}, which bertrt does not export: "
+                "only BERT with absolute positions and plain self-attention"
+            )
+    for field in (*_SIZES, "num_labels"):
+        size = config.get(field, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ExportError(f"the config's {field} is {size!r}: it must be a whole number from 1")
+    hidden, heads = config.get("hidden_size", 768), config.get("num_attention_heads", 12)
+    if hidden % heads:
+        raise ExportError(
+            f"the config's hidden_size {hidden} is not divisible by its num_attention_heads {heads}"
+        )
+    activation = config.get("hidden_act", "gelu")
+    if activation not in ACT2FN:
+        raise ExportError(f"the config's hidden_act is {activation!r}, which transformers lacks")
+
+
+def _check_model_type(config: Mapping[str, Any]) -> None:
+    model_type, architectures = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise ExportError(f"the config's architectures are {architectures!r}: it must be a list")
+    for name in architectures:
+        if not str(name).startswith("Bert") or str(name).startswith("BertGeneration"):
+            raise ExportError(f"the config's architecture is {name!r}: bertrt exports BERT only")
+    if model_type is None:
+        if architectures or all(field in config for field in _SIZES):
+            return
+        missing = next(field for field in _SIZES if field not in config)
+        raise ExportError(
+            f"the config has no model_type and no {missing}, so it is not plainly BERT's: "
+            'if it is, add "model_type": "bert"'
+        )
+    if model_type != "bert":
+        raise ExportError(f"the config's model_type is {model_type!r}: bertrt exports BERT only")
+
+
+def bert_config(config: Mapping[str, Any]) -> BertConfig:
+    """The config as transformers' own, for a model that runs eager attention in float32.
+
+    Labels, the problem's type and `is_decoder` are kept; fields that only steer how transformers
+    runs the model are dropped. Raises ExportError when transformers refuses a field.
+    """
+    fields = {name: value for name, value in config.items() if name not in _RUN_FIELDS}
+    try:
+        return BertConfig(**fields, attn_implementation="eager")
+    except Exception as error:
+        # transformers 4 and 5 share no class for what they raise here.
+        reason = " ".join(str(error).split())
+        raise ExportError(f"transformers refuses the config: {reason}") from error

@@ -1,0 +1,116 @@
+"""Query, key and value as one matrix product: three linear layers on one input become one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["pack_qkv"]
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """MatMul by a stored [H, K], then Add of a stored [K], both read by nothing else."""
+
+    matmul: ir.Node
+    add: ir.Node
+    weight: ir.Value
+    bias: ir.Value
+
+
+def pack_qkv(model: ir.Model) -> int:
+    """Pack each three linear layers on one input into one and a Split, in place.
+
+    Weights float32 [H, K] are joined to [H, 3K] and biases [K] to [3K]: the same products and
+    sums, in fewer and larger calls. An input that does not have exactly three such layers, all of
+    one size, is left alone. Returns how many triples were packed.
+    """
+    graph = model.graph
+    count = 0
+    for value in [*graph.inputs, *(output for node in graph for output in node.outputs)]:
+        found = (_linear(node) for node in value.consumers() if node.inputs[0] is value)
+        layers = [layer for layer in found if layer is not None]
+        if len(layers) == 3 and len({layer.bias.shape[0] for layer in layers}) == 1:
+            _pack(graph, value, layers)
+            count += 1
+    return count
+
+
+def _linear(matmul: ir.Node) -> _Linear | None:
+    """The linear layer that begins with this node, if one does."""
+    product = matmul.outputs[0]
+    if matmul.op_type != "MatMul" or product.is_graph_output() or len(product.uses()) != 1:
+        return None
+    (add,) = product.consumers()
+    if add.op_type != "Add":
+        return None
+    weight = matmul.inputs[1]
+    bias = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
+    if not (_owned(weight) and _owned(bias)):
+        return None
+    columns = weight.shape[-1]
+    if weight.shape.rank() != 2 or bias.shape != (columns,):
+        return None
+    return _Linear(matmul, add, weight, bias)
+
+
+def _owned(value: ir.Value | None) -> bool:
+    """Whether this is a stored tensor that one node reads."""
+    return (
+        value is not None
+        and value.is_initializer()
+        and not value.is_graph_input()
+        and not value.is_graph_output()
+        and len(value.uses()) == 1
+    )
+
+
+def _pack(graph: ir.Graph, source: ir.Value, layers: list[_Linear]) -> None:
+    layers = sorted(layers, key=lambda layer: list(graph).index(layer.matmul))
+    weight = _joined(graph, [layer.weight for layer in layers])
+    bias = _joined(graph, [layer.bias for layer in layers])
+    scope = _joined_name([str(layer.matmul.name).partition("/")[0] for layer in layers])
+    matmul = ir.node("MatMul", [source, weight], name=f"{scope}/MatMul")
+    add = ir.node("Add", [matmul.outputs[0], bias], name=f"{scope}/Add")
+    split = ir.node(
+        "Split",
+        [add.outputs[0]],
+        {"axis": -1, "num_outputs": len(layers)},
+        num_outputs=len(layers),
+        name=f"{scope}/Split",
+    )
+    graph.insert_before(layers[0].matmul, [matmul, add, split])
+    for layer, part in zip(layers, split.outputs, strict=True):
+        old = layer.add.outputs[0]
+        name, old.name = old.name, None
+        part.name, part.shape, part.type = name, old.shape, old.type
+        old.replace_all_uses_with(part, replace_graph_outputs=True)
+    for layer in layers:
+        graph.remove([layer.matmul, layer.add], safe=True)
+        graph.initializers.pop(layer.weight.name)
+        graph.initializers.pop(layer.bias.name)
+
+
+def _joined(graph: ir.Graph, values: list[ir.Value]) -> ir.Value:
+    """The stored tensors side by side along their last axis, as a new initializer."""
+    data = np.concatenate([value.const_value.numpy() for value in values], axis=-1)
+    name = _joined_name([str(value.name) for value in values])
+    joined = ir.Value(
+        name=name,
+        shape=ir.Shape(data.shape),
+        type=values[0].type,
+        const_value=ir.tensor(data, name=name),
+    )
+    graph.register_initializer(joined)
+    return joined
+
+
+def _joined_name(names: list[str]) -> str:
+    """`a.query.weight`, `a.key.weight`, `a.value.weight` → `a.query_key_value.weight`."""
+    parts = [name.split(".") for name in names]
+    if len({len(part) for part in parts}) != 1:
+        return "_".join(names)
+    return ".".join(
+        column[0] if len(set(column)) == 1 else "_".join(column)
+        for column in zip(*parts, strict=True)
+    )

@@ -1,0 +1,76 @@
+"""For each fusion: a tiny graph from text, run before and after with ONNX Runtime's optimizer off."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+import pytest
+
+
+@pytest.fixture(scope="session")
+def graphs() -> ModuleType:
+    """tests/support_graphs.py, loaded once a process."""
+    path = Path(__file__).parent.parent / "support_graphs.py"
+    if path.stem not in sys.modules:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    return sys.modules[path.stem]
+
+
+@pytest.fixture(scope="session")
+def from_text() -> Callable[..., ir.Model]:
+    """A factory: the graph's text, inputs to outputs, and its stored float32 tensors' shapes."""
+
+    def make(text: str, stored: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
+        random = np.random.default_rng(3)
+        head = '<ir_version: 10, opset_import: ["": 23, "com.microsoft": 1]>\n'
+        model = ir.from_onnx_text(head + text)
+        for name, shape in (stored or {}).items():
+            data = random.standard_normal(shape).astype(np.float32) * 0.5
+            value = next(v for v in values_of(model) if v.name == name)
+            value.const_value = ir.tensor(data, name=name)
+            value.shape, value.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
+            model.graph.register_initializer(value)
+        for index, node in enumerate(model.graph):
+            node.name = f"{node.op_type}_{index}"
+        common_passes.ShapeInferencePass()(model)
+        return model
+
+    return make
+
+
+def values_of(model: ir.Model) -> list[ir.Value]:
+    return [value for node in model.graph for value in node.inputs if value is not None]
+
+
+@pytest.fixture(scope="session")
+def check_fusion(graphs: ModuleType) -> Callable[..., None]:
+    """A check: `fuse` finds `count`, leaves the operators `after`, and changes no number."""
+
+    def check(
+        model: ir.Model,
+        fuse: Callable[[ir.Model], int],
+        feeds: dict[str, np.ndarray],
+        *,
+        count: int,
+        after: list[str] | None = None,
+    ) -> None:
+        before = graphs.operators(model)
+        expected = graphs.run(model, feeds)
+        assert fuse(model) == count
+        assert graphs.operators(model) == (before if after is None else after)
+        answer = graphs.run(model, feeds)
+        assert list(answer) == list(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(answer[name], value, rtol=0, atol=1e-5)
+
+    return check

@@ -1,0 +1,140 @@
+"""The pipeline on whole heads: the numbers of the traced graph, and the operators promised."""
+
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from bertrt.errors import ExportError
+from bertrt.export.fusion.pipeline import SESSION_LEVEL, Target, fuse
+from bertrt.export.heads import HEADS
+
+LEVELS = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
+
+
+@pytest.mark.parametrize("target", ["any", "cpu"])
+@pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
+def test_same_numbers_as_the_traced_graph(
+    graphs: ModuleType, class_name: str, target: Target
+) -> None:
+    traced, fused = graphs.traced(class_name), graphs.traced(class_name)
+    fuse(fused, graphs.model_of(class_name).config, graphs.head_of(class_name), target)
+    for batch, sequence in [(1, 1), (3, 33), (2, 40)]:
+        feeds = graphs.feeds_of(class_name, batch, sequence)
+        expected = graphs.run(traced, feeds)
+        for level in ("ORT_DISABLE_ALL", LEVELS[SESSION_LEVEL[target]]):
+            answer = graphs.run(fused, feeds, level)
+            assert list(answer) == list(expected)
+            for name, value in expected.items():
+                np.testing.assert_allclose(answer[name], value, rtol=0, atol=1e-5)
+
+
+def test_counts_and_operators_of_cpu(graphs: ModuleType) -> None:
+    model = graphs.traced("BertForMaskedLM")
+    counts = fuse(
+        model,
+        graphs.model_of("BertForMaskedLM").config,
+        graphs.head_of("BertForMaskedLM"),
+        "cpu",
+    )
+    assert counts == {
+        "PackedQKV": 2,
+        "LayerNormalization": 6,
+        "MultiHeadAttention": 2,
+        "BiasGelu": 3,
+    }
+    found = graphs.operators(model)
+    assert found.count("MatMul") == 2 * 4 + 2
+    assert not {"Reshape", "Expand", "Concat", "Attention", "Gelu"} & set(found)
+    assert found.count("Cast") == 1  # one padding mask for all layers
+    names = [node.name for node in model.graph]
+    assert "bert.encoder.layer.1.attention.self.query_key_value/MatMul" in names
+    assert (
+        "bert.encoder.layer.1.attention.self.query_key_value.weight.T" in model.graph.initializers
+    )
+
+
+@pytest.mark.parametrize("class_name", ["BertForMaskedLM", "BertLMHeadModel"])
+def test_any_has_standard_operators_only(graphs: ModuleType, class_name: str) -> None:
+    model = graphs.traced(class_name)
+    counts = fuse(model, graphs.model_of(class_name).config, graphs.head_of(class_name), "any")
+    assert counts == {"LayerNormalization": 6, "Attention": 2}
+    assert {node.domain for node in model.graph} == {""}
+    assert set(model.opset_imports) == {""}
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+
+
+def test_causal_attention_stays_standard(graphs: ModuleType) -> None:
+    model = graphs.traced("BertLMHeadModel")
+    counts = fuse(
+        model,
+        graphs.model_of("BertLMHeadModel").config,
+        graphs.head_of("BertLMHeadModel"),
+        "cpu",
+    )
+    assert counts["Attention"] == counts["PackedQKV"] == 2
+    assert "MultiHeadAttention" not in counts
+
+
+@pytest.mark.parametrize("target", ["any", "cpu"])
+def test_tied_embeddings_are_stored_once(graphs: ModuleType, target: Target) -> None:
+    config = graphs.model_of("BertForMaskedLM").config
+    model = graphs.traced("BertForMaskedLM")
+    fuse(model, config, graphs.head_of("BertForMaskedLM"), target)
+    size = config.vocab_size * config.hidden_size
+    sizes = [value.const_value.size for value in model.graph.initializers.values()]
+    assert sizes.count(size) == 1
+
+
+def test_onnx_runtime_does_not_fuse_to_slower_operators(
+    graphs: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = graphs.traced("BertForMaskedLM")
+    config = graphs.model_of("BertForMaskedLM").config
+    fuse(model, config, graphs.head_of("BertForMaskedLM"), "cpu")
+    found = {}
+    for level in ("ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"):
+        path = tmp_path_factory.mktemp("optimized") / "model.onnx"
+        options = ort.SessionOptions()
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+        options.optimized_model_filepath = str(path)
+        options.log_severity_level = 3
+        data = ir.to_proto(model).SerializeToString()
+        ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        found[level] = [node.op_type for node in onnx.load(path).graph.node]
+    assert SESSION_LEVEL["cpu"] == "basic"
+    assert "SkipLayerNormalization" not in found["ORT_ENABLE_BASIC"]
+    assert found["ORT_ENABLE_BASIC"].count("LayerNormalization") == 6
+    # The tied decoder's transpose costs nothing at run time.
+    assert "Transpose" not in found["ORT_ENABLE_BASIC"]
+    # Why the level is what it is; when this fails, "all" may have become an option.
+    assert "SkipLayerNormalization" in found["ORT_ENABLE_ALL"]
+
+
+def test_fewer_than_the_config_calls_for_is_an_error(graphs: ModuleType) -> None:
+    head = graphs.head_of("BertForMaskedLM")
+    fields = vars(graphs.model_of("BertForMaskedLM").config)
+    config = SimpleNamespace(**{**fields, "num_hidden_layers": 3})
+    for target in ("any", "cpu"):
+        with pytest.raises(ExportError, match=r"6 x LayerNormalization .* calls for 8"):
+            fuse(graphs.traced("BertForMaskedLM"), config, head, target)
+
+
+def test_a_fusion_that_does_not_match_is_an_error(graphs: ModuleType) -> None:
+    model = graphs.traced("BertForMaskedLM")
+    attention = next(node for node in model.graph if node.op_type == "Attention")
+    attention.attributes["softcap"] = ir.AttrFloat32("softcap", 50.0)
+    config = graphs.model_of("BertForMaskedLM").config
+    with pytest.raises(ExportError, match="1 x Attention where its config calls for 0"):
+        fuse(model, config, graphs.head_of("BertForMaskedLM"), "cpu")
+
+
+def test_other_activations_are_not_fused(graphs: ModuleType) -> None:
+    changes = {"hidden_act": "gelu_pytorch_tanh", "num_hidden_layers": 1, "type_vocab_size": 1}
+    model = graphs.traced("BertForTokenClassification", **changes)
+    config = graphs.model_of("BertForTokenClassification", **changes).config
+    counts = fuse(model, config, graphs.head_of("BertForTokenClassification"), "cpu")
+    assert counts == {"PackedQKV": 1, "LayerNormalization": 3, "MultiHeadAttention": 1}

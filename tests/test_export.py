@@ -1,0 +1,154 @@
+"""The export as a whole: what it writes, and that a failing or killed one writes nothing."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertrt
+from bertrt.errors import ExportError, ParityError
+from bertrt.export import export
+
+
+@pytest.fixture
+def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
+    return make_checkpoint("BertForMaskedLM")
+
+
+def test_steps_and_manifest(checkpoint: Path, tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    manifest = export(checkpoint, tmp_path / "out", progress=lambda *step: steps.append(step))
+    assert [number for number, _, _ in steps] == list(range(1, steps[0][1] + 1))
+    assert manifest.task == "fill-mask"
+    assert manifest.graph.fused["MultiHeadAttention"] == 2
+    assert manifest.parity["outputs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_any_has_standard_operators_only(checkpoint: Path, tmp_path: Path) -> None:
+    import onnx
+
+    export(checkpoint, tmp_path / "out", device="any")
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_export_is_reproducible(checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        export(checkpoint, tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_overwrite(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint, tmp_path / "out")
+    with pytest.raises(ExportError, match="--overwrite"):
+        export(checkpoint, tmp_path / "out")
+    manifest = export(checkpoint, tmp_path / "out", device="any", overwrite=True)
+    assert manifest.target["device"] == "any"
+
+
+def test_an_output_that_is_the_checkpoint(checkpoint: Path) -> None:
+    before = {path: path.read_bytes() for path in checkpoint.iterdir()}
+    with pytest.raises(ExportError, match="no bertrt artifact"):
+        export(checkpoint, checkpoint, overwrite=True)
+    assert {path: path.read_bytes() for path in checkpoint.iterdir()} == before
+
+
+def test_parity_failure_writes_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fusion that is wrong: the gate stops it, and an artifact that was there stays."""
+    from bertrt.export import pipeline
+
+    export(checkpoint, tmp_path / "out")
+    before = (tmp_path / "out" / "bertrt.json").read_bytes()
+    original = pipeline.fuse
+
+    def wrong(model: Any, *args: Any) -> Any:
+        import onnx_ir as ir
+
+        bias = model.graph.initializers["cls.predictions.bias"]
+        bias.const_value = ir.tensor(bias.const_value.numpy() + 1e-3)
+        return original(model, *args)
+
+    monkeypatch.setattr(pipeline, "fuse", wrong)
+    with pytest.raises(ParityError, match="logits"):
+        export(checkpoint, tmp_path / "out", overwrite=True)
+    with pytest.raises(ParityError, match="logits"):
+        export(checkpoint, tmp_path / "new")
+    assert (tmp_path / "out" / "bertrt.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "summarization"}, "unknown task 'summarization'"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"task": "text-classification"}, "classifier"),
+        ({"model": "/no/such/folder"}, "no/such/folder"),
+    ],
+)
+def test_refuses(checkpoint: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    arguments = {"model": checkpoint, "output": tmp_path / "out", **changes}
+    with pytest.raises(ExportError, match=message) as caught:
+        export(**arguments)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import sys, time
+from bertrt.export import export
+import bertrt.export.pipeline as pipeline
+
+def stall(*args, **kwargs):
+    print("stalled", flush=True)
+    time.sleep(600)
+
+pipeline.write_tokenizer = stall
+export(sys.argv[1], sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_half_way(checkpoint: Path, tmp_path: Path, how: signal.Signals) -> None:
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(checkpoint), str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stalled\n"
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    assert not output.exists()
+    if how == signal.SIGINT:
+        assert list(tmp_path.iterdir()) == []
+    export(checkpoint, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with bertrt.load(output) as rt:
+        assert rt("the [MASK] sat")
+
+
+def test_zero_shot_is_a_classifier(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    manifest = export(
+        make_checkpoint("BertForSequenceClassification"),
+        tmp_path / "out",
+        task="zero-shot-classification",
+    )
+    assert manifest.task == "zero-shot-classification"
+    assert manifest.architecture == "BertForSequenceClassification"
+    with bertrt.load(tmp_path / "out") as rt:
+        assert set(rt("the cat", candidate_labels=["a", "b"])) == {"sequence", "labels", "scores"}
