@@ -25,14 +25,15 @@ from bertrt.export.config import check_config
 from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
 from bertrt.export.heads import ALIASES, head_for
 from bertrt.export.model import build_model
+from bertrt.export.optional_types import make_token_types_optional
 from bertrt.export.parity import check_parity
 from bertrt.export.staging import check_output, staged
 from bertrt.export.tokenizer import write_tokenizer
-from bertrt.export.trace import trace
+from bertrt.export.trace import has_cache, trace
 
 __all__ = ["DEVICES", "export"]
 
-DEVICES = ("any", "cpu")
+DEVICES = tuple(SESSION_LEVEL)
 STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "write")
 # The first ONNX Runtime whose CPU provider has opset 23's Attention.
 LEAST_ONNXRUNTIME = "1.23.0"
@@ -91,6 +92,8 @@ def export(
 
     tell()
     fused = fuse(graph, module.config, head, device)
+    if has_cache(module, head):
+        make_token_types_optional(graph)
 
     with staged(output, overwrite=overwrite) as stage:
         tell()

@@ -51,18 +51,15 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
     Raises ExportError when there is no tokenizer, it is of a kind that the tokenizers library has
     not, it lacks a token that BERT needs, or it has more tokens than the model.
     """
-    folder = checkpoint.folder
-    settings = _settings(folder)
-    kind = _kind(settings, checkpoint.config)
+    settings = _settings(checkpoint.folder)
     names = {role: _content(settings.get(f"{role}_token")) or _ROLES[role] for role in _ROLES}
-    tokenizer = _open(folder, settings, kind, names["unk"])
-    special = _special_ids(tokenizer, names)
-    _add_tokens(tokenizer, settings, folder, [names[role] for role in special])
-    if tokenizer.post_processor is None:
-        tokenizer.post_processor = _template(names, special)
-    _check_size(tokenizer, checkpoint.config)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    try:
+        tokenizer, special = _build(checkpoint, settings, names)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"the checkpoint's tokenizer settings cannot be used ({error}): correct its "
+            "tokenizer_config.json"
+        ) from error
 
     positions = checkpoint.config.get("max_position_embeddings", 512)
     facts = TokenizerFacts(
@@ -76,6 +73,22 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
     _write_config(tokenizer, names, special, facts, directory / "tokenizer_config.json")
     _write_vocabulary(tokenizer, directory / "vocab.txt")
     return facts
+
+
+def _build(
+    checkpoint: Checkpoint, settings: Mapping[str, Any], names: Mapping[str, str]
+) -> tuple[Tokenizer, dict[str, int]]:
+    """The tokenizer with its special and added tokens, and the special tokens' ids by role."""
+    folder = checkpoint.folder
+    tokenizer = _open(folder, settings, _kind(settings, checkpoint.config), names["unk"])
+    special = _special_ids(tokenizer, names)
+    _add_tokens(tokenizer, settings, folder, [names[role] for role in special])
+    if tokenizer.post_processor is None:
+        tokenizer.post_processor = _template(names, special)
+    _check_size(tokenizer, checkpoint.config)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, special
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def traced(class_name: str, **changes: Any) -> ir.Model:
 
 
 def feeds_of(class_name: str, batch: int, sequence: int, **changes: Any) -> dict[str, np.ndarray]:
-    """Random arrays, right-padded in every row but the first, with an empty cache if there is one."""
+    """Random arrays, right-padded in every row but the first, with an empty cache where needed."""
     config = model_of(class_name, **changes).config
     random = np.random.default_rng(batch * 1000 + sequence)
     shape = (batch, 3, sequence) if class_name == "BertForMultipleChoice" else (batch, sequence)

@@ -69,7 +69,7 @@ def open_checkpoint(
         raise ExportError("the model's name is empty: give a checkpoint's folder or a hub id")
     folder = _DEMO_FOLDER if model == DEMO else Path(model).expanduser()
     commit = None
-    if folder.is_dir():
+    if model == DEMO or folder.is_dir():
         if revision is not None:
             raise ExportError(
                 f"{model!r} is no hub id, so it has no revision {revision!r}: leave --revision out"

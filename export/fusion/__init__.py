@@ -1,1 +1,1 @@
-"""Graph rewrites, one fusion a file; `bertrt.export.fusion.pipeline` has the list for each target."""
+"""Graph rewrites, one fusion a file; `bertrt.export.fusion.pipeline` lists each target's."""

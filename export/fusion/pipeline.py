@@ -1,7 +1,7 @@
 """The fusions of each target, in order, and how many of each operator there must be after them."""
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Any
 
 import onnx_ir as ir
 
@@ -14,9 +14,7 @@ from bertrt.export.fusion.weights import fold_transposed_weights
 from bertrt.export.heads import Head
 from bertrt.export.tidy import clean
 
-__all__ = ["SESSION_LEVEL", "Target", "fuse"]
-
-Target = Literal["any", "cpu"]
+__all__ = ["SESSION_LEVEL", "fuse"]
 
 # How far ONNX Runtime may optimize a graph itself. For cpu only what cannot change an operator for
 # a slower one: from "extended" on it fuses Add + LayerNormalization to SkipLayerNormalization.
@@ -26,7 +24,7 @@ SESSION_LEVEL: dict[str, str] = {"any": "all", "cpu": "basic"}
 _TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
 
 
-def fuse(model: ir.Model, config: Any, head: Head, target: Target) -> dict[str, int]:
+def fuse(model: ir.Model, config: Any, head: Head, target: str) -> dict[str, int]:
     """Rewrite a traced graph for a target, in place.
 
     Args:
@@ -62,7 +60,7 @@ def fuse(model: ir.Model, config: Any, head: Head, target: Target) -> dict[str, 
     return {name: number for name, number in counts.items() if number}
 
 
-def _expected(config: Any, head: Head, target: Target) -> dict[str, int]:
+def _expected(config: Any, head: Head, target: str) -> dict[str, int]:
     """Each operator to how many of it there must be."""
     layers = int(config.num_hidden_layers)
     transforms = 1 if head.task in _TRANSFORM_TASKS else 0

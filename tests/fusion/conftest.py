@@ -1,4 +1,4 @@
-"""For each fusion: a tiny graph from text, run before and after with ONNX Runtime's optimizer off."""
+"""For each fusion: a tiny graph from text, run as written before and after the fusion."""
 
 import importlib.util
 import sys

@@ -1,0 +1,32 @@
+"""A decoder's `token_type_ids` made optional: zeros when a caller leaves them out.
+
+Text generation has no second segment, and Optimum's ORTModelForCausalLM does not pass token types
+on. An ONNX input that is an initializer too is one with a default; here a single zero, which
+broadcasts.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["make_token_types_optional"]
+
+_NAME = "token_type_ids"
+
+
+def make_token_types_optional(model: ir.Model) -> None:
+    """Give `token_type_ids` int64 [B, S] the default [[0]], in place.
+
+    Its axes get names of their own, so that ONNX Runtime does not plan memory as if the default
+    had the batch's shape, and whatever read the batch's shape from it reads it from `input_ids`.
+    """
+    graph = model.graph
+    types = next(value for value in graph.inputs if value.name == _NAME)
+    ids = next(value for value in graph.inputs if value.name == "input_ids")
+    for node in types.consumers():
+        if node.op_type == "Shape":
+            node.replace_input_with(0, ids)
+        else:
+            node.outputs[0].shape = None
+    types.shape = ir.Shape(["types_batch", "types_sequence"])
+    types.const_value = ir.tensor(np.zeros((1, 1), np.int64), name=_NAME)
+    graph.register_initializer(types)
