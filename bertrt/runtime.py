@@ -14,6 +14,7 @@ from bertrt.errors import ArtifactError, InputError
 from bertrt.feeds import complete_feeds
 from bertrt.heads import HEADS
 from bertrt.heads.base import Answer, Head, Row
+from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
 from bertrt.session import Session
 from bertrt.threads import choose_threads
 from bertrt.tokenizer import Encoding, Tokenizer, pad
@@ -110,6 +111,53 @@ class Runtime:
         ]
         return pad(encodings, self._tokenizer.pad_id)
 
+    def embed(
+        self,
+        texts: Any,
+        *,
+        pooling: str = "mean",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncation: bool | str = False,
+        max_length: int | None = None,
+    ) -> Any:
+        """One vector a text, of a feature-extraction artifact.
+
+        Args:
+            texts: a text, a list of texts, or an iterator of them; a pair as in every call.
+            pooling: "mean" or "max" over the text's tokens, [CLS] and [SEP] among them; "cls" for
+                the first token's; "pooler" for the checkpoint's own pooler, if it has one.
+            normalize: whether to scale each vector to a Euclidean length of 1.
+            dimensions: how many leading dimensions to keep, before scaling (for models trained
+                for it, Matryoshka); None keeps all.
+            truncation, max_length: as in every call.
+
+        Returns float32 [H] for a text, [n, H] for a list, and an iterator of [H] for an iterator,
+        where H is the hidden size, or `dimensions`.
+
+        Raises InputError for input or options that cannot be used, and on another task's artifact.
+        """
+        head = self._head
+        if not isinstance(head, FeatureExtraction):
+            raise InputError(
+                f"embed needs an artifact for feature-extraction, and this one is for {head.task}: "
+                "export the checkpoint again with --task feature-extraction"
+            )
+        options = EmbedOptions(
+            pooling=pooling,
+            normalize=normalize,
+            dimensions=dimensions,
+            truncation=truncation,
+            max_length=max_length,
+        )
+        outputs = [one.name for one in self._artifact.manifest.graph.outputs]
+        head.check_embed(options, outputs)
+        if isinstance(texts, Iterator):
+            return self._stream_vectors(head, texts, options)
+        parts, single = head.inputs(texts)
+        vectors = head.embed(parts, self, options)
+        return vectors[0] if single else vectors
+
     def run(self, **arrays: Any) -> dict[str, np.ndarray]:
         """Run the raw graph on arrays and return its outputs by name.
 
@@ -124,12 +172,14 @@ class Runtime:
         graph = self._artifact.manifest.graph
         return self._session.run(complete_feeds(arrays, graph.inputs, self._artifact.config))
 
-    def rows(self, encodings: Sequence[Encoding]) -> list[Row]:
-        """Run encodings in batches of like length; return each one's outputs without padding."""
+    def rows(self, encodings: Sequence[Encoding]) -> Iterator[tuple[int, Row]]:
+        """Run encodings in batches of like length; yield indices and outputs without padding.
+
+        Each batch is run when its first row is asked for.
+        """
         graph = self._artifact.manifest.graph
         choices = len(graph.inputs[0].shape) == 3
         by_token = {one.name for one in graph.outputs if "sequence" in one.shape[1:2]}
-        rows: list[Row] = [{}] * len(encodings)
         for batch in plan([len(one.ids) for one in encodings]):
             arrays = pad([encodings[i] for i in batch], self._tokenizer.pad_id)
             if choices:
@@ -138,11 +188,13 @@ class Runtime:
             outputs = self.run(**arrays)
             for row, i in enumerate(batch):
                 length = len(encodings[i].ids)
-                rows[i] = {
-                    name: value[row, :length] if name in by_token else value[row]
-                    for name, value in outputs.items()
-                }
-        return rows
+                yield (
+                    i,
+                    {
+                        name: value[row, :length] if name in by_token else value[row]
+                        for name, value in outputs.items()
+                    },
+                )
 
     def warmup(self, shapes: Sequence[tuple[int, int]] = ((1, 8), (1, 32), (1, 128))) -> None:
         """Open the session and run it once at each shape (batch, sequence).
@@ -191,6 +243,13 @@ class Runtime:
 
     def __repr__(self) -> str:
         return f"<bertrt.Runtime {self._head.task} from {str(self._artifact.path)!r}>"
+
+    def _stream_vectors(
+        self, head: FeatureExtraction, inputs: Iterator[Any], options: EmbedOptions
+    ) -> Iterator[np.ndarray]:
+        while chunk := list(islice(inputs, _CHUNK)):
+            parts, _ = head.inputs(chunk)
+            yield from head.embed(parts, self, options)
 
     def _head_for(self, options: dict[str, Any]) -> Head:
         """Candidate labels ask a classification head a zero-shot question."""

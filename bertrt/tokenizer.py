@@ -92,6 +92,7 @@ class Tokenizer:
         max_length: int | None = None,
         stride: int | None = None,
         special_tokens: bool = True,
+        empty_pair: bool = False,
     ) -> Encoding:
         """Encode one text or one pair of texts.
 
@@ -104,11 +105,14 @@ class Tokenizer:
             stride: with truncation, the tokens that a window shares with the one before; the
                 further windows are the result's `overflowing`. None drops what is cut.
             special_tokens: whether to add [CLS] and [SEP].
+            empty_pair: whether an empty second text makes a pair all the same, as it does in
+                the lists of pairs that transformers takes.
 
         Raises InputError for a text that is not one, or is too long.
         """
         limit = self._limit(max_length)
-        pair = pair or None
+        if not empty_pair:
+            pair = pair or None
         words = not isinstance(text, str)
         if pair is not None and words is isinstance(pair, str):
             raise InputError("a text and its pair must both be strings or both be lists of words")
@@ -153,7 +157,10 @@ class Tokenizer:
 
     def token_to_id(self, token: str) -> int | None:
         """The id of a token, None when the vocabulary lacks it."""
-        found: int | None = self._plain.token_to_id(token)
+        try:
+            found: int | None = self._plain.token_to_id(token)
+        except UnicodeEncodeError:  # a lone surrogate is in no vocabulary
+            return None
         return found
 
     def id_to_token(self, id: int) -> str | None:

@@ -1,8 +1,27 @@
 """The nine heads, one file each; `HEADS` is the list."""
 
 from bertrt.heads.base import Head
+from bertrt.heads.feature_extraction import FeatureExtraction
 from bertrt.heads.fill_mask import FillMask
+from bertrt.heads.multiple_choice import MultipleChoice
+from bertrt.heads.next_sentence_prediction import NextSentencePrediction
+from bertrt.heads.pretraining import Pretraining
+from bertrt.heads.text_classification import TextClassification
+from bertrt.heads.text_generation import TextGeneration
+from bertrt.heads.zero_shot_classification import ZeroShotClassification
 
 __all__ = ["HEADS", "Head"]
 
-HEADS: dict[str, type[Head]] = {head.task: head for head in (FillMask,)}
+HEADS: dict[str, type[Head]] = {
+    head.task: head
+    for head in (
+        FeatureExtraction,
+        FillMask,
+        MultipleChoice,
+        NextSentencePrediction,
+        Pretraining,
+        TextClassification,
+        TextGeneration,
+        ZeroShotClassification,
+    )
+}

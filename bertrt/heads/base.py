@@ -6,8 +6,9 @@ a `Model`: something that turns encodings into rows of outputs.
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -26,7 +27,6 @@ __all__ = [
     "TextHead",
     "TextPair",
     "shorten",
-    "softmax",
 ]
 
 # One encoding's outputs by name, without batch axis and padding: logits [V], [S, V], ...
@@ -37,8 +37,12 @@ Answer = Any
 class Model(Protocol):
     """What a head may ask of the graph."""
 
-    def rows(self, encodings: Sequence[Encoding]) -> list[Row]:
-        """Run encodings, in batches of like length, and return each one's outputs in order."""
+    def rows(self, encodings: Sequence[Encoding]) -> Iterator[tuple[int, Row]]:
+        """Run encodings in batches of like length; yield each one's index and its outputs.
+
+        They come in the order in which batches finish, so that a caller need not hold all
+        outputs at once: logits over a vocabulary are large.
+        """
 
     def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Run the graph once on arrays [B, S] as they are."""
@@ -96,12 +100,18 @@ class Head(ABC):
     def answers(self, inputs: Sequence[Any], model: Model, options: Any) -> list[Answer]:
         """Answer many inputs, their encodings batched together."""
         prepared = [self.prepare(one, options) for one in inputs]
-        rows = model.rows([encoding for one in prepared for encoding in one.encodings])
-        answers, start = [], 0
-        for one in prepared:
-            end = start + len(one.encodings)
-            answers.append(self.finish(one, rows[start:end], options))
-            start = end
+        owners = [i for i, one in enumerate(prepared) for _ in one.encodings]
+        starts = [0, *accumulate(len(one.encodings) for one in prepared)]
+        waiting: dict[int, dict[int, Row]] = {}
+        answers: list[Answer] = [None] * len(prepared)
+        for index, row in model.rows([e for one in prepared for e in one.encodings]):
+            owner = owners[index]
+            rows = waiting.setdefault(owner, {})
+            rows[index - starts[owner]] = row
+            if len(rows) == len(prepared[owner].encodings):
+                complete = [rows[place] for place in sorted(rows)]
+                answers[owner] = self.finish(prepared[owner], complete, options)
+                del waiting[owner]
         return answers
 
     def single(self, answer: Answer, input: Any, given: Mapping[str, Any]) -> Answer:
@@ -124,10 +134,11 @@ class Head(ABC):
 
 @dataclass(frozen=True)
 class TextPair:
-    """A text, and the second text of a pair."""
+    """A text, the second text of a pair, and whether the caller gave them as a dict."""
 
     text: Text
     pair: Text | None = None
+    from_dict: bool = False
 
 
 class TextHead(Head):
@@ -154,7 +165,10 @@ def _text_pair(value: Any) -> TextPair:
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, str) for v in value):
         return TextPair(*value)
     if isinstance(value, dict) and "text" in value and set(value) <= {"text", "text_pair"}:
-        return TextPair(value["text"], value.get("text_pair"))
+        for name, part in value.items():
+            if not (isinstance(part, str) or (name == "text_pair" and part is None)):
+                raise InputError(f"{name} is {shorten(part)}: give a string")
+        return TextPair(value["text"], value.get("text_pair"), from_dict=True)
     raise InputError(
         f"an input is {type(value).__name__} ({shorten(value)}): give a string, a pair "
         "('A', 'B'), or {'text': …, 'text_pair': …}"
@@ -165,10 +179,3 @@ def shorten(value: Any) -> str:
     """A value as it is shown in a message: its repr, at most 60 characters of it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in the dtype given."""
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: np.ndarray = exponents / exponents.sum(axis=-1, keepdims=True)
-    return result

@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 
 from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair, shorten, softmax
+from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair, shorten
+from bertrt.heads.checks import check_strings, check_top_k
+from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
+from bertrt.softmax import softmax
 
 __all__ = ["FillMask", "FillMaskOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FillMaskOptions(Options):
-    """`top_k` answers a mask; `targets` limits them to these tokens."""
+    """`top_k` answers a mask; `targets` limits them to these tokens.
+
+    `tokenizer_kwargs` may hold truncation and max_length, where transformers' pipeline has them.
+    """
 
     top_k: int = 5
     targets: str | Sequence[str] | None = None
@@ -26,15 +32,18 @@ class FillMaskOptions(Options):
 
     def __post_init__(self) -> None:
         check_top_k(self.top_k)
-        extra = sorted(set(self.tokenizer_kwargs or {}) - {"truncation", "max_length"})
-        if extra:
-            raise InputError(f"tokenizer_kwargs has {extra[0]!r}: use truncation and max_length")
+        if self.targets is not None and not isinstance(self.targets, str):
+            check_strings("targets", self.targets)
+        check_tokenizer_kwargs("tokenizer_kwargs", self.tokenizer_kwargs)
 
 
-def check_top_k(top_k: Any) -> None:
-    """Raise InputError unless `top_k` is a whole number of at least 1."""
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise InputError(f"top_k is {top_k!r}: give a whole number of at least 1")
+@dataclass(frozen=True)
+class Masked:
+    """A text's token ids [S], the positions of its masks, and the targets' ids, if any."""
+
+    ids: np.ndarray
+    masks: np.ndarray
+    targets: np.ndarray | None
 
 
 class FillMask(TextHead):
@@ -45,31 +54,34 @@ class FillMask(TextHead):
 
     def prepare(self, input: TextPair, options: FillMaskOptions) -> Prepared:
         """Encode a text that has a mask."""
-        cut = {"truncation": options.truncation, "max_length": options.max_length}
+        prepared = self.encode(input, options)
+        if not prepared.context.masks.size:
+            token = self.tokenizer.id_to_token(self._mask_id())
+            where = " in what truncation leaves of it" if prepared.encodings[0].overflowing else ""
+            raise InputError(f"the text has no {token}{where}: {shorten(input.text)}")
+        return prepared
+
+    def encode(self, input: TextPair, options: FillMaskOptions) -> Prepared:
+        """Encode a text and find its masks, of which there may be none."""
         encoding = self.tokenizer.encode(
-            input.text, input.pair, **{**cut, **(options.tokenizer_kwargs or {})}
+            input.text, input.pair, **truncation_of(options, options.tokenizer_kwargs)
         )
         ids = np.array(encoding.ids)
         masks = np.flatnonzero(ids == self._mask_id())
-        if not masks.size:
-            token = self.tokenizer.id_to_token(self._mask_id())
-            raise InputError(f"the text has no {token}: {shorten(input.text)}")
-        return Prepared([encoding], (ids, masks))
+        return Prepared([encoding], Masked(ids, masks, self._targets(options.targets)))
 
     def finish(self, prepared: Prepared, rows: Sequence[Row], options: FillMaskOptions) -> Answer:
-        """The best tokens at each mask; one list for one mask, else a list of lists."""
-        ids, masks = prepared.context
-        probabilities = softmax(rows[0]["logits"][masks])
-        candidates = self._targets(options.targets)
-        if candidates is not None:
-            probabilities = probabilities[:, candidates]
-        order = np.argsort(-probabilities, axis=-1, kind="stable")[:, : options.top_k]
+        """The best tokens at each mask: one list for one mask, else a list of lists."""
+        masked: Masked = prepared.context
+        probabilities = softmax(rows[0]["logits"][masked.masks])
+        if masked.targets is not None:
+            probabilities = probabilities[:, masked.targets]
         result = []
-        for mask, scores, best in zip(masks, probabilities, order, strict=True):
+        for mask, scores in zip(masked.masks, probabilities, strict=True):
             answers = []
-            for column in best:
-                token = int(column if candidates is None else candidates[column])
-                filled = ids.copy()
+            for column in largest(scores, options.top_k):
+                token = int(column if masked.targets is None else masked.targets[column])
+                filled = masked.ids.copy()
                 filled[mask] = token
                 answers.append(
                     {
@@ -80,7 +92,7 @@ class FillMask(TextHead):
                         # must stay visible.
                         "sequence": self.tokenizer.decode(
                             filled[filled != self.tokenizer.pad_id].tolist(),
-                            skip_special_tokens=len(masks) == 1,
+                            skip_special_tokens=len(masked.masks) == 1,
                         ),
                     }
                 )
@@ -98,8 +110,6 @@ class FillMask(TextHead):
             return None
         ids = set()
         for target in [targets] if isinstance(targets, str) else targets:
-            if not isinstance(target, str):
-                raise InputError(f"a target is {target!r}: give strings")
             id = self.tokenizer.token_to_id(target)
             pieces = [id] if id is not None else self._first_piece(target)
             ids.update(pieces)
@@ -110,3 +120,15 @@ class FillMask(TextHead):
     def _first_piece(self, target: str) -> list[int]:
         encoding = self.tokenizer.encode(target, special_tokens=False, truncation=True)
         return list(encoding.ids[:1])
+
+
+def largest(scores: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the `count` largest scores, best first; among equals the lower index first."""
+    if count < scores.size:
+        # Sorting a whole vocabulary takes longer than a small model's forward pass.
+        least = np.partition(scores, scores.size - count)[scores.size - count]
+        found = np.flatnonzero(scores >= least)
+    else:
+        found = np.arange(scores.size)
+    best: np.ndarray = found[np.argsort(-scores[found], kind="stable")][:count]
+    return best

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from bertrt.errors import ExportError
-from bertrt.export.fusion.pipeline import SESSION_LEVEL, Target, fuse
+from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
 from bertrt.export.heads import HEADS
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
@@ -18,7 +18,7 @@ LEVELS = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
 @pytest.mark.parametrize("target", ["any", "cpu"])
 @pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
 def test_same_numbers_as_the_traced_graph(
-    graphs: ModuleType, class_name: str, target: Target
+    graphs: ModuleType, class_name: str, target: str
 ) -> None:
     traced, fused = graphs.traced(class_name), graphs.traced(class_name)
     fuse(fused, graphs.model_of(class_name).config, graphs.head_of(class_name), target)
@@ -80,7 +80,7 @@ def test_causal_attention_stays_standard(graphs: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("target", ["any", "cpu"])
-def test_tied_embeddings_are_stored_once(graphs: ModuleType, target: Target) -> None:
+def test_tied_embeddings_are_stored_once(graphs: ModuleType, target: str) -> None:
     config = graphs.model_of("BertForMaskedLM").config
     model = graphs.traced("BertForMaskedLM")
     fuse(model, config, graphs.head_of("BertForMaskedLM"), target)

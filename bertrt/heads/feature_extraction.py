@@ -1,0 +1,87 @@
+"""`feature-extraction` (BertModel): every token's hidden state, or one vector a text.
+
+The call's contract is that of transformers' pipeline; `embed` is what sentence-transformers does
+with the same checkpoint.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertrt.errors import InputError
+from bertrt.heads.base import Answer, Model, Options, Prepared, Row, TextHead, TextPair
+from bertrt.heads.checks import check_flag, check_whole
+from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
+from bertrt.pooling import POOLINGS, finish_vector, pool
+
+__all__ = ["EmbedOptions", "FeatureExtraction", "FeatureExtractionOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureExtractionOptions(Options):
+    """`tokenize_kwargs` may hold truncation and max_length, where transformers' pipeline does."""
+
+    tokenize_kwargs: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_tokenizer_kwargs("tokenize_kwargs", self.tokenize_kwargs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(FeatureExtractionOptions):
+    """How hidden states become one vector; see `bertrt.pooling`."""
+
+    pooling: str = "mean"
+    normalize: bool = True
+    dimensions: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooling not in POOLINGS:
+            raise InputError(f"pooling is {self.pooling!r}: use one of {', '.join(POOLINGS)}")
+        check_flag("normalize", self.normalize)
+        if self.dimensions is not None:
+            check_whole("dimensions", self.dimensions, least=1)
+
+
+class FeatureExtraction(TextHead):
+    """Answers nested lists [1][S][H]: the last hidden state of each token."""
+
+    task = "feature-extraction"
+    options = FeatureExtractionOptions
+
+    def prepare(self, input: TextPair, options: FeatureExtractionOptions) -> Prepared:
+        """Encode a text or a pair."""
+        cut = truncation_of(options, options.tokenize_kwargs)
+        return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
+
+    def finish(
+        self, prepared: Prepared, rows: Sequence[Row], options: FeatureExtractionOptions
+    ) -> Answer:
+        """The hidden states as lists, in a batch of one, as transformers gives them."""
+        return [rows[0]["last_hidden_state"].tolist()]
+
+    def check_embed(self, options: EmbedOptions, outputs: Sequence[str]) -> None:
+        """Raise InputError when a graph with these outputs cannot give such vectors."""
+        if options.pooling == "pooler" and "pooler_output" not in outputs:
+            raise InputError(
+                "pooling is 'pooler', and this checkpoint has no pooler: use mean, cls or max"
+            )
+        size = self.config.hidden_size
+        if options.dimensions is not None and options.dimensions > size:
+            raise InputError(f"dimensions is {options.dimensions}, and this model has {size}")
+
+    def embed(self, inputs: Sequence[TextPair], model: Model, options: EmbedOptions) -> np.ndarray:
+        """One vector for each input, float32 [n, H], or [n, dimensions]."""
+        encodings = [self.prepare(one, options).encodings[0] for one in inputs]
+        size = options.dimensions or self.config.hidden_size
+        vectors = np.empty((len(encodings), size), dtype=np.float32)
+        for index, row in model.rows(encodings):
+            vectors[index] = finish_vector(
+                pool(row, options.pooling),
+                normalize=options.normalize,
+                dimensions=options.dimensions,
+            )
+        return vectors

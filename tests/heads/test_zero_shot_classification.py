@@ -1,0 +1,161 @@
+"""zero-shot-classification: the answers of transformers' pipeline, and what is refused."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bertrt
+from bertrt.errors import InputError
+from bertrt.heads.zero_shot_classification import ZeroShotClassification, entailment_id
+
+Agree = Callable[[Any, Any], None]
+NAME = "BertForSequenceClassification"
+LABELS = ["politics", "sports", "science", "a good film"]
+TEXT = "the president of the united states"
+LARGE = np.array([-9e3, 0, 9e3], np.float32)
+
+
+@pytest.fixture(scope="module")
+def rt(load_artifact: Callable[..., Any]) -> Any:
+    return load_artifact(NAME)
+
+
+@pytest.fixture(scope="module")
+def pipe(pipeline_of: Callable[..., Any]) -> Any:
+    return pipeline_of("zero-shot-classification", NAME)
+
+
+def test_every_text(rt: Any, pipe: Any, agree: Agree, texts: list[str]) -> None:
+    texts = [text for text in texts if text]  # transformers refuses an empty one, as we do
+    expected = pipe(texts, candidate_labels=LABELS[:2])
+    agree(rt(texts, candidate_labels=LABELS[:2], truncation=True), expected)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "politics",
+        "politics, sports",
+        " politics ,, sports,",
+        ["politics"],
+        ["politics", "politics"],
+        ["sports", ""],
+        ["🙂", "中国", "café"],
+        [f"{word} {sign}" for word in LABELS for sign in "!?.,;:"],
+    ],
+)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_labels(rt: Any, pipe: Any, agree: Agree, labels: Any, multi_label: bool) -> None:
+    options = {"candidate_labels": labels, "multi_label": multi_label}
+    agree(rt(TEXT, **options), pipe(TEXT, **options))
+    agree(rt([TEXT, "a"], **options), pipe([TEXT, "a"], **options))
+
+
+@pytest.mark.parametrize("template", ["{}", "about {}", "{0} {0} !", "in {{}} of {}", "{:>9}."])
+def test_templates(rt: Any, pipe: Any, agree: Agree, template: str) -> None:
+    options = {"candidate_labels": [*LABELS, ""], "hypothesis_template": template}
+    agree(rt(TEXT, **options), pipe(TEXT, **options))
+
+
+def test_truncation_cuts_the_text_and_never_the_label(rt: Any, pipe: Any, agree: Agree) -> None:
+    text = "the cat sat on the mat " * 30
+    with pytest.raises(InputError, match="the limit is 64"):
+        rt(text, candidate_labels=LABELS)
+    agree(rt(text, candidate_labels=LABELS, truncation=True), pipe(text, candidate_labels=LABELS))
+    with pytest.raises(InputError, match="cannot be cut to 8"):
+        rt("a", candidate_labels=["the cat sat on the mat"], truncation=True, max_length=8)
+
+
+def test_labels_as_the_second_argument(rt: Any, pipe: Any, agree: Agree, tmp_path: Path) -> None:
+    with bertrt.load(rt._artifact.path, task="zero-shot-classification") as zero_shot:
+        assert zero_shot.info["task"] == "zero-shot-classification"
+        agree(zero_shot(TEXT, LABELS), pipe(TEXT, LABELS))
+        agree(zero_shot(TEXT, "politics, sports"), pipe(TEXT, "politics, sports"))
+        agree(zero_shot(TEXT, candidate_labels=LABELS), pipe(TEXT, LABELS))
+        answers = list(zero_shot(iter([TEXT, "a"]), candidate_labels=LABELS))
+        agree(answers, pipe([TEXT, "a"], LABELS))
+        with pytest.raises(InputError, match="got 1 inputs and no labels"):
+            zero_shot(TEXT)
+
+
+def test_the_head_still_classifies_without_labels(rt: Any) -> None:
+    assert rt(TEXT)[0]["label"] in rt.info["labels"]
+
+
+def test_the_entailment_label(rt: Any) -> None:
+    config = rt._artifact.config
+
+    def named(*labels: str) -> Any:
+        label2id = {label: i for i, label in enumerate(labels)}
+        return dataclasses.replace(config, labels=labels, label2id=label2id)
+
+    assert entailment_id(named("CONTRADICTION", "NEUTRAL", "ENTAILMENT")) == 2
+    assert entailment_id(named("entailed", "not_entailed")) == 0
+    with pytest.raises(InputError, match=r"labels are \['NEGATIVE', 'POSITIVE'\]"):
+        entailment_id(named("NEGATIVE", "POSITIVE"))
+
+
+def test_entailment_as_the_first_label(
+    rt: Any, pipe: Any, agree: Agree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label2id = {"entailment": 0, "neutral": 1, "contradiction": 2}
+    config = dataclasses.replace(rt._artifact.config, labels=tuple(label2id), label2id=label2id)
+    head = ZeroShotClassification(rt.tokenizer, config)
+    monkeypatch.setattr(pipe.model.config, "label2id", label2id)
+    for options in ({}, {"multi_label": True}):
+        parts, _ = head.inputs([TEXT], LABELS)
+        answers = head.answers(parts, rt, head.parse_options(options))
+        agree(answers, pipe([TEXT], LABELS, **options))
+
+
+def test_large_logits_do_not_overflow(rt: Any) -> None:
+    class Large:
+        def rows(self, encodings: Any) -> Any:
+            return ((i, {"logits": LARGE}) for i in range(len(encodings)))
+
+    head = ZeroShotClassification(rt.tokenizer, rt._artifact.config)
+    parts, _ = head.inputs([TEXT], LABELS)
+    for multi_label, score in ((False, 0.25), (True, 1.0)):
+        options = head.parse_options({"multi_label": multi_label})
+        (answer,) = head.answers(parts, Large(), options)  # type: ignore[arg-type]
+        assert answer["scores"] == [score] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "message"),
+    [
+        ((TEXT,), {"candidate_labels": []}, "candidate_labels is empty"),
+        ((TEXT,), {"candidate_labels": ""}, "candidate_labels is empty"),
+        ((TEXT,), {"candidate_labels": " , "}, "candidate_labels is empty"),
+        ((TEXT,), {"candidate_labels": None}, "candidate_labels is None"),
+        ((TEXT,), {"candidate_labels": 5}, "candidate_labels is 5"),
+        ((TEXT,), {"candidate_labels": ["a", 5]}, "candidate_labels holds 5"),
+        ((TEXT,), {"candidate_labels": ["\ud800"]}, "lone surrogate"),
+        ((), {}, "got 0 inputs"),
+        ((TEXT, TEXT), {}, "got 2 inputs"),
+        (("",), {}, "a text is empty"),
+        (([TEXT, ""],), {}, "a text is empty"),
+        (([],), {}, "list of texts is empty"),
+        ((5,), {}, r"an input is int \(5\)"),
+        (([("a", "b")],), {}, "an input is tuple"),
+        (({"text": "a"},), {}, "an input is dict"),
+        ((TEXT,), {"hypothesis_template": "about it"}, "no place for a label"),
+        ((TEXT,), {"hypothesis_template": "{{}}"}, "no place for a label"),
+        ((TEXT,), {"hypothesis_template": "{} {}"}, "a single {}"),
+        ((TEXT,), {"hypothesis_template": "{label}"}, "a single {}"),
+        ((TEXT,), {"hypothesis_template": "{"}, "a single {}"),
+        ((TEXT,), {"hypothesis_template": "{:d}"}, "a single {}"),
+        ((TEXT,), {"hypothesis_template": "{0.x}"}, "a single {}"),
+        ((TEXT,), {"hypothesis_template": None}, "hypothesis_template is None"),
+        ((TEXT,), {"multi_label": 1}, "multi_label is 1"),
+        ((TEXT,), {"multi_class": True}, "no option 'multi_class'"),
+        ((TEXT,), {"top_k": 1}, "zero-shot-classification has no option 'top_k'"),
+    ],
+)
+def test_refuses(rt: Any, args: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        rt(*args, **{"candidate_labels": LABELS, **options})
