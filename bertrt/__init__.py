@@ -5,6 +5,8 @@ rt = bertrt.load("out")
 rt("Plants create [MASK] through a process known as photosynthesis.")
 """
 
+from typing import TYPE_CHECKING, Any
+
 from bertrt._version import __version__
 from bertrt.errors import (
     ArtifactError,
@@ -14,7 +16,9 @@ from bertrt.errors import (
     InputError,
     ParityError,
 )
-from bertrt.runtime import Runtime, load
+
+if TYPE_CHECKING:
+    from bertrt.runtime import Runtime, load
 
 __all__ = [
     "ArtifactError",
@@ -27,3 +31,17 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The runtime brings numpy and tokenizers, and `bertrt --help` has no use for them.
+    if name in ("Runtime", "load"):
+        from bertrt import runtime
+
+        globals().update(Runtime=runtime.Runtime, load=runtime.load)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

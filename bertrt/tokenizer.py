@@ -79,6 +79,11 @@ class Tokenizer:
         return self.facts.special_ids.get("mask")
 
     @property
+    def marks_subwords(self) -> bool:
+        """Whether a piece that continues a word is written with a prefix, as WordPiece's ##ing."""
+        return bool(getattr(self._plain.model, "continuing_subword_prefix", None))
+
+    @property
     def vocabulary(self) -> dict[str, int]:
         """Every token and its id, added tokens included; a new dict each time."""
         return dict(self._plain.get_vocab(with_added_tokens=True))
@@ -153,6 +158,12 @@ class Tokenizer:
         if self.facts.clean_up_tokenization_spaces:
             for spaced, joined in _CLEAN_UP:
                 text = text.replace(spaced, joined)
+        return text
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """The text of tokens, as transformers' `convert_tokens_to_string` writes it."""
+        decoder = self._plain.decoder
+        text: str = " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
         return text
 
     def token_to_id(self, token: str) -> int | None:

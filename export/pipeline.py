@@ -157,7 +157,7 @@ def _describe(graph: ir.Model, file: str, level: str, fused: dict[str, int]) -> 
 
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(d if isinstance(d, int) else str(d.value) for d in value.shape)
-    return TensorSpec(value.name, value.dtype.name.lower(), shape)
+    return TensorSpec(value.name, str(value.dtype.numpy()), shape)
 
 
 def _versions() -> dict[str, str]:

@@ -6,8 +6,10 @@ from bertrt.heads.fill_mask import FillMask
 from bertrt.heads.multiple_choice import MultipleChoice
 from bertrt.heads.next_sentence_prediction import NextSentencePrediction
 from bertrt.heads.pretraining import Pretraining
+from bertrt.heads.question_answering import QuestionAnswering
 from bertrt.heads.text_classification import TextClassification
 from bertrt.heads.text_generation import TextGeneration
+from bertrt.heads.token_classification import TokenClassification
 from bertrt.heads.zero_shot_classification import ZeroShotClassification
 
 __all__ = ["HEADS", "Head"]
@@ -20,8 +22,10 @@ HEADS: dict[str, type[Head]] = {
         MultipleChoice,
         NextSentencePrediction,
         Pretraining,
+        QuestionAnswering,
         TextClassification,
         TextGeneration,
+        TokenClassification,
         ZeroShotClassification,
     )
 }

@@ -30,8 +30,6 @@ __all__ = ["TextGeneration", "TextGenerationOptions"]
 _NEW_TOKENS = 256
 # Prompts that are continued together: the logits of a prompt's tokens and the cache are large.
 _ROWS, _TOKENS = 16, 2048
-# Scores are divided by these; nearer to 0 they would overflow.
-_LEAST_DIVISOR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +67,10 @@ class TextGenerationOptions(Options):
                 check_whole(name, getattr(self, name), least=least)
         for name in ("do_sample", "return_full_text", "add_special_tokens", "skip_special_tokens"):
             check_flag(name, getattr(self, name))
-        check_number("temperature", self.temperature, least=_LEAST_DIVISOR)
+        # Scores are divided by these: a number nearer to 0 would make them overflow.
+        check_number("temperature", self.temperature, least=1e-6, most=1e6)
         check_number("top_p", self.top_p, least=0, most=1)
-        check_number("repetition_penalty", self.repetition_penalty, least=_LEAST_DIVISOR)
+        check_number("repetition_penalty", self.repetition_penalty, least=1e-6, most=1e6)
         check_tokenizer_kwargs("tokenizer_encode_kwargs", self.tokenizer_encode_kwargs)
         if isinstance(self.eos_token_id, (list, tuple)):
             for token in self.eos_token_id:

@@ -1,0 +1,87 @@
+"""What `bertrt doctor` looks at: packages by their metadata, ONNX Runtime itself, CPUs, GPU."""
+
+import importlib
+import importlib.metadata
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from bertrt._version import __version__
+from bertrt.errors import DeviceError
+from bertrt.ort import onnxruntime, telemetry_disabled, wheels
+from bertrt.threads import choose_threads
+
+__all__ = ["examine"]
+
+_RUNTIME = ("numpy", "tokenizers")
+# Asked for by metadata only: importing PyTorch takes seconds.
+_EXPORT = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "huggingface_hub")
+_GPU = ("triton",)
+_CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
+    """What there is, and what is wrong with it.
+
+    Args:
+        root: where `dev` is mounted; another folder in tests.
+
+    Returns findings by name, ready for JSON, and the problems that keep bertrt from answering,
+    each a sentence that says what to do.
+    """
+    problems = [problem for name in _RUNTIME if (problem := _import_problem(name))]
+    providers: list[str] = []
+    try:
+        providers = list(onnxruntime().get_available_providers())
+    except DeviceError as error:
+        problems.append(str(error))
+    else:
+        if _CPU_PROVIDER not in providers:
+            problems.append(
+                f"this ONNX Runtime has no {_CPU_PROVIDER}, only {', '.join(providers)}: install "
+                "it again with pip install 'bertrt[cpu]'"
+            )
+    threads = choose_threads()
+    findings = {
+        "bertrt": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": f"{platform.system()} {platform.machine()}",
+        "runtime": {name: _version(name) for name in _RUNTIME},
+        "wheels": dict(wheels()),
+        "providers": providers,
+        "threads": threads.count,
+        "threads_reason": threads.reason,
+        "telemetry_off": telemetry_disabled(),
+        "for_export": {name: _version(name) for name in _EXPORT},
+        "for_gpu": {name: _version(name) for name in _GPU},
+        "gpu": _gpu(root, providers),
+    }
+    return findings, problems
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _import_problem(name: str) -> str | None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        return f"{name} cannot be imported ({error}): install it with pip install {name}"
+    return None
+
+
+def _gpu(root: Path, providers: list[str]) -> str:
+    """Whether there is an NVIDIA GPU, by its device files, and whether ONNX Runtime can use it."""
+    devices = [one.name for one in (root / "dev").glob("nvidia*") if one.name[6:].isdecimal()]
+    if devices:
+        use = "usable" if _CUDA_PROVIDER in providers else "not usable"
+        return f"{', '.join(sorted(devices))}, {use} by this ONNX Runtime"
+    if shutil.which("nvidia-smi"):
+        return "no device files, although nvidia-smi is installed: is the GPU passed through?"
+    return "none"

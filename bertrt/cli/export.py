@@ -1,0 +1,121 @@
+"""`bertrt export`: from a checkpoint to an artifact."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from bertrt.cli.progress import progress
+from bertrt.errors import ExportError
+
+__all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
+
+SUMMARY = "turn a BERT checkpoint into an artifact"
+DESCRIPTION = """\
+Turn a BERT checkpoint into an artifact: a directory with an ONNX graph that is proved to give the
+checkpoint's own answers. When they differ by more than 1e-4, nothing is written."""
+JSON_HELP = "print bertrt.json's contents, and the directory, as one JSON document"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="a hub id such as google-bert/bert-base-uncased, a local folder, or 'demo' for the "
+        "embedded model",
+    )
+    parser.add_argument("--task", help="the head, as a Hugging Face task; else the checkpoint's")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="the directory to make; else one here, named after the model and the task",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("any", "cpu"),
+        default="cpu",
+        help="cpu: fastest on ONNX Runtime's CPU provider (the default); any: standard ONNX "
+        "operators only",
+    )
+    parser.add_argument("--revision", metavar="R", help="a branch, tag or commit of a hub id")
+    parser.add_argument(
+        "--offline", action="store_true", help="take a hub id from the local cache only"
+    )
+    parser.add_argument(
+        "--allow-new-head",
+        action="store_true",
+        help="make a new, untrained head when the checkpoint lacks it",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an artifact that is at DIR"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, and say what was made and how near it is to PyTorch."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with _stopped_by_sigterm(), progress() as show:
+        show(0, "load PyTorch")
+        try:
+            from bertrt.export import export
+        except ImportError as error:
+            raise ExportError(
+                f"bertrt export needs PyTorch and more, and not all of it can be imported "
+                f"({error}): install it with pip install 'bertrt[export]'"
+            ) from error
+        from bertrt.cli.manifest import as_json, summary
+
+        output = arguments.output or _default_output(arguments)
+        manifest = export(
+            arguments.model,
+            output,
+            task=arguments.task,
+            device=arguments.device,
+            revision=arguments.revision,
+            offline=arguments.offline,
+            allow_new_head=arguments.allow_new_head,
+            overwrite=arguments.overwrite,
+            progress=lambda number, count, name: show(
+                (number - 1) / count, f"{number}/{count} {name}"
+            ),
+        )
+    if arguments.json:
+        print(json.dumps(as_json(output, manifest), indent=2, ensure_ascii=False))
+    else:
+        print(*summary(output, manifest), sep="\n")
+    return 0
+
+
+def _default_output(arguments: argparse.Namespace) -> Path:
+    """A folder here, named after the model and the task: bert-base-uncased-fill-mask."""
+    from bertrt.export.checkpoints import open_checkpoint
+    from bertrt.export.heads import head_for
+
+    checkpoint = open_checkpoint(
+        arguments.model, revision=arguments.revision, offline=arguments.offline
+    )
+    head = head_for(arguments.task, checkpoint.config.get("architectures"))
+    return Path(f"{Path(checkpoint.source.model).name}-{arguments.task or head.task}")
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM an exception, so that a half-written directory is removed."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

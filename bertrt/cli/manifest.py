@@ -1,0 +1,116 @@
+"""A manifest for people and for programs: what `export` reports and `inspect` shows."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertrt.artifact import FileEntry, Manifest, TensorSpec
+from bertrt.cli.table import aligned, printable, size
+
+__all__ = ["as_json", "details", "summary"]
+
+Rows = list[tuple[str, str]]
+
+
+def as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    """The artifact's directory and everything that bertrt.json says, ready for JSON."""
+    return {"directory": str(directory), **dataclasses.asdict(manifest)}
+
+
+def summary(directory: Path, manifest: Manifest) -> list[str]:
+    """What an export made and how near it is to PyTorch, as lines."""
+    return _lines([*_identity(directory, manifest), *_graph(manifest), *_parity(manifest)])
+
+
+def details(directory: Path, manifest: Manifest) -> list[str]:
+    """Everything of a manifest that people ask about, as lines."""
+    return _lines(
+        [
+            *_identity(directory, manifest),
+            *_graph(manifest),
+            *_tensors("input", manifest.graph.inputs),
+            *_tensors("output", manifest.graph.outputs),
+            *_parity(manifest),
+            *_tokenizer(manifest),
+            *_files(manifest.files),
+            ("versions", _pairs(manifest.versions)),
+        ]
+    )
+
+
+def _lines(rows: Rows) -> list[str]:
+    """Rows as lines; a name that repeats is written once."""
+    named = [
+        (name if i == 0 or rows[i - 1][0] != name else "", printable(value))
+        for i, (name, value) in enumerate(rows)
+    ]
+    return aligned(named)
+
+
+def _identity(directory: Path, manifest: Manifest) -> Rows:
+    source = manifest.source
+    revision = f" at {source['revision']}" if source.get("revision") else ""
+    return [
+        ("artifact", str(directory)),
+        ("task", f"{manifest.task} ({manifest.architecture})"),
+        ("source", f"{source['model']}{revision}, {source['format']}"),
+        ("target", _pairs(manifest.target)),
+    ]
+
+
+def _graph(manifest: Manifest) -> Rows:
+    graph = manifest.graph
+    weights = sum(one.size for one in manifest.files if one.name.startswith(graph.file))
+    return [
+        (
+            "graph",
+            f"{graph.file}, {size(weights)}, opset {graph.opset}, "
+            f"ONNX Runtime {graph.least_onnxruntime} or newer",
+        ),
+        ("fused", _pairs(graph.fused) or "nothing"),
+    ]
+
+
+def _tensors(name: str, tensors: tuple[TensorSpec, ...]) -> Iterator[tuple[str, str]]:
+    cells = [
+        (one.name, one.dtype, f"[{', '.join(str(size) for size in one.shape)}]") for one in tensors
+    ]
+    return ((name, line) for line in aligned(cells))
+
+
+def _parity(manifest: Manifest) -> Rows:
+    parity = manifest.parity
+    cells = [
+        (
+            one["name"],
+            f"absolute error {one['absolute_error']:.1e} (bound {one['bound']:.0e})",
+            f"relative {one['relative_error']:.1e}",
+            f"same argmax {one['argmax_agreement']:.2%}",
+            f"cosine {one['cosine']:.6f}",
+        )
+        for one in parity["outputs"]
+    ]
+    shapes = ", ".join(parity["shapes"])
+    return [
+        *(("parity", line) for line in aligned(cells)),
+        ("parity", f"worst of the shapes {shapes}, against PyTorch in float32"),
+    ]
+
+
+def _tokenizer(manifest: Manifest) -> Rows:
+    facts = manifest.tokenizer
+    ids = ", ".join(f"{role} {id}" for role, id in facts.special_ids.items() if id is not None)
+    return [
+        ("tokenizer", f"at most {facts.max_length} tokens, padding on the {facts.padding_side}"),
+        ("tokenizer", f"special tokens: {ids}"),
+    ]
+
+
+def _files(files: tuple[FileEntry, ...]) -> Iterator[tuple[str, str]]:
+    cells = [(one.name, size(one.size), f"sha256 {one.sha256[:12]}…") for one in files]
+    return (("file", line) for line in aligned(cells, numbers=[1]))
+
+
+def _pairs(values: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

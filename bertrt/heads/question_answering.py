@@ -1,0 +1,207 @@
+"""`question-answering` (BertForQuestionAnswering): the part of a context that answers a question.
+
+The contract is that of transformers 4.57's pipeline, the last version to have one. A context of
+any length is read in windows, and probabilities are taken over each window for itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertrt.errors import InputError
+from bertrt.heads.base import Answer, Head, Options, Prepared, Row, shorten
+from bertrt.heads.checks import check_flag, check_top_k, check_whole
+from bertrt.heads.spans import best_spans, probabilities
+from bertrt.tokenizer import Encoding
+
+__all__ = ["QuestionAnswering", "QuestionAnsweringOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnsweringOptions(Options):
+    """How a context is read, and which answers are given.
+
+    `max_seq_len` is a window's length in tokens, the question and three special tokens included
+    (384, or the model's length if that is less), and `doc_stride` how many a window shares with
+    the one before (128, or half the window if that is less). `top_k` answers at most, of at most
+    `max_answer_len` tokens. `handle_impossible_answer` lets the empty answer take part, and
+    `align_to_words` widens an answer to whole words.
+    """
+
+    top_k: int = 1
+    doc_stride: int | None = None
+    max_answer_len: int = 15
+    max_seq_len: int | None = None
+    # Without effect, as with transformers' fast tokenizers: a question is never cut.
+    max_question_len: int = 64
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+
+    def __post_init__(self) -> None:
+        if self.truncation is not False or self.max_length is not None:
+            raise InputError(
+                "question-answering has neither truncation nor max_length: it reads a context of "
+                "any length, in windows of max_seq_len tokens"
+            )
+        check_top_k(self.top_k)
+        check_whole("max_answer_len", self.max_answer_len, least=1)
+        check_whole("max_question_len", self.max_question_len, least=1)
+        if self.doc_stride is not None:
+            check_whole("doc_stride", self.doc_stride, least=0)
+        if self.max_seq_len is not None:
+            check_whole("max_seq_len", self.max_seq_len, least=1)
+        check_flag("handle_impossible_answer", self.handle_impossible_answer)
+        check_flag("align_to_words", self.align_to_words)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and the text to find its answer in."""
+
+    question: str
+    context: str
+
+
+class QuestionAnswering(Head):
+    """Answers `{"score", "start", "end", "answer"}`, or a list of them if there are several.
+
+    `start` and `end` count characters of the context.
+    """
+
+    task = "question-answering"
+    options = QuestionAnsweringOptions
+    input_names = ("question", "context")
+
+    def inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
+        """`question="Q", context="C"`, `"Q", "C"`, or `{"question": "Q", "context": "C"}`.
+
+        Many at once: a list of such dicts, or a list of questions with one context or a list of
+        as many contexts.
+        """
+        if len(args) == 2 and not named:
+            named = {"question": args[0], "context": args[1]}
+        elif len(args) == 1 and not named:
+            if not isinstance(args[0], list):
+                return [_from_dict(args[0])], True
+            if not args[0]:
+                raise InputError("the list of questions is empty: give at least one")
+            return [_from_dict(one) for one in args[0]], False
+        elif args or len(named) != 2:
+            raise InputError(
+                f"{self.task} got {len(args)} inputs and {' and '.join(named) or 'no question'}: "
+                "give question=… and context=…"
+            )
+        questions, contexts = named["question"], named["context"]
+        if not isinstance(questions, list):
+            return [_question(questions, contexts)], True
+        if not isinstance(contexts, list):
+            contexts = [contexts] * len(questions)
+        if not questions or len(questions) != len(contexts):
+            raise InputError(
+                f"there are {len(questions)} questions and {len(contexts)} contexts: give as many "
+                "of each, or one context"
+            )
+        return [_question(*pair) for pair in zip(questions, contexts, strict=True)], False
+
+    def prepare(self, input: Question, options: QuestionAnsweringOptions) -> Prepared:
+        """Encode the question with each window of the context."""
+        most = self.tokenizer.max_length
+        length = min(most, 384) if options.max_seq_len is None else options.max_seq_len
+        stride = min(length // 2, 128) if options.doc_stride is None else options.doc_stride
+        if length > most:
+            raise InputError(f"max_seq_len is {length}, and this model reads at most {most} tokens")
+        if stride >= length:
+            raise InputError(
+                f"doc_stride is {stride}: give less than max_seq_len, which is {length}"
+            )
+        question = self.tokenizer.encode(input.question, truncation=True, max_length=most)
+        # A window is [CLS] question [SEP] context [SEP].
+        room = length - len(question.ids) - 1
+        if room > 0:
+            # A stride as long as the room is no way forward, but one window may be enough.
+            first = self.tokenizer.encode(
+                input.question,
+                input.context,
+                truncation="only_second",
+                max_length=length,
+                stride=min(stride, room - 1),
+            )
+            if room > stride or not first.overflowing:
+                return Prepared([first, *first.overflowing], input.context)
+        raise InputError(
+            f"the question leaves room for {max(room, 0)} tokens of the context in a window of "
+            f"{length}, and doc_stride is {stride}: shorten the question, or give a smaller "
+            "doc_stride or a larger max_seq_len"
+        )
+
+    def finish(
+        self, prepared: Prepared, rows: Sequence[Row], options: QuestionAnsweringOptions
+    ) -> Answer:
+        """The best answers of all windows; scores of answers that differ in case only are added."""
+        context: str = prepared.context
+        # Aligned to words, several spans may become one.
+        count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
+        found: dict[str, dict[str, Any]] = {}
+        null = float("inf")
+        for window, row in zip(prepared.encodings, rows, strict=True):
+            allowed = self._allowed(window)
+            starts, ends, empty = probabilities(row["start_logits"], row["end_logits"], allowed)
+            null = min(null, empty)
+            for first, last, score in best_spans(
+                starts, ends, allowed, count, options.max_answer_len
+            ):
+                start, end = _characters(window, first, last, options.align_to_words)
+                text = context[start:end]
+                if text.lower() in found:
+                    found[text.lower()]["score"] += score
+                else:
+                    found[text.lower()] = _answer(score, start, end, text)
+        answers = list(found.values())
+        if options.handle_impossible_answer:
+            answers.append(_answer(null, 0, 0, ""))
+        best = sorted(answers, key=lambda one: one["score"], reverse=True)[: options.top_k]
+        return best[0] if len(best) == 1 else best
+
+    def _allowed(self, window: Encoding) -> np.ndarray:
+        """Which tokens an answer may be made of, bool [S]: the context's, and any [CLS]."""
+        cls = self.tokenizer.facts.special_ids["cls"]
+        return np.array(
+            [
+                sequence == 1 or id == cls
+                for id, sequence in zip(window.ids, window.sequence_ids, strict=True)
+            ]
+        )
+
+
+def _characters(window: Encoding, first: int, last: int, align: bool) -> tuple[int, int]:
+    """The characters of the context that a span of tokens stands for, or their whole words."""
+    if align:
+        words = [window.token_to_word(token) for token in (first, last)]
+        places = [None if word is None else window.word_to_chars(word, 1) for word in words]
+        if places[0] and places[1]:
+            return places[0][0], places[1][1]
+    return window.offsets[first][0], window.offsets[last][1]
+
+
+def _answer(score: float, start: int, end: int, answer: str) -> dict[str, Any]:
+    return {"score": score, "start": start, "end": end, "answer": answer}
+
+
+def _from_dict(value: Any) -> Question:
+    if isinstance(value, dict) and set(value) == {"question", "context"}:
+        return _question(value["question"], value["context"])
+    raise InputError(
+        f"an input is {type(value).__name__} ({shorten(value)}): give question=… and context=…, "
+        "or {'question': …, 'context': …}"
+    )
+
+
+def _question(question: Any, context: Any) -> Question:
+    for name, value in (("question", question), ("context", context)):
+        if not isinstance(value, str):
+            raise InputError(f"{name} is {shorten(value)}: give a string")
+        if not value:
+            raise InputError(f"{name} is empty: give some text")
+    return Question(question, context)
