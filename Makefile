@@ -11,8 +11,8 @@ demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence
 	@if [ ! -f out/demo/bertrt.json ]; then $(BIN)/bertrt export --model demo --output out/demo; fi
 	echo "Plants create [MASK] through a process known as photosynthesis." | $(BIN)/bertrt run out/demo
 
-test: $(INSTALLED)  ## the tests
-	$(BIN)/pytest
+test: $(INSTALLED)  ## the tests, a file at a time in each of two processes
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types package  ## everything that CI runs besides the tests
 

@@ -23,6 +23,7 @@ from bertrt.errors import ExportError
 from bertrt.export.checkpoints import open_checkpoint
 from bertrt.export.config import check_config
 from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
+from bertrt.export.generation import eos_token_id
 from bertrt.export.heads import ALIASES, head_for
 from bertrt.export.model import build_model
 from bertrt.export.optional_types import make_token_types_optional
@@ -86,6 +87,8 @@ def export(
     check_config(checkpoint.config)
     head = head_for(task, checkpoint.config.get("architectures"))
     module = build_model(head, checkpoint, allow_new_head=allow_new_head)
+    if head.task == "text-generation":
+        module.config.eos_token_id = eos_token_id(checkpoint)
 
     tell()
     graph = trace(module, head)

@@ -11,10 +11,15 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tiny models gain nothing from threads, which wait for work by spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib
+import fcntl
+import hashlib
 import string
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +101,41 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A folder made at most once a run, however many test processes ask for it."""
+    base = tmp_path_factory.getbasetemp()
+    # The processes of one run each have a folder of their own, in the run's.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def make(name: str, key: object, write: Callable[[Path], Any]) -> Path:
+        path = shared / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
+        with _locked(path.with_suffix(".lock")):
+            if not path.exists():
+                write(path)
+        return path
+
+    return make
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(made_once: Callable[..., Path]) -> Callable[..., Path]:
     """A factory: class name and config changes to a checkpoint folder with its tokenizer."""
-    made: dict[str, Path] = {}
 
     def make(class_name: str, *, cased: bool = False, scale: float = 6.0, **config: Any) -> Path:
-        key = repr((class_name, cased, scale, sorted(config.items())))
-        if key not in made:
-            folder = tmp_path_factory.mktemp(class_name)
-            _write_checkpoint(folder, class_name, cased, scale, config)
-            made[key] = folder
-        return made[key]
+        key = ("checkpoint", cased, scale, sorted(config.items()))
+        return made_once(
+            class_name,
+            key,
+            lambda folder: _write_checkpoint(folder, class_name, cased, scale, config),
+        )
 
     return make
 
@@ -140,6 +169,7 @@ def _write_checkpoint(
         for parameter in model.parameters():
             if parameter.ndim == 1:  # fresh biases are zero and LayerNorm weights one
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+    folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     tokenizer = transformers.BertTokenizerFast(
@@ -150,22 +180,20 @@ def _write_checkpoint(
 
 @pytest.fixture(scope="session")
 def make_artifact(
-    make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    make_checkpoint: Callable[..., Path], made_once: Callable[..., Path]
 ) -> Callable[..., Path]:
     """A factory: task, class name and config changes to an exported artifact's directory."""
     from bertrt.export import export
 
-    made: dict[str, Path] = {}
-
     def make(
         class_name: str, *, task: str | None = None, device: str = "cpu", **changes: Any
     ) -> Path:
-        key = repr((class_name, task, device, sorted(changes.items())))
-        if key not in made:
-            output = tmp_path_factory.mktemp("artifact") / class_name
-            export(make_checkpoint(class_name, **changes), output, task=task, device=device)
-            made[key] = output
-        return made[key]
+        checkpoint = make_checkpoint(class_name, **changes)
+        return made_once(
+            class_name,
+            ("artifact", task, device, sorted(changes.items())),
+            lambda output: export(checkpoint, output, task=task, device=device),
+        )
 
     return make
 
@@ -180,7 +208,7 @@ def load_artifact(make_artifact: Callable[..., Path]) -> Callable[..., Any]:
     def open_(class_name: str, **changes: Any) -> Any:
         path = make_artifact(class_name, **changes)
         if path not in opened:
-            opened[path] = bertrt.load(path)
+            opened[path] = bertrt.load(path, threads=1)
         return opened[path]
 
     return open_

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     and wrong usage, as argparse does, and for SIGTERM during an export.
     """
     _use_utf8()
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     try:
         status: int = arguments.run(arguments)
     except (Exception, KeyboardInterrupt) as error:
@@ -71,6 +71,23 @@ def _use_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; texts may stand on both sides of an option.
+
+    argparse takes positional arguments in one go, so that of `run DIR --json TEXT` it leaves TEXT
+    over.
+    """
+    parser = _parser()
+    arguments, left = parser.parse_known_args(argv)
+    end = left.index("--") if "--" in left else len(left)
+    options = [one for one in left[:end] if one.startswith("-")]
+    if left and (options or not hasattr(arguments, "texts")):
+        parser.error(f"unrecognized arguments: {' '.join(options or left)}")
+    if left:
+        arguments.texts += left[:end] + left[end + 1 :]
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,8 @@ from bertrt.export.config import check_config
 
 __all__ = ["fetch", "looks_like_path"]
 
-TOKENIZER_FILES = (
+SMALL_FILES = (
+    "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
@@ -98,7 +99,7 @@ def _listed(model: str, revision: str | None) -> set[str]:
 
 def _fetch_rest(model: str, names: set[str], folder: Path, commit: str) -> None:
     _, entry = choose_weights(names, model)
-    for name in (*TOKENIZER_FILES, entry):
+    for name in (*SMALL_FILES, entry):
         if name in names:
             hf_hub_download(model, name, revision=commit)
     if entry.endswith(".index.json"):

@@ -23,6 +23,7 @@ def bertrt_command(
 
     def run(*arguments: object, stdin: bytes = b"") -> Done:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()  # what fixtures have said
         try:
             status = main([str(one) for one in arguments])
         except SystemExit as error:

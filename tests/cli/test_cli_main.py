@@ -16,7 +16,9 @@ COMMANDS = ("export", "run", "inspect", "bench", "doctor")
 HEAVY = ("numpy", "tokenizers", "onnxruntime", "torch", "transformers", "onnx", "asyncio")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"
@@ -52,6 +54,9 @@ def test_help_of_each_command(bertrt_command: Callable[..., Any], name: str) -> 
         (["run", "out", "--threads", "²"], "'²' is neither 'auto'"),
         (["run", "out", "-o", "top_k"], "'top_k' is not NAME=VALUE"),
         (["run", "out", "-o", "=3"], "'=3' is not NAME=VALUE"),
+        (["run", "out", "--json", "text", "--nope", "-5"], "arguments: --nope -5"),
+        (["inspect", "out", "out"], "arguments: out"),
+        (["inspect", "out", "--", "out"], "arguments: -- out"),
         (["export"], "--model"),
         (["export", "--model", "demo", "--device", "tpu"], "invalid choice: 'tpu'"),
         (["bench", "out", "--shapes", "8"], "'8' is no shape"),
@@ -134,7 +139,14 @@ def test_both_entry_points() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_output_that_cannot_be_written(make_artifact: Callable[..., Path]) -> None:
-    command = [sys.executable, "-P", "-m", "bertrt", "inspect", str(make_artifact("BertForMaskedLM"))]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "bertrt",
+        "inspect",
+        str(make_artifact("BertForMaskedLM")),
+    ]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1

@@ -17,9 +17,7 @@ LEVELS = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
 
 @pytest.mark.parametrize("target", ["any", "cpu"])
 @pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
-def test_same_numbers_as_the_traced_graph(
-    graphs: ModuleType, class_name: str, target: str
-) -> None:
+def test_same_numbers_as_the_traced_graph(graphs: ModuleType, class_name: str, target: str) -> None:
     traced, fused = graphs.traced(class_name), graphs.traced(class_name)
     fuse(fused, graphs.model_of(class_name).config, graphs.head_of(class_name), target)
     for batch, sequence in [(1, 1), (3, 33), (2, 40)]:

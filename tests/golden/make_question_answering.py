@@ -62,8 +62,9 @@ def write_checkpoint(folder: Path) -> None:
         max_position_embeddings=64,
     )
     model = transformers.BertForQuestionAnswering(config)
-    # Its numbers never change, which the newer generators do not promise.
-    random = np.random.RandomState(457)
+    # Its numbers never change, which newer generators do not promise. With this seed the empty
+    # answer is among the best now and then.
+    random = np.random.RandomState(47)
     state = {}
     for name, value in sorted(model.state_dict().items()):
         center = 1.0 if name.endswith("LayerNorm.weight") else 0.0

@@ -8,14 +8,6 @@ import pytest
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tiny models gain nothing from PyTorch's threads, which wait for work by spinning."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def agree() -> Callable[[Any, Any], None]:
     """Assert that an answer equals another: floats within 1e-4, all else exactly, types too."""

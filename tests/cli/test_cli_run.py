@@ -1,0 +1,307 @@
+"""`bertrt run`: the runtime's own answers, one line in and one answer out, whatever comes."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertrt.cli.lines import line_groups
+
+Command = Callable[..., Any]
+BERTRT = [sys.executable, "-P", "-m", "bertrt"]
+
+
+@pytest.fixture
+def fill_mask(make_artifact: Callable[..., Path]) -> Path:
+    return make_artifact("BertForMaskedLM")
+
+
+@pytest.mark.parametrize(
+    ("class_name", "line", "given", "options"),
+    [
+        ("BertForMaskedLM", "the [MASK] sat", "the [MASK] sat", {}),
+        ("BertForMaskedLM", "a [MASK]", "a [MASK]", {"top_k": 2, "targets": ["cat", "dog"]}),
+        ("BertForMaskedLM", '{"text": "a [MASK]"}', {"text": "a [MASK]"}, {}),
+        ("BertForMaskedLM", "{a} [MASK] {", "{a} [MASK] {", {}),
+        ("BertForSequenceClassification", "good film", "good film", {"top_k": None}),
+        (
+            "BertForSequenceClassification",
+            '{"text": "a", "text_pair": "b"}',
+            {"text": "a", "text_pair": "b"},
+            {"function_to_apply": "sigmoid"},
+        ),
+        ("BertForSequenceClassification", "a", "a", {"candidate_labels": "sports,politics"}),
+        ("BertForTokenClassification", "john in paris", "john in paris", {}),
+        (
+            "BertForTokenClassification",
+            "john in paris",
+            "john in paris",
+            {"aggregation_strategy": "simple"},
+        ),
+        (
+            "BertForQuestionAnswering",
+            '{"question": "who?", "context": "john in paris"}',
+            {"question": "who?", "context": "john in paris"},
+            {"top_k": 2},
+        ),
+        ("BertModel", "the cat", "the cat", {}),
+        (
+            "BertForNextSentencePrediction",
+            '{"text": "a", "text_pair": "b"}',
+            {"text": "a", "text_pair": "b"},
+            {},
+        ),
+        (
+            "BertForMultipleChoice",
+            '{"prompt": "the cat", "choices": ["a", "b"]}',
+            {"prompt": "the cat", "choices": ["a", "b"]},
+            {},
+        ),
+        ("BertForMultipleChoice", "the cat", "the cat", {"choices": ["a", "b"]}),
+        ("BertForPreTraining", "the [MASK]", "the [MASK]", {}),
+        ("BertLMHeadModel", "the cat", "the cat", {"max_new_tokens": 3, "do_sample": False}),
+    ],
+)
+def test_answers_are_the_runtimes(
+    bertrt_command: Command,
+    make_artifact: Callable[..., Path],
+    load_artifact: Callable[..., Any],
+    class_name: str,
+    line: str,
+    given: Any,
+    options: dict[str, Any],
+) -> None:
+    path = make_artifact(class_name)
+    flags = [
+        flag
+        for name, value in options.items()
+        for flag in ("-o", f"{name}={value if isinstance(value, str) else json.dumps(value)}")
+    ]
+    expected = load_artifact(class_name)([given], **options)
+    done = bertrt_command("run", path, "--json", *flags, line)
+    assert (done.status, done.err) == (0, "")
+    assert [json.loads(one) for one in done.out.splitlines()] == expected
+
+    streamed = bertrt_command("run", path, "--json", *flags, stdin=f"{line}\n".encode())
+    assert streamed == done
+
+    shown = bertrt_command("run", path, *flags, line)
+    assert (shown.status, shown.err) == (0, "")
+    assert shown.out.strip()
+
+
+def test_the_seeds_own_example(fill_mask: Path) -> None:
+    script = Path(sys.executable).parent / "bertrt"
+    text = "Plants create [MASK] through a process known as photosynthesis."
+    done = subprocess.run(
+        ["bash", "-c", f"echo -e {text!r} | {script} run {fill_mask}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 5
+    assert "through a process known as photosynthesis." in done.stdout
+
+
+def test_another_task_over_the_same_graph(
+    bertrt_command: Command, make_artifact: Callable[..., Path]
+) -> None:
+    path = make_artifact("BertForSequenceClassification")
+    task = ["--task", "zero-shot-classification", "-o", "candidate_labels=art, sports"]
+    done = bertrt_command("run", path, *task, "a film")
+    assert done.status == 0
+    assert {line.split()[1] for line in done.out.splitlines()} == {"art", "sports"}
+    refused = bertrt_command("run", path, "--task", "fill-mask", "a film")
+    assert refused.status == 1
+    assert "'fill-mask'" in refused.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("DIR", "a [MASK]", "-b [MASK]", "--json"),
+        ("--json", "DIR", "a [MASK]", "-b [MASK]"),
+        ("DIR", "a [MASK]", "--json", "-b [MASK]"),
+        ("DIR", "--json", "a [MASK]", "-b [MASK]"),
+        ("DIR", "a [MASK]", "--json", "--", "-b [MASK]"),
+        ("DIR", "--json", "a [MASK]", "--", "-b [MASK]"),
+        ("--json", "--", "DIR", "a [MASK]", "-b [MASK]"),
+    ],
+)
+def test_options_may_stand_anywhere(
+    bertrt_command: Command, fill_mask: Path, arguments: tuple[str, ...]
+) -> None:
+    texts = [str(fill_mask) if one == "DIR" else one for one in arguments]
+    if "--" not in texts:
+        texts = [one.removeprefix("-") if "MASK" in one else one for one in texts]
+    done = bertrt_command("run", *texts)
+    assert (done.status, done.err) == (0, "")
+    first, second = (json.loads(line)[0]["sequence"] for line in done.out.splitlines())
+    assert first.startswith("a")
+    assert second.startswith("- b" if "--" in texts else "b")
+
+
+def test_threads(bertrt_command: Command, fill_mask: Path) -> None:
+    assert bertrt_command("run", fill_mask, "--threads", "1", "a [MASK]").status == 0
+    assert bertrt_command("run", fill_mask, "--threads", "auto", "a [MASK]").status == 0
+
+
+def test_bad_lines_do_not_stop_the_others(bertrt_command: Command, fill_mask: Path) -> None:
+    lines = [
+        b"the [MASK]",
+        b"no mask",
+        b"\xff\xfe [MASK]",
+        b'{"text": "a [MASK]"}\r',
+        b'{"foo": 1}',
+        b"",
+        b'{"text": "\\ud800 [MASK]"}',
+        b'{"x": ' + b"[" * 5000,
+        "é [MASK]\u2028中国".encode(),
+    ]
+    done = bertrt_command("run", fill_mask, "--json", "-o", "top_k=1", stdin=b"\n".join(lines))
+    documents = [json.loads(line) for line in done.out.split("\n")[:-1]]
+    failed = [i for i, one in enumerate(documents, start=1) if "error" in one]
+    assert len(documents) == len(lines)
+    assert failed == [2, 3, 5, 6, 7, 8]
+    assert done.status == 1
+    errors = done.err.splitlines()
+    assert [int(line.split()[3].rstrip(":")) for line in errors] == failed
+    assert all(line.startswith("bertrt: error: line ") for line in errors)
+    assert "not UTF-8" in errors[1]
+
+    shown = bertrt_command("run", fill_mask, "-o", "top_k=1", stdin=b"\n".join(lines))
+    assert shown.status == 1
+    assert len(shown.out.splitlines()) == 3
+    assert shown.err == done.err
+
+
+def test_a_bad_text_is_numbered(bertrt_command: Command, fill_mask: Path) -> None:
+    done = bertrt_command("run", fill_mask, "a [MASK]", "b")
+    assert done.status == 1
+    assert done.err == "bertrt: error: text 2: the text has no [MASK]: 'b'\n"
+    assert len(done.out.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("topk=3", "did you mean top_k?"),
+        ("top_k=0", "top_k is 0"),
+        ("top_k=NaN", "top_k is 'NaN'"),
+        ("top_k=", "top_k is ''"),
+        ('targets={"a": 1}', "targets is {'a': 1}"),
+    ],
+)
+def test_a_bad_option_is_one_error(
+    bertrt_command: Command, fill_mask: Path, option: str, message: str
+) -> None:
+    done = bertrt_command("run", fill_mask, "-o", option, stdin=b"a [MASK]\nb [MASK]\n")
+    assert (done.status, done.out) == (1, "")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_no_text(bertrt_command: Command, fill_mask: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = bertrt_command("run", fill_mask)
+    assert (done.status, done.out) == (1, "")
+    assert "there is no text" in done.err
+    from bertrt.cli import main
+
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["run", str(fill_mask)]) == 1
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_what_to_do(
+    fill_mask: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bertrt.cli import main
+
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO(b"a [MASK]\n")))
+    assert main(["run", str(fill_mask)]) == 0
+    assert "Ctrl-D" in capsys.readouterr().err
+
+
+def start(path: Path) -> "subprocess.Popen[bytes]":
+    pipe = subprocess.PIPE
+    command = [*BERTRT, "run", str(path), "-o", "top_k=1"]
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def test_answers_come_before_the_end_of_input(fill_mask: Path) -> None:
+    process = start(fill_mask)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for word in (b"cat", b"dog"):
+        process.stdin.write(word + b" [MASK]\n")
+        process.stdin.flush()
+        assert word in process.stdout.readline()
+    assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == 0
+
+
+def test_interrupted(fill_mask: Path) -> None:
+    process = start(fill_mask)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"cat [MASK]\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == 130
+
+
+def test_the_reader_has_gone(fill_mask: Path) -> None:
+    command = " ".join(BERTRT)
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"yes 'the [MASK]' | {command} run {fill_mask} | head -1; echo ${{PIPESTATUS[1]}}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "141"
+
+
+def test_the_locale_does_not_matter(fill_mask: Path) -> None:
+    done = subprocess.run(
+        [*BERTRT, "run", str(fill_mask), "--json", "-o", "targets=é"],
+        input="中国 [MASK]\n".encode(),
+        env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=True,
+    )
+    assert "中" in json.loads(done.stdout.decode())[0]["sequence"]
+
+
+def test_line_groups() -> None:
+    class Pipe(io.BytesIO):
+        """What a pipe does: a read gives what one writer wrote."""
+
+        def read1(self, size: int | None = -1, /) -> bytes:
+            return next(writes, b"")
+
+    writes = iter([b"a\nb", b"c", b"\r\n\n", b"\x0b\x85\n" * 130, b"end"])
+    groups = list(line_groups(Pipe()))
+    assert groups[:2] == [[b"a"], [b"bc", b""]]
+    assert [len(group) for group in groups[2:]] == [64, 64, 2, 1]
+    assert groups[-1] == [b"end"]
+    assert list(line_groups(io.BytesIO(b""))) == []
+    assert list(line_groups(io.BytesIO(b"\n"))) == [[b""]]

@@ -1,0 +1,271 @@
+"""token-classification: the answers of transformers' pipeline, and what is refused."""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertrt.errors import InputError
+from bertrt.heads.aggregation import STRATEGIES, Token, aggregate, resolve_overlaps
+from bertrt.heads.token_classification import TokenClassification
+from bertrt.tokenizer import Tokenizer
+
+Agree = Callable[[Any, Any], None]
+NAME = "BertForTokenClassification"
+TEXT = "John Smith works at Google in New York."
+WORDS = ["John", "Smith,", "", "of", "New York", "café", "🙂🙂", "workings"]
+
+
+@pytest.fixture(scope="module")
+def rt(load_artifact: Callable[..., Any]) -> Any:
+    return load_artifact(NAME)
+
+
+@pytest.fixture(scope="module")
+def pipe(pipeline_of: Callable[..., Any]) -> Any:
+    """transformers' pipeline, its NumPy scalars made plain."""
+    own = pipeline_of("token-classification", NAME)
+    return lambda *args, **options: plain(own(*args, **options))
+
+
+def plain(value: Any) -> Any:
+    """The same with NumPy scalars as Python numbers."""
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("ignored", [{}, {"ignore_labels": []}], ids=str)
+def test_every_text(
+    rt: Any, pipe: Any, agree: Agree, texts: list[str], strategy: str, ignored: dict[str, Any]
+) -> None:
+    options = {"aggregation_strategy": strategy, **ignored}
+    expected = pipe(texts, **options)
+    assert sum(map(len, expected)) > 100
+    agree(rt(texts, truncation=True, **options), expected)
+    agree([rt(text, truncation=True, **options) for text in texts], expected)
+
+
+def test_one_text_or_a_list(rt: Any, pipe: Any, agree: Agree) -> None:
+    alone = rt(TEXT)
+    assert {type(one["score"]) for one in alone} == {float}
+    assert json.loads(json.dumps(alone)) == alone
+    for value in (TEXT, [TEXT], [TEXT, "a"], "", [""]):
+        agree(rt(value), pipe(value))
+    assert list(rt(iter([TEXT, "a"]))) == rt([TEXT, "a"])
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple", "MAX"])
+def test_ignore_labels(rt: Any, pipe: Any, agree: Agree, strategy: str) -> None:
+    for ignored in (["PER"], ["B-PER", "I-LOC"], ["O", "ORG", "LOC"], ["nothing"]):
+        options = {"aggregation_strategy": strategy, "ignore_labels": ignored}
+        agree(rt(TEXT, **options), pipe(TEXT, **options))
+    named = {"aggregation_strategy": strategy, "ignore_labels": ("O",)}
+    agree(rt(TEXT, **named), rt(TEXT, aggregation_strategy=strategy))
+
+
+@pytest.mark.parametrize("strategy", [one for one in STRATEGIES if one != "none"])
+@pytest.mark.parametrize("stride", [0, 1, 7, 30, 61])
+def test_windows(
+    rt: Any, pipe: Any, agree: Agree, texts: list[str], strategy: str, stride: int
+) -> None:
+    options = {"aggregation_strategy": strategy, "stride": stride}
+    long = " ".join(texts)
+    expected = pipe(long, **options)
+    assert expected[-1]["end"] > len(long) - 40
+    agree(rt(long, **options), expected)
+    agree(rt([TEXT, long], **options), [pipe(TEXT, **options), expected])
+
+
+def test_windows_of_words(rt: Any, pipe: Any, agree: Agree, texts: list[str]) -> None:
+    words = " ".join(texts).split()
+    options = {"aggregation_strategy": "first", "stride": 9, "is_split_into_words": True}
+    agree(rt([words], **options), pipe([words], **options))
+
+
+def test_windows_of_a_length(rt: Any, texts: list[str]) -> None:
+    long = " ".join(texts[:10])
+    options = {"aggregation_strategy": "simple", "stride": 4}
+    found = rt(long, max_length=16, **options)
+    assert found != rt(long, max_length=32, **options)
+    assert found[-1]["end"] > len(long) - 20
+    ends = [one["end"] for one in found]
+    assert all(one["start"] >= end for one, end in zip(found[1:], ends, strict=False))
+
+
+def test_truncation_cuts_what_transformers_cuts(rt: Any, pipe: Any, agree: Agree) -> None:
+    long = "the cat sat in New York " * 30
+    with pytest.raises(InputError, match="the limit is 64"):
+        rt(long)
+    for strategy in STRATEGIES:
+        options = {"aggregation_strategy": strategy}
+        agree(rt(long, truncation=True, **options), pipe(long, **options))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("delimiter", [None, " ", "", ", "])
+def test_words(rt: Any, pipe: Any, agree: Agree, strategy: str, delimiter: str | None) -> None:
+    options = {
+        "is_split_into_words": True,
+        "delimiter": delimiter,
+        "aggregation_strategy": strategy,
+        "ignore_labels": [],
+    }
+    for words in (WORDS, [WORDS], [WORDS, ["a"], []], ["a"]):
+        agree(rt(words, **options), pipe(words, **options))
+
+
+def test_words_of_one_text_give_a_list_of_one_answer(rt: Any, agree: Agree) -> None:
+    (answer,) = rt(["New", "York"], is_split_into_words=True, ignore_labels=[])
+    assert rt([["New", "York"]], is_split_into_words=True, ignore_labels=[]) == [answer]
+    agree(answer, rt("New York", ignore_labels=[]))
+    words = iter([["New", "York"], ["a"]])
+    assert next(rt(words, is_split_into_words=True, ignore_labels=[])) == answer
+    # Without the flag the same list is two texts.
+    assert len(rt(["New", "York"])) == 2
+
+
+def test_a_tokenizer_that_does_not_mark_subwords(
+    rt: Any, make_checkpoint: Callable[..., Path], agree: Agree
+) -> None:
+    """Words are told by the spaces between them; without a decoder tokens are joined by spaces."""
+    import tokenizers
+    import transformers
+    from tokenizers import models, pre_tokenizers, processors
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "new", "york", "s", "in", "."]
+    library = tokenizers.Tokenizer(
+        models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], unk_id=1)
+    )
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    library.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=library, unk_token="[UNK]", pad_token="[PAD]", model_max_length=64
+    )
+    facts = rt.tokenizer.facts
+    own = Tokenizer(library.to_str(), type(facts)(**{**vars(facts), "golden": ()}))
+    assert not own.marks_subwords
+    assert rt.tokenizer.marks_subwords
+    head = TokenClassification(own, rt._artifact.config)
+    reference = transformers.pipeline(
+        "token-classification", model=str(make_checkpoint(NAME)), tokenizer=fast
+    )
+    for strategy in STRATEGIES:
+        options = {"aggregation_strategy": strategy, "ignore_labels": []}
+        parts, _ = head.inputs("news york in. yorks zz in")
+        (answer,) = head.answers(parts, rt, head.parse_options(options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = plain(reference("news york in. yorks zz in", **options))
+        agree(answer, expected)
+
+
+LABELS = ["O", "B-PER", "I-PER", "LOC", "X-LOC"]
+
+
+def tokens_of(written: str, labels: Sequence[str]) -> list[Token]:
+    """Tokens of a text split at spaces, where `+` starts a piece that continues a word."""
+    result = []
+    place = 0
+    for index, (word, label) in enumerate(zip(written.split(), labels, strict=True)):
+        piece = word.removeprefix("+")
+        place += 0 if piece != word else 1
+        scores = np.full(len(LABELS), 0.1, np.float32)
+        scores[LABELS.index(label)] = 0.5 + index / 100
+        result.append(
+            Token(piece, scores, index, place, place + len(piece), is_subword=piece != word)
+        )
+        place += len(piece)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        (["B-PER", "I-PER", "O"], ["PER", "O"]),
+        (["B-PER", "B-PER", "I-PER"], ["PER", "PER"]),
+        (["I-PER", "I-PER", "B-PER"], ["PER", "PER"]),
+        (["O", "O", "LOC"], ["O", "LOC"]),
+        (["I-PER", "O", "I-PER"], ["PER", "O", "PER"]),
+        # A label of another form is a tag of its own, but is cut at its hyphen in the answer.
+        (["LOC", "X-LOC", "X-LOC"], ["LOC", "LOC"]),
+    ],
+)
+def test_groups(labels: list[str], groups: list[str]) -> None:
+    found = aggregate(tokens_of("a b c", labels), "simple", LABELS, " ".join)
+    assert [one["entity_group"] for one in found] == groups
+    assert " ".join(one["word"] for one in found) == "a b c"
+
+
+def test_words_take_their_label_from_their_tokens() -> None:
+    tokens = tokens_of("micro +soft com +pany", ["B-PER", "LOC", "I-PER", "LOC"])
+
+    def group(strategy: str) -> list[tuple[str, float]]:
+        found = aggregate(tokens, strategy, LABELS, "".join)
+        return [(one["entity_group"], round(one["score"], 4)) for one in found]
+
+    assert group("first") == [("PER", 0.51)]
+    assert group("max") == [("LOC", 0.52)]
+    assert group("average") == [("LOC", 0.31)]
+    assert group("simple") == [("PER", 0.5), ("LOC", 0.51), ("PER", 0.52), ("LOC", 0.53)]
+    assert aggregate([], "first", LABELS, "".join) == []
+
+
+def test_overlaps() -> None:
+    def entity(start: int, end: int, score: float) -> dict[str, Any]:
+        return {"entity_group": "PER", "score": score, "word": "", "start": start, "end": end}
+
+    short, long, better = entity(0, 4, 0.9), entity(2, 8, 0.1), entity(2, 8, 0.2)
+    after, apart = entity(8, 9, 0.5), entity(20, 21, 0.5)
+    assert resolve_overlaps([]) == []
+    assert resolve_overlaps([short, long]) == [long]
+    assert resolve_overlaps([long, better]) == [better]
+    assert resolve_overlaps([better, long]) == [better]
+    assert resolve_overlaps([apart, short, after]) == [short, after, apart]
+    # One after another: the kept one is compared with the next.
+    assert resolve_overlaps([short, long, entity(7, 9, 0.9), apart]) == [long, apart]
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "message"),
+    [
+        ((), {}, "got 0 inputs"),
+        ((TEXT, TEXT), {}, "got 2 inputs"),
+        (([],), {}, "list of texts is empty"),
+        (([],), {"is_split_into_words": True}, "list of texts is empty"),
+        ((5,), {}, "an input is int"),
+        ((None,), {}, "an input is NoneType"),
+        (({"text": TEXT},), {}, "an input is dict"),
+        (((TEXT, TEXT),), {}, "an input is tuple"),
+        (([["New", "York"]],), {}, "or pass is_split_into_words=True"),
+        ((TEXT,), {"is_split_into_words": True}, "give a list of words"),
+        ((("New", "York"),), {"is_split_into_words": True}, "give a list of words"),
+        (([["New"], "York"],), {"is_split_into_words": True}, "a word is list"),
+        (([["New", 5]],), {"is_split_into_words": True}, r"a word is int \(5\)"),
+        ((["\ud800"],), {"is_split_into_words": True}, "lone surrogate"),
+        (("\ud800",), {}, "lone surrogate"),
+        ((TEXT,), {"is_split_into_words": 1}, "is_split_into_words is 1"),
+        ((["a"],), {"is_split_into_words": True, "delimiter": 5}, "delimiter is 5"),
+        ((TEXT,), {"aggregation_strategy": "last"}, "'last': use one of none, simple, first"),
+        ((TEXT,), {"aggregation_strategy": None}, "aggregation_strategy is None"),
+        ((TEXT,), {"ignore_labels": "O"}, "ignore_labels is 'O'"),
+        ((TEXT,), {"ignore_labels": None}, "ignore_labels is None"),
+        ((TEXT,), {"ignore_labels": [0]}, "ignore_labels holds 0"),
+        ((TEXT,), {"stride": 8}, "stride needs an aggregation_strategy other than 'none'"),
+        ((TEXT,), {"stride": -1, "aggregation_strategy": "max"}, "stride is -1"),
+        ((TEXT,), {"stride": 1.0, "aggregation_strategy": "max"}, "stride is 1.0"),
+        ((TEXT,), {"stride": 62, "aggregation_strategy": "max"}, "a stride of 62"),
+        ((TEXT,), {"grouped_entities": True}, "no option 'grouped_entities'"),
+        ((["a"] * 99,), {"is_split_into_words": True}, "101 tokens and the limit is 64"),
+    ],
+)
+def test_refuses(rt: Any, args: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        rt(*args, **options)
