@@ -6,7 +6,6 @@ first import. A value that the user has set already is left alone.
 
 import functools
 import importlib
-import importlib.metadata
 import os
 from types import ModuleType
 
@@ -19,11 +18,13 @@ _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 def wheels() -> dict[str, str]:
     """The ONNX Runtime wheels that are installed, name to version; more than one is a fault."""
+    from importlib import metadata  # slow to import, and not needed before a session is
+
     found = {}
     for name in _WHEELS:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found
 

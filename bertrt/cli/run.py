@@ -27,7 +27,8 @@ A text that is a JSON object is an input of several parts:
   {"prompt": "The cat sat", "choices": ["a", "b"]}    multiple choice
 
 A text that cannot be answered is named on standard error with its number, the others are answered
-all the same, and the exit status is 1. It is 1 too when there is no text at all. Text is UTF-8."""
+all the same, and the exit status is 1. It is 1 too when there is no text at all. Standard input
+and output are UTF-8."""
 JSON_HELP = 'print one JSON document a line for each text; {"error": "…"} where there is no answer'
 
 

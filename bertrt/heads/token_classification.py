@@ -108,15 +108,16 @@ class TokenClassification(Head):
         self, prepared: Prepared, rows: Sequence[Row], options: TokenClassificationOptions
     ) -> Answer:
         """The entities of all windows, in the order of the text."""
+        strategy = options.aggregation_strategy.lower()
+        label = "entity" if strategy == "none" else "entity_group"
         entities = []
         for window, row in zip(prepared.encodings, rows, strict=True):
             found = aggregate(
                 self._tokens(prepared.context, window, softmax(row["logits"])),
-                options.aggregation_strategy.lower(),
+                strategy,
                 self.config.labels,
                 self.tokenizer.join,
             )
-            label = "entity" if options.aggregation_strategy.lower() == "none" else "entity_group"
             entities += [one for one in found if one[label] not in options.ignore_labels]
         return resolve_overlaps(entities) if len(rows) > 1 else entities
 

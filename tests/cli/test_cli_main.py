@@ -56,7 +56,6 @@ def test_help_of_each_command(bertrt_command: Callable[..., Any], name: str) -> 
         (["run", "out", "-o", "=3"], "'=3' is not NAME=VALUE"),
         (["run", "out", "--json", "text", "--nope", "-5"], "arguments: --nope -5"),
         (["inspect", "out", "out"], "arguments: out"),
-        (["inspect", "out", "--", "out"], "arguments: -- out"),
         (["export"], "--model"),
         (["export", "--model", "demo", "--device", "tpu"], "invalid choice: 'tpu'"),
         (["bench", "out", "--shapes", "8"], "'8' is no shape"),

@@ -77,7 +77,8 @@ def test_windows(
     rt: Any, pipe: Any, agree: Agree, texts: list[str], strategy: str, stride: int
 ) -> None:
     options = {"aggregation_strategy": strategy, "stride": stride}
-    long = " ".join(texts)
+    # A stride of 61 moves on by one token a window.
+    long = " ".join(texts[:8] if stride == 61 else texts)
     expected = pipe(long, **options)
     assert expected[-1]["end"] > len(long) - 40
     agree(rt(long, **options), expected)
