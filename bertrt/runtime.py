@@ -13,7 +13,7 @@ from bertrt.batching import plan
 from bertrt.errors import ArtifactError, InputError
 from bertrt.feeds import complete_feeds
 from bertrt.heads import HEADS
-from bertrt.heads.base import Answer, Head, Row
+from bertrt.heads.base import Answer, Head, Row, shorten
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
 from bertrt.session import Session
 from bertrt.threads import choose_threads
@@ -262,6 +262,11 @@ class Runtime:
     ) -> Iterator[Answer]:
         while chunk := list(islice(inputs, _CHUNK)):
             parts, _ = head.inputs(chunk, **named)
+            if len(parts) != len(chunk):
+                raise InputError(
+                    f"the iterator's inputs are {shorten(chunk[0])}, which together would be one "
+                    "input: give each as a list of words"
+                )
             yield from head.answers(parts, self, options)
 
 

@@ -141,9 +141,11 @@ class Tokenizer:
             encoding = tokenizer.encode(
                 text, pair, is_pretokenized=words, add_special_tokens=special_tokens
             )
-        except Exception as error:
-            # For one, 'Truncation error: Sequence to truncate too short' of a strategy that
-            # names one part, where the other alone is too long.
+        except BaseException as error:
+            # A strategy that names one part, where the other alone is too long, is an Exception;
+            # a stride longer than what is left of that part is a panic, which is not.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise InputError(f"the text cannot be cut to {limit} tokens: {error}") from error
         if len(encoding.ids) > limit:
             raise InputError(

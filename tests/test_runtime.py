@@ -177,6 +177,13 @@ def test_refuses(rt: Any, call: Callable[[Any], Any], message: str) -> None:
     assert rt("the [MASK] sat")  # and goes on working
 
 
+def test_an_iterator_of_words_is_not_one_text(load_artifact: Callable[..., Any]) -> None:
+    rt = load_artifact("BertForTokenClassification")
+    assert len(list(rt(iter([["New", "York"], ["John"]]), is_split_into_words=True))) == 2
+    with pytest.raises(InputError, match="each as a list of words"):
+        list(rt(iter(["New", "York"]), is_split_into_words=True))
+
+
 def test_another_task_is_refused(make_artifact: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="serves fill-mask, not 'question-answering'"):
         bertrt.load(make_artifact("BertForMaskedLM"), task="question-answering")

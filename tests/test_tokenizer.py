@@ -157,6 +157,10 @@ def test_padding_is_on_the_right(both: tuple[Tokenizer, Any]) -> None:
             lambda t: t.encode("the " * 90, "a b", truncation="only_second"),
             "cannot be cut to 64 tokens",
         ),
+        (
+            lambda t: t.encode("the " * 40, "a " * 90, truncation="only_second", stride=50),
+            "cannot be cut to 64 tokens",
+        ),
     ],
 )
 def test_refuses(
