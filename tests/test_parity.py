@@ -15,7 +15,7 @@ import pytest
 
 from bertrt.errors import ParityError
 from bertrt.export.comparison import Comparison
-from bertrt.export.fusion.pipeline import SESSION_LEVEL, Target, fuse
+from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
 from bertrt.export.heads import HEADS
 from bertrt.export.parity import ParityReport, check_parity
 
@@ -52,7 +52,7 @@ def gate(
 @pytest.mark.parametrize("target", ["any", "cpu"])
 @pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
 def test_every_head_passes(
-    graphs: ModuleType, class_name: str, target: Target, tmp_path: Path
+    graphs: ModuleType, class_name: str, target: str, tmp_path: Path
 ) -> None:
     graph, head = graphs.traced(class_name), graphs.head_of(class_name)
     fuse(graph, graphs.model_of(class_name).config, head, target)
