@@ -1,18 +1,20 @@
 """How the demo model does on its held-out sentences: `python -m bertrt.export.demo.evaluate`."""
 
 import argparse
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from bertrt.export.demo.corpus import Cloze, held_out
+from bertrt.export.demo.corpus import Cloze, held_out, sentences
 
 __all__ = ["Result", "evaluate", "report", "totals"]
 
 _HERE = Path(__file__).resolve().parent
 _TOP = 5
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,21 @@ class Result:
         return any(word in self.cloze.answers for word in self.words)
 
 
-def evaluate(folder: Path = _HERE) -> list[Result]:
-    """The model's answers to each held-out sentence, in the files' order, in float32."""
+def evaluate(folder: Path = _HERE, others: int = 0) -> list[Result]:
+    """The model's answers to each held-out sentence, in the files' order, in float32.
+
+    With `others` above 0, each stands in the middle of so many sentences of the training text,
+    drawn at random but always the same ones.
+    """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
+    pool = sentences(_SEED) if others else []
     results = []
-    for cloze in held_out():
-        encoding = tokenizer(cloze.sentence, return_tensors="pt")
+    for number, cloze in enumerate(held_out()):
+        around = random.Random(number).sample(pool, others)
+        middle = others // 2
+        text = " ".join([*around[:middle], cloze.sentence, *around[middle:]])
+        encoding = tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
             logits = model(**encoding).logits[0]
         masks = encoding["input_ids"][0] == tokenizer.mask_token_id
@@ -75,7 +85,11 @@ def main() -> None:
     """Print the report on a folder, by default the embedded model's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=_HERE)
-    print(report(evaluate(parser.parse_args().folder)))
+    parser.add_argument(
+        "--others", type=int, default=0, help="sentences to put around each; default: %(default)s"
+    )
+    arguments = parser.parse_args()
+    print(report(evaluate(arguments.folder, arguments.others)))
 
 
 if __name__ == "__main__":

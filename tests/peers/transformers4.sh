@@ -14,4 +14,4 @@ if [ ! -f "$venv/.installed" ]; then
     "$venv/bin/pip" install --quiet -c "$venv/constraints.txt" setuptools --editable '.[cpu,export]' --group dev
     touch "$venv/.installed"
 fi
-"$venv/bin/pytest" "$@"
+"$venv/bin/pytest" -n 2 --dist loadfile "$@"
