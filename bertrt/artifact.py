@@ -7,13 +7,14 @@ stands in it, and nothing in it is trusted before its hash is checked.
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertrt.config import ModelConfig
-from bertrt.errors import ArtifactError
+from bertrt.errors import ArtifactError, InputError
 
 __all__ = [
     "MANIFEST",
@@ -150,8 +151,10 @@ class Artifact:
         """Open a directory and check every file's size and sha256 against the manifest.
 
         Raises ArtifactError with one sentence for a directory that is missing, foreign, damaged
-        or made by a newer version.
+        or made by a newer version, and InputError for what is no path at all.
         """
+        if not isinstance(directory, (str, os.PathLike)):
+            raise InputError(f"the artifact's directory is {directory!r}: give a path")
         path = Path(directory)
         if not path.is_dir():
             raise ArtifactError(

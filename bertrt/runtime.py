@@ -200,8 +200,13 @@ class Runtime:
         """Open the session and run it once at each shape (batch, sequence).
 
         The first run of a process pays for opening the graph; call this before serving.
+
+        Raises InputError for a shape that is not two whole numbers of at least 1.
         """
-        for batch, sequence in shapes:
+        for shape in shapes:
+            if not (isinstance(shape, (tuple, list)) and [type(n) for n in shape] == [int, int]):
+                raise InputError(f"a warm-up shape is {shape!r}: give (batch, sequence)")
+            batch, sequence = shape
             length = min(sequence, self._tokenizer.max_length)
             ids = np.zeros((batch, length), dtype=np.int64)
             if len(self._artifact.manifest.graph.inputs[0].shape) == 3:

@@ -17,11 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import signal
 import string
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -231,3 +234,17 @@ def pipeline_of(make_checkpoint: Callable[..., Path]) -> Callable[..., Any]:
             return transformers.pipeline(task, model=str(make_checkpoint(class_name, **changes)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def graphs() -> ModuleType:
+    """tests/support_graphs.py, loaded once a process, so that each head is traced once."""
+    path = Path(__file__).parent / "support_graphs.py"
+    if path.stem not in sys.modules:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    return sys.modules[path.stem]

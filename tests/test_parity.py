@@ -1,10 +1,8 @@
 """The parity gate: passes the model's own graph, refuses every other."""
 
 import dataclasses
-import importlib.util
 import json
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,20 +16,6 @@ from bertrt.export.comparison import Comparison
 from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
 from bertrt.export.heads import HEADS
 from bertrt.export.parity import ParityReport, check_parity
-
-
-@pytest.fixture(scope="session")
-def graphs() -> ModuleType:
-    """tests/support_graphs.py, loaded once a process."""
-    path = Path(__file__).parent / "support_graphs.py"
-    if path.stem not in sys.modules:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    return sys.modules[path.stem]
 
 
 def gate(

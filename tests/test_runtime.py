@@ -168,6 +168,10 @@ def test_a_path_with_spaces_and_accents(make_artifact: Callable[..., Path], tmp_
         (lambda rt: rt.run(), "input_ids is missing"),
         (lambda rt: rt.run(input_ids=[[10**9]]), "this model's are"),
         (lambda rt: rt.embed("the cat"), "feature-extraction"),
+        (lambda rt: rt.warmup("1x8"), "warm-up shape is '1'"),
+        (lambda rt: rt.warmup([(1, 0)]), "holds no token"),
+        (lambda rt: bertrt.load(None), "directory is None: give a path"),
+        (lambda rt: bertrt.load(3), "directory is 3"),
     ],
 )
 def test_refuses(rt: Any, call: Callable[[Any], Any], message: str) -> None:

@@ -1,10 +1,7 @@
 """Tracing: true axes, names as promised, and the model's own numbers at any shape."""
 
-import importlib.util
 import logging
 import re
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,20 +15,6 @@ from bertrt.export.trace import trace
 
 CLASSES = [head.class_name for head in HEADS]
 SHAPES = [(1, 1), (1, 7), (3, 33), (2, 40)]
-
-
-@pytest.fixture(scope="session")
-def graphs() -> ModuleType:
-    """tests/support_graphs.py, loaded once a process."""
-    path = Path(__file__).parent / "support_graphs.py"
-    if path.stem not in sys.modules:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    return sys.modules[path.stem]
 
 
 def axes(values: Any) -> dict[str, list[Any]]:

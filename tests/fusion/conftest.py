@@ -1,29 +1,12 @@
 """For each fusion: a tiny graph from text, run as written before and after the fusion."""
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 import pytest
-
-
-@pytest.fixture(scope="session")
-def graphs() -> ModuleType:
-    """tests/support_graphs.py, loaded once a process."""
-    path = Path(__file__).parent.parent / "support_graphs.py"
-    if path.stem not in sys.modules:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    return sys.modules[path.stem]
 
 
 @pytest.fixture(scope="session")
