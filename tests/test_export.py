@@ -47,6 +47,32 @@ def test_export_is_reproducible(checkpoint: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
+def test_weights_beside_the_graph(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one file cannot hold lies beside it, is hashed, and is found through links too."""
+    from bertrt.export import pipeline
+
+    export(checkpoint, tmp_path / "one")
+    monkeypatch.setattr(pipeline, "_ONE_FILE", 1000)
+    manifest = export(checkpoint, tmp_path / "two")
+    assert "model.onnx.data" in {entry.name for entry in manifest.files}
+    sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("one", "two")]
+    assert sizes[1] < sizes[0] / 2
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in (tmp_path / "two").iterdir():
+        (linked / path.name).symlink_to(path)
+    answers = []
+    for name in ("one", "two", "linked"):
+        with bertrt.load(tmp_path / name, threads=1) as rt:
+            answers.append(rt("the [MASK] sat"))
+    assert answers[0] == answers[1] == answers[2]
+    (tmp_path / "two" / "model.onnx.data").write_bytes(b"")
+    with pytest.raises(bertrt.ArtifactError, match=r"model\.onnx\.data is not the file"):
+        bertrt.load(tmp_path / "two")
+
+
 def test_overwrite(checkpoint: Path, tmp_path: Path) -> None:
     export(checkpoint, tmp_path / "out")
     with pytest.raises(ExportError, match="--overwrite"):
