@@ -1,4 +1,4 @@
-# Development tasks. Every target works from a fresh clone with Python 3.11 or newer.
+# Development tasks. Every target works from a fresh clone with Python 3.11.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -15,7 +15,7 @@ from tokenizers import Encoding
 from bertrt.artifact import TokenizerFacts
 from bertrt.errors import ArtifactError, InputError
 
-__all__ = ["Encoding", "Text", "Tokenizer", "pad"]
+__all__ = ["Encoding", "Text", "Tokenizer", "pad", "write_vocabulary"]
 
 # One text, or one text that the caller has split into words.
 Text = str | Sequence[str]
@@ -201,12 +201,9 @@ class Tokenizer:
         return [0] * (len(ids) + 2) + ([1] * (len(pair) + 1) if pair is not None else [])
 
     def save_vocabulary(self, directory: str | Path) -> Path:
-        """Write vocab.txt, one token a line in the order of the ids, and return its path."""
+        """Write vocab.txt, as `write_vocabulary` does, and return its path."""
         path = Path(directory) / "vocab.txt"
-        tokens = sorted(
-            self._plain.get_vocab(with_added_tokens=False).items(), key=lambda kv: kv[1]
-        )
-        path.write_text("".join(f"{token}\n" for token, _ in tokens), encoding="utf-8")
+        write_vocabulary(self._plain, path)
         return path
 
     def _limit(self, max_length: int | None) -> int:
@@ -252,6 +249,16 @@ def _check_text(text: Text) -> None:
                 f"the text has the lone surrogate {part[error.start]!r} at position {error.start}, "
                 "which is no character: decode the bytes it came from with errors='replace'"
             ) from None
+
+
+def write_vocabulary(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
+    """Write one token a line, its number the token's id; an id without a token is an empty line.
+
+    Added tokens are left out.
+    """
+    tokens = {id: token for token, id in tokenizer.get_vocab(with_added_tokens=False).items()}
+    lines = "".join(f"{tokens.get(id, '')}\n" for id in range(max(tokens) + 1))
+    path.write_text(lines, encoding="utf-8")
 
 
 def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, np.ndarray]:

@@ -21,7 +21,6 @@ from bertrt.artifact import (
 )
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints import open_checkpoint
-from bertrt.export.config import check_config
 from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.heads import ALIASES, head_for
@@ -84,7 +83,6 @@ def export(
 
     tell()
     checkpoint = open_checkpoint(str(model), revision=revision, offline=offline)
-    check_config(checkpoint.config)
     head = head_for(task, checkpoint.config.get("architectures"))
     module = build_model(head, checkpoint, allow_new_head=allow_new_head)
     if head.task == "text-generation":

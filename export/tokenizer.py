@@ -13,6 +13,7 @@ from bertrt.errors import ExportError
 from bertrt.export.checkpoints import Checkpoint
 from bertrt.export.checkpoints.folder import read_json
 from bertrt.export.wordpiece import from_vocabulary, read_vocabulary
+from bertrt.tokenizer import write_vocabulary
 
 __all__ = ["write_tokenizer"]
 
@@ -71,7 +72,7 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
     )
     tokenizer.save(str(directory / "tokenizer.json"))
     _write_config(tokenizer, names, special, facts, directory / "tokenizer_config.json")
-    _write_vocabulary(tokenizer, directory / "vocab.txt")
+    write_vocabulary(tokenizer, directory / "vocab.txt")
     return facts
 
 
@@ -252,10 +253,3 @@ def _write_config(
         config["tokenizer_class"] = "BertTokenizer"
         config |= {name: normalizer[field] for name, field in _NORMALIZER_FIELDS.items()}
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_vocabulary(tokenizer: Tokenizer, path: Path) -> None:
-    """Write one token a line in the order of the ids; an id without a token is an empty line."""
-    tokens = {id: token for token, id in tokenizer.get_vocab(with_added_tokens=False).items()}
-    lines = "".join(f"{tokens.get(id, '')}\n" for id in range(max(tokens) + 1))
-    path.write_text(lines, encoding="utf-8")

@@ -1,8 +1,10 @@
 """The runtime's tokenizer against transformers' own, and what its tokenizer classes offer."""
 
+import json
 import pickle
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,17 @@ def test_vocabulary(both: tuple[Tokenizer, Any], tmp_path: Path) -> None:
     path = ours.save_vocabulary(tmp_path)
     saved = path.read_text(encoding="utf-8").splitlines()
     assert saved == [token for token, _ in sorted(theirs.get_vocab().items(), key=lambda kv: kv[1])]
+
+
+def test_a_line_of_a_saved_vocabulary_is_an_id(both: tuple[Tokenizer, Any], tmp_path: Path) -> None:
+    """Ids that no token has do not move the tokens after them."""
+    data = json.loads(both[0].__reduce__()[1][0])
+    data["model"]["vocab"]["straggler"] = len(data["model"]["vocab"]) + 3
+    facts = replace(both[0].facts, golden=())
+    path = Tokenizer(json.dumps(data), facts).save_vocabulary(tmp_path)
+    saved = path.read_text(encoding="utf-8").splitlines()
+    assert saved.index("straggler") == data["model"]["vocab"]["straggler"]
+    assert saved[-4:] == ["", "", "", "straggler"]
 
 
 def test_a_cased_vocabulary_keeps_case(make_artifact: Callable[..., Path]) -> None:

@@ -6,6 +6,8 @@ float32, so that the same spans come out.
 
 import numpy as np
 
+from bertrt.softmax import softmax
+
 __all__ = ["Span", "best_spans", "probabilities"]
 
 # First token, last token, probability.
@@ -27,8 +29,8 @@ def probabilities(
     Returns the two float32 [S], 0 at [CLS], and the probability of no answer, which is what
     both models give to [CLS].
     """
-    starts = _softmax(np.where(allowed, start, _NEVER))
-    ends = _softmax(np.where(allowed, end, _NEVER))
+    starts = softmax(np.where(allowed, start, _NEVER))
+    ends = softmax(np.where(allowed, end, _NEVER))
     null = float(starts[0] * ends[0])
     starts[0] = ends[0] = 0.0
     return starts, ends, null
@@ -61,9 +63,3 @@ def best_spans(
         for first, last in zip(*np.unravel_index(order, scores.shape), strict=True)
         if allowed[first] and allowed[last]
     ]
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponents = np.exp(logits - logits.max())
-    result: np.ndarray = exponents / exponents.sum()
-    return result
