@@ -25,14 +25,16 @@ def complete_feeds(
 
     Args:
         given: name to array; `input_ids` is required. `attention_mask` defaults to ones,
-            `token_type_ids` to zeros and a key/value cache (`past_key_values.*`) to an empty one.
+            `token_type_ids` to zeros, a key/value cache (`past_key_values.*`) to an empty one,
+            and what is a single truth value (`first_token_only`, `masked_only`) to False.
         inputs: the graph's inputs.
         config: the sizes to check against.
 
     Returns an array for every input of the graph, contiguous, of the graph's dtype.
 
     Raises InputError for a missing or unknown name, a wrong dtype, rank or shape, an id out of
-    range, an over-long sequence, a row with no tokens, or padding on the left.
+    range, an over-long sequence, a row with no tokens, padding on the left, or a truth value that
+    is none.
     """
     specs = {spec.name: spec for spec in inputs}
     unknown = sorted(set(given) - set(specs))
@@ -68,7 +70,20 @@ def complete_feeds(
     types = _integers("token_type_ids", types, specs["token_type_ids"])
     _check_shape("token_type_ids", types, ids.shape)
     _check_range("token_type_ids", types, config.type_vocab_size)
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, **past}
+    flags = {
+        one.name: _flag(one.name, given.get(one.name)) for one in inputs if one.dtype == "bool"
+    }
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, **past, **flags}
+
+
+def _flag(name: str, value: Any) -> np.ndarray:
+    if value is not None and not (
+        isinstance(value, (bool, np.bool_, np.ndarray))
+        and np.shape(value) == ()
+        and np.asarray(value).dtype == bool
+    ):
+        raise InputError(f"{name} is {value!r:.60}: give True or False")
+    return np.array(bool(value))
 
 
 def _integers(name: str, value: Any, spec: TensorSpec, *, allow_bool: bool = False) -> np.ndarray:

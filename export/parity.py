@@ -15,8 +15,10 @@ from bertrt.errors import BertrtError, ParityError
 from bertrt.export.comparison import Comparison, OutputParity
 from bertrt.export.forward import base_model
 from bertrt.export.heads import Head
+from bertrt.export.optional_paths import optional_paths
 from bertrt.export.trace import has_cache
 from bertrt.session import Session
+from bertrt.session_options import SessionOptions
 from bertrt.threads import choose_threads
 
 __all__ = ["OutputParity", "ParityReport", "check_parity"]
@@ -27,6 +29,8 @@ Arrays = dict[str, np.ndarray]
 _SHAPES: tuple[tuple[int, int | None], ...] = ((1, 1), (1, 7), (3, 33), (2, None))
 _CHOICES = 3
 _SEED = 20260101
+# The share of mask tokens among the ids.
+_MASKED = 0.15
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,12 @@ def check_parity(
     *,
     bound: float = 1e-4,
     session_level: str,
+    mask_id: int | None = None,
 ) -> ParityReport:
     """Run the graph and the model on the same arrays and compare every output.
+
+    What the graph can do beside the model, its optional inputs and outputs, is compared with the
+    model's answers too: see `bertrt.export.optional_paths`.
 
     Args:
         model: the checkpoint, float32, in eval mode, with eager attention.
@@ -57,6 +65,7 @@ def check_parity(
         graph: the ONNX file.
         bound: the largest absolute difference allowed on any position that is not padding.
         session_level: how far ONNX Runtime optimizes: the `SESSION_LEVEL` of the target.
+        mask_id: the mask token's id, if any: some of the ids are then it.
 
     The shapes are 1x1, 1x7, 3x33 with ragged rows, and two rows of the longest sequence, one of
     them padded. A decoder also runs each in two steps, the second on the first one's cache.
@@ -64,13 +73,12 @@ def check_parity(
     Raises ParityError, which names the output, the shape and the value, when the graph does not
     run, gives another shape or a number that is not finite, or is further off than the bound.
     """
-    session = Session(
-        graph, level=session_level, threads=choose_threads().count, provider="CPUExecutionProvider"
-    )
+    options = SessionOptions(level=session_level, threads=choose_threads().count)
+    session = Session(graph, options)
     comparisons: dict[str, Comparison] = {}
     shapes = []
     try:
-        for feeds in _all_feeds(model, head):
+        for feeds in _all_feeds(model, head, mask_id):
             shape = "x".join(str(size) for size in feeds["input_ids"].shape)
             reference = _run_model(model, head, feeds)
             for label, answer in _run_graph(session, model, head, feeds, shape):
@@ -81,12 +89,19 @@ def check_parity(
                     valid = _valid(head, name, feeds["attention_mask"], expected)
                     comparison = comparisons.setdefault(name, Comparison(name, bound))
                     comparison.add(answer[name], expected, valid, label)
+            names = session.inputs_with_defaults()
+            for path in optional_paths(names, set(answer), feeds, reference, mask_id):
+                answer = _run(session, feeds | path.feeds, shape) if path.feeds else answer
+                for name, expected in path.expected.items():
+                    full = f"{name} ({path.name})" if path.name else name
+                    comparison = comparisons.setdefault(full, Comparison(full, bound))
+                    comparison.add(answer[name], expected, np.ones(expected.shape, bool), shape)
     finally:
         session.close()
     return ParityReport(tuple(shapes), tuple(one.result() for one in comparisons.values()))
 
 
-def _all_feeds(model: torch.nn.Module, head: Head) -> Iterator[Arrays]:
+def _all_feeds(model: torch.nn.Module, head: Head, mask_id: int | None) -> Iterator[Arrays]:
     """Random arrays at each shape, right-padded to unequal lengths, seeded."""
     config = base_model(model).config
     random = np.random.default_rng(_SEED)
@@ -104,6 +119,8 @@ def _all_feeds(model: torch.nn.Module, head: Head) -> Iterator[Arrays]:
         mask = np.arange(sequence) < lengths[:, None]
         ids = random.integers(0, config.vocab_size, (rows, sequence))
         types = random.integers(0, config.type_vocab_size, (rows, sequence))
+        if mask_id is not None:
+            ids[random.random(ids.shape) < _MASKED] = mask_id
         ids[~mask] = config.pad_token_id or 0
         types[~mask] = 0
         yield {

@@ -97,7 +97,11 @@ def _name_values(graph: ir.Graph) -> None:
             if id(value) not in ends:
                 value.name = node.name if len(node.outputs) == 1 else f"{node.name}.{index}"
     # A parameter's name has a dot, a constant's has none.
-    constants = [value for value in graph.initializers.values() if "." not in str(value.name)]
+    constants = [
+        value
+        for value in graph.initializers.values()
+        if "." not in str(value.name) and id(value) not in ends
+    ]
     for value in constants:
         graph.initializers.pop(str(value.name))
     for index, value in enumerate(constants):

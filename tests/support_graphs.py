@@ -81,13 +81,19 @@ def run(
     model: ir.Model, feeds: dict[str, np.ndarray], level: str = "ORT_DISABLE_ALL"
 ) -> dict[str, np.ndarray]:
     """The graph's outputs by name, with ONNX Runtime's own optimizer off unless told."""
+    session = opened(model, level)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def opened(model: ir.Model, level: str) -> ort.InferenceSession:
+    """A session on the graph, at one of ONNX Runtime's levels of optimization."""
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     data = ir.to_proto(model).SerializeToString()
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def eager(class_name: str, feeds: dict[str, np.ndarray], **changes: Any) -> dict[str, np.ndarray]:

@@ -40,6 +40,25 @@ def test_defaults() -> None:
     assert {array.dtype for array in done.values()} == {np.dtype(np.int64)}
 
 
+FLAG = TensorSpec("masked_only", "bool", (), optional=True)
+
+
+@pytest.mark.parametrize("value", [None, True, False, np.True_, np.array(True)])
+def test_truth_values(value: Any) -> None:
+    given = {"input_ids": [[5]], "masked_only": value}
+    flag = complete_feeds(given, (*INPUTS, FLAG), CONFIG)["masked_only"]
+    assert (flag.dtype, flag.shape, bool(flag)) == (bool, (), bool(value))
+
+
+@pytest.mark.parametrize("value", [1, "yes", [True], np.array([True]), np.array(1)])
+def test_refuses_what_is_no_truth_value(value: Any) -> None:
+    given = {"input_ids": [[5]], "masked_only": value}
+    with pytest.raises(InputError, match=r"masked_only is .*: give True or False"):
+        complete_feeds(given, (*INPUTS, FLAG), CONFIG)
+    with pytest.raises(InputError, match="unknown input 'masked_only'"):
+        feeds(**given)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint16, np.uint64])
 def test_integers_of_any_width(dtype: Any) -> None:
     done = feeds(input_ids=np.array([[5, 6]], dtype), attention_mask=np.array([[True, False]]))

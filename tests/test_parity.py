@@ -26,11 +26,28 @@ def gate(
     *,
     bound: float = 1e-4,
     level: str = "basic",
+    mask_id: int | None = None,
     **changes: Any,
 ) -> ParityReport:
     ir.save(graph, path)
     model, head = graphs.model_of(class_name, **changes), graphs.head_of(class_name)
-    return check_parity(model, head, path, bound=bound, session_level=level)
+    return check_parity(model, head, path, bound=bound, session_level=level, mask_id=mask_id)
+
+
+FIRST, MASKED = " (first_token_only)", " (masked_only)"
+OPTIONAL = {
+    "BertModel": (
+        "mean_embedding",
+        "cls_embedding",
+        "pooler_embedding",
+        f"cls_embedding{FIRST}",
+        f"pooler_embedding{FIRST}",
+        f"last_hidden_state{FIRST}",
+        f"pooler_output{FIRST}",
+    ),
+    "BertForMaskedLM": (f"logits{MASKED}",),
+    "BertForPreTraining": (f"prediction_logits{MASKED}", f"seq_relationship_logits{MASKED}"),
+}
 
 
 @pytest.mark.parametrize("target", ["any", "cpu"])
@@ -39,9 +56,11 @@ def test_every_head_passes(
     graphs: ModuleType, class_name: str, target: str, tmp_path: Path
 ) -> None:
     graph, head = graphs.traced(class_name), graphs.head_of(class_name)
-    fuse(graph, graphs.model_of(class_name).config, head, target)
-    report = gate(graphs, class_name, graph, tmp_path / "g.onnx", level=SESSION_LEVEL[target])
-    assert tuple(output.name for output in report.outputs) == head.outputs
+    fuse(graph, graphs.model_of(class_name).config, head, target, mask_id=4)
+    path = tmp_path / "g.onnx"
+    report = gate(graphs, class_name, graph, path, level=SESSION_LEVEL[target], mask_id=4)
+    names = tuple(output.name for output in report.outputs)
+    assert names[: len(head.outputs)] == head.outputs
     for output in report.outputs:
         assert 0 < output.absolute_error < 1e-4
         assert 0 < output.relative_error < 1e-4
@@ -49,6 +68,8 @@ def test_every_head_passes(
         assert output.argmax_agreement > 0.99
         assert output.bound == 1e-4
     assert json.loads(json.dumps(dataclasses.asdict(report)))["outputs"]
+    extra = OPTIONAL.get(class_name, ()) if target == "cpu" else ()
+    assert names[len(head.outputs) :] == extra
 
 
 @pytest.mark.parametrize(
@@ -92,6 +113,24 @@ def test_a_graph_that_ignores_the_mask(graphs: ModuleType, tmp_path: Path) -> No
             node.replace_input_with(3, None)
     with pytest.raises(ParityError, match="logits at shape 3x33"):
         gate(graphs, "BertForTokenClassification", graph, tmp_path / "g.onnx")
+
+
+def test_rows_of_another_token_than_the_mask(graphs: ModuleType, tmp_path: Path) -> None:
+    graph, config = graphs.traced("BertForMaskedLM"), graphs.model_of("BertForMaskedLM").config
+    fuse(graph, config, graphs.head_of("BertForMaskedLM"), "cpu", mask_id=5)
+    with pytest.raises(ParityError, match=r"logits \(masked_only\) at shape 1x7 has shape"):
+        gate(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx", mask_id=4)
+
+
+@pytest.mark.parametrize("name", ["mean_embedding", "cls_embedding", "pooler_embedding"])
+def test_an_embedding_that_is_another(graphs: ModuleType, name: str, tmp_path: Path) -> None:
+    graph, config = graphs.traced("BertModel"), graphs.model_of("BertModel").config
+    fuse(graph, config, graphs.head_of("BertModel"), "cpu")
+    node = next(node for node in graph.graph if node.outputs[0].name == name)
+    divisor = node.inputs[1].producer()
+    node.replace_input_with(1, divisor.inputs[1])
+    with pytest.raises(ParityError, match=f"{name} at shape 1x1"):
+        gate(graphs, "BertModel", graph, tmp_path / "g.onnx")
 
 
 def test_a_cache_that_is_ignored(graphs: ModuleType, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ a `Model`: something that turns encodings into rows of outputs.
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import accumulate
 from typing import Any, ClassVar, Protocol
 
@@ -19,6 +20,7 @@ from bertrt.tokenizer import Encoding, Text, Tokenizer
 
 __all__ = [
     "Answer",
+    "Asked",
     "Head",
     "Model",
     "Options",
@@ -37,15 +39,24 @@ Answer = Any
 class Model(Protocol):
     """What a head may ask of the graph."""
 
-    def rows(self, encodings: Sequence[Encoding]) -> Iterator[tuple[int, Row]]:
+    def rows(
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        outputs: Sequence[str] | None = None,
+        tokens: str = "all",
+    ) -> Iterator[tuple[int, Row]]:
         """Run encodings in batches of like length; yield each one's index and its outputs.
+
+        `outputs` limits which. `tokens` says whose outputs are read, of those that each token
+        has: "all" gives a row's [S, …], "first" [1, …], and "masks" [M, …] for its M mask tokens.
 
         They come in the order in which batches finish, so that a caller need not hold all
         outputs at once: logits over a vocabulary are large.
         """
 
-    def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the graph once on arrays [B, S] as they are."""
+    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:
+        """Run the graph once on arrays [B, S] as they are; `outputs` limits which it gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +77,20 @@ class Prepared:
 
     encodings: Sequence[Encoding]
     context: Any = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one input asks of the graph, and how that becomes its answer.
+
+    `outputs` and `tokens` are as in `Model.rows`. `finish` takes the rows of the encodings, in
+    their order. Where there are no encodings, it takes none and does all the work itself.
+    """
+
+    encodings: Sequence[Encoding]
+    finish: Callable[[Sequence[Row]], Answer]
+    outputs: tuple[str, ...] | None = None
+    tokens: str = "all"
 
 
 class Head(ABC):
@@ -94,23 +119,31 @@ class Head(ABC):
     def finish(self, prepared: Prepared, rows: Sequence[Row], options: Any) -> Answer:
         """Make the answer to one input of its encodings' rows; plain Python, JSON-ready."""
 
+    # Whose outputs `finish` reads: see Model.rows.
+    tokens: ClassVar[str] = "all"
     # Keywords of a call that are inputs and not options.
     input_names: ClassVar[tuple[str, ...]] = ()
 
+    def ask(self, input: Any, model: Model, options: Any) -> Asked:
+        """What to ask of the graph for one input; nothing is asked of the model yet."""
+        prepared = self.prepare(input, options)
+        finish = partial(self.finish, prepared, options=options)
+        return Asked(prepared.encodings, finish, tokens=self.tokens)
+
     def answers(self, inputs: Sequence[Any], model: Model, options: Any) -> list[Answer]:
         """Answer many inputs, their encodings batched together."""
-        prepared = [self.prepare(one, options) for one in inputs]
-        owners = [i for i, one in enumerate(prepared) for _ in one.encodings]
-        starts = [0, *accumulate(len(one.encodings) for one in prepared)]
+        asked = [self.ask(one, model, options) for one in inputs]
+        owners = [i for i, one in enumerate(asked) for _ in one.encodings]
+        starts = [0, *accumulate(len(one.encodings) for one in asked)]
+        encodings = [encoding for one in asked for encoding in one.encodings]
         waiting: dict[int, dict[int, Row]] = {}
-        answers: list[Answer] = [None] * len(prepared)
-        for index, row in model.rows([e for one in prepared for e in one.encodings]):
+        answers: list[Answer] = [None] * len(asked)
+        for index, row in model.rows(encodings, tokens=self.tokens):
             owner = owners[index]
             rows = waiting.setdefault(owner, {})
             rows[index - starts[owner]] = row
-            if len(rows) == len(prepared[owner].encodings):
-                complete = [rows[place] for place in sorted(rows)]
-                answers[owner] = self.finish(prepared[owner], complete, options)
+            if len(rows) == len(asked[owner].encodings):
+                answers[owner] = asked[owner].finish([rows[place] for place in sorted(rows)])
                 del waiting[owner]
         return answers
 
@@ -118,18 +151,19 @@ class Head(ABC):
         """The answer to a call with a single input; transformers wraps some in a list."""
         return answer
 
-    def parse_options(self, given: Mapping[str, Any]) -> Any:
-        """The options of a call.
+    def parse_options(self, given: Mapping[str, Any], options: type[Options] | None = None) -> Any:
+        """The options of a call: the head's, or of another class.
 
         Raises InputError for one that this head does not have, or that has a wrong value.
         """
-        known = [field.name for field in fields(self.options)]
+        options = options or self.options
+        known = [field.name for field in fields(options)]
         for name in given:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
                 raise InputError(f"{self.task} has no option {name!r}: {hint}")
-        return self.options(**given)
+        return options(**given)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Model, Options, Prepared, Row, TextHead, TextPair
+from bertrt.heads.base import Answer, Asked, Model, Options, Prepared, Row, TextHead, TextPair
 from bertrt.heads.checks import check_flag, check_whole
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
 from bertrt.pooling import POOLINGS, finish_vector, pool
@@ -73,15 +73,40 @@ class FeatureExtraction(TextHead):
         if options.dimensions is not None and options.dimensions > size:
             raise InputError(f"dimensions is {options.dimensions}, and this model has {size}")
 
-    def embed(self, inputs: Sequence[TextPair], model: Model, options: EmbedOptions) -> np.ndarray:
-        """One vector for each input, float32 [n, H], or [n, dimensions]."""
-        encodings = [self.prepare(one, options).encodings[0] for one in inputs]
-        size = options.dimensions or self.config.hidden_size
-        vectors = np.empty((len(encodings), size), dtype=np.float32)
-        for index, row in model.rows(encodings):
-            vectors[index] = finish_vector(
-                pool(row, options.pooling),
+    def ask_vector(self, input: TextPair, options: EmbedOptions, outputs: Sequence[str]) -> Asked:
+        """What to ask of a graph with these outputs for one input's vector, float32 [H].
+
+        Where the graph makes such vectors itself, they are read from it.
+        """
+        encodings = self.prepare(input, options).encodings
+        tokens = "first" if options.pooling in ("cls", "pooler") else "all"
+        ready = f"{options.pooling}_embedding"
+        if options.normalize and options.dimensions is None and ready in outputs:
+            # A copy: what is a part of a batch's outputs keeps all of them.
+            return Asked(encodings, lambda rows: rows[0][ready].copy(), (ready,), tokens)
+
+        def finish(rows: Sequence[Row]) -> np.ndarray:
+            return finish_vector(
+                pool(rows[0], options.pooling),
                 normalize=options.normalize,
                 dimensions=options.dimensions,
-            )
+            ).copy()
+
+        read = "pooler_output" if options.pooling == "pooler" else "last_hidden_state"
+        return Asked(encodings, finish, (read,), tokens)
+
+    def embed(
+        self,
+        inputs: Sequence[TextPair],
+        model: Model,
+        options: EmbedOptions,
+        outputs: Sequence[str],
+    ) -> np.ndarray:
+        """One vector for each input, float32 [n, H], or [n, dimensions]; see `ask_vector`."""
+        asked = [self.ask_vector(one, options, outputs) for one in inputs]
+        encodings = [one.encodings[0] for one in asked]
+        size = options.dimensions or self.config.hidden_size
+        vectors = np.empty((len(encodings), size), dtype=np.float32)
+        for index, row in model.rows(encodings, outputs=asked[0].outputs, tokens=asked[0].tokens):
+            vectors[index] = asked[index].finish([row])
         return vectors

@@ -51,6 +51,7 @@ class FillMask(TextHead):
 
     task = "fill-mask"
     options = FillMaskOptions
+    tokens = "masks"
 
     def prepare(self, input: TextPair, options: FillMaskOptions) -> Prepared:
         """Encode a text that has a mask."""
@@ -73,7 +74,7 @@ class FillMask(TextHead):
     def finish(self, prepared: Prepared, rows: Sequence[Row], options: FillMaskOptions) -> Answer:
         """The best tokens at each mask: one list for one mask, else a list of lists."""
         masked: Masked = prepared.context
-        probabilities = softmax(rows[0]["logits"][masked.masks])
+        probabilities = softmax(rows[0]["logits"])
         if masked.targets is not None:
             probabilities = probabilities[:, masked.targets]
         result = []

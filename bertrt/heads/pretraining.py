@@ -23,6 +23,7 @@ class Pretraining(TextHead):
 
     task = "pretraining"
     options = FillMaskOptions
+    tokens = "masks"
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
         super().__init__(tokenizer, config)

@@ -18,7 +18,17 @@ import numpy as np
 from bertrt import sampling
 from bertrt.errors import InputError
 from bertrt.generation import Choose, generate
-from bertrt.heads.base import Answer, Model, Options, Prepared, Row, TextHead, TextPair, shorten
+from bertrt.heads.base import (
+    Answer,
+    Asked,
+    Model,
+    Options,
+    Prepared,
+    Row,
+    TextHead,
+    TextPair,
+    shorten,
+)
 from bertrt.heads.checks import check_flag, check_number, check_whole
 from bertrt.heads.fill_mask import largest
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
@@ -114,6 +124,14 @@ class TextGeneration(TextHead):
                 "add_special_tokens on"
             )
         return Prepared([encoding], input.text)
+
+    def ask(self, input: TextPair, model: Model, options: TextGenerationOptions) -> Asked:
+        """A prompt asks for one row when its next tokens are wanted; else it is continued alone."""
+        asked = super().ask(input, model, options)
+        if options.next_tokens is not None:
+            return asked
+        self._steps(len(asked.encodings[0].ids), options)  # raises what is wrong with them
+        return Asked((), lambda rows: self.answers([input], model, options)[0])
 
     def answers(
         self, inputs: Sequence[TextPair], model: Model, options: TextGenerationOptions

@@ -8,8 +8,12 @@ import onnx_ir as ir
 from bertrt.errors import ExportError
 from bertrt.export.fusion.attention import fuse_attention
 from bertrt.export.fusion.bias_gelu import fuse_bias_gelu
+from bertrt.export.fusion.embeddings import add_embeddings
+from bertrt.export.fusion.masked_rows import keep_masked_rows
+from bertrt.export.fusion.prune_last_layer import prune_last_layer
 from bertrt.export.fusion.qkv import pack_qkv
 from bertrt.export.fusion.reshape import make_reshapes_static
+from bertrt.export.fusion.unpadded import skip_masks_of_unpadded
 from bertrt.export.fusion.weights import fold_transposed_weights
 from bertrt.export.heads import Head
 from bertrt.export.tidy import clean
@@ -22,9 +26,20 @@ SESSION_LEVEL: dict[str, str] = {"any": "all", "cpu": "basic"}
 
 # Heads with a dense + activation + LayerNormalization before the vocabulary.
 _TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
+# Heads that read the first token alone, and those that read the masks' if told so.
+_FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
+_MASK_TASKS = ("fill-mask", "pretraining")
 
 
-def fuse(model: ir.Model, config: Any, head: Head, target: str) -> dict[str, int]:
+def fuse(
+    model: ir.Model,
+    config: Any,
+    head: Head,
+    target: str,
+    *,
+    mask_id: int | None = None,
+    to_quantize: bool = False,
+) -> dict[str, int]:
     """Rewrite a traced graph for a target, in place.
 
     Args:
@@ -32,7 +47,10 @@ def fuse(model: ir.Model, config: Any, head: Head, target: str) -> dict[str, int
         config: the checkpoint's BertConfig.
         head: the head that was traced.
         target: "any" keeps to standard operators; "cpu" also uses the com.microsoft operators
-            that are fastest on ONNX Runtime's CPU provider.
+            that are fastest on ONNX Runtime's CPU provider, and has optional inputs and outputs.
+        mask_id: the mask token's id; None for a tokenizer without one, whose graph then has no
+            input `masked_only`.
+        to_quantize: whether linear layers will be quantized, which then take their biases along.
 
     Returns how many of each operator that matters the graph holds now.
 
@@ -43,12 +61,23 @@ def fuse(model: ir.Model, config: Any, head: Head, target: str) -> dict[str, int
     make_reshapes_static(model)
     if target == "cpu":
         fuse_attention(model)
+        optional = head.task == "feature-extraction"
+        counts["PrunedLayer"] = prune_last_layer(model, optional=optional)
+        if head.task in _MASK_TASKS and mask_id is not None:
+            counts["MaskedRows"] = keep_masked_rows(model, mask_id)
+        counts["Embedding"] = add_embeddings(model)
         counts["PackedQKV"] = pack_qkv(model)
-        fuse_bias_gelu(model)
+        if not to_quantize:
+            fuse_bias_gelu(model)
+        # Last: what stands in the branches of an If is hidden from other fusions.
+        counts["UnmaskedAttention"] = skip_masks_of_unpadded(model)
     clean(model)
 
     found = Counter(node.op_type for node in model.graph)
-    expected = _expected(config, head, target)
+    pooled = "pooler_output" in [value.name for value in model.graph.outputs]
+    expected = _expected(config, head, target, masks=mask_id is not None, pooled=pooled)
+    if to_quantize:
+        expected["BiasGelu"] = 0
     counts.update({name: found[name] for name in expected if name not in counts})
     for name, number in expected.items():
         if counts[name] != number:
@@ -60,19 +89,26 @@ def fuse(model: ir.Model, config: Any, head: Head, target: str) -> dict[str, int
     return {name: number for name, number in counts.items() if number}
 
 
-def _expected(config: Any, head: Head, target: str) -> dict[str, int]:
-    """Each operator to how many of it there must be."""
+def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool) -> dict[str, int]:
+    """Each operator to how many of it there must be.
+
+    `masks` says that there is a mask token, `pooled` that a BertModel has a pooler.
+    """
     layers = int(config.num_hidden_layers)
     transforms = 1 if head.task in _TRANSFORM_TASKS else 0
+    embeds = head.task == "feature-extraction"
     gelus = layers + transforms if config.hidden_act == "gelu" else 0
     expected = {"LayerNormalization": 2 * layers + 1 + transforms, "SkipLayerNormalization": 0}
     if target == "any":
         return {**expected, "Attention": layers}
     return {
         **expected,
-        # Causal attention stays the standard operator: see fuse_attention.
+        # Those of the other heads stand in the branches of an If.
         "Attention": layers if config.is_decoder else 0,
-        "MultiHeadAttention": 0 if config.is_decoder else layers,
+        "UnmaskedAttention": 0 if config.is_decoder else layers,
         "PackedQKV": layers,
         "BiasGelu": gelus,
+        "PrunedLayer": int(embeds or head.task in _FIRST_TOKEN_TASKS),
+        "MaskedRows": int(masks and head.task in _MASK_TASKS),
+        "Embedding": 2 + pooled if embeds else 0,
     }

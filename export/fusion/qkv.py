@@ -1,9 +1,11 @@
-"""Query, key and value as one matrix product: three linear layers on one input become one."""
+"""Query, key and value as one matrix product: the linear layers on one input become one."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+
+from bertrt.export.fusion.stored import store
 
 __all__ = ["pack_qkv"]
 
@@ -19,27 +21,35 @@ class _Linear:
 
 
 def pack_qkv(model: ir.Model) -> int:
-    """Pack each three linear layers on one input into one and a Split, in place.
+    """Pack the three linear layers on one input into one and a Split, in place.
 
     Weights float32 [H, K] are joined to [H, 3K] and biases [K] to [3K]: the same products and
-    sums, in fewer and larger calls. An input that does not have exactly three such layers, all of
-    one size, is left alone. Returns how many triples were packed.
+    sums, in fewer and larger calls. In a layer whose query reads fewer tokens, key and value are
+    a pair, and packed as one. An input with another number of products, with one that is no such
+    layer, or with layers of unequal sizes, is left alone. Returns how many inputs' layers were
+    packed.
     """
     graph = model.graph
     count = 0
     for value in [*graph.inputs, *(output for node in graph for output in node.outputs)]:
-        found = (_linear(node) for node in value.consumers() if node.inputs[0] is value)
-        layers = [layer for layer in found if layer is not None]
-        if len(layers) == 3 and len({layer.bias.shape[0] for layer in layers}) == 1:
+        products = [
+            node
+            for node in value.consumers()
+            if node.op_type == "MatMul" and node.inputs[0] is value
+        ]
+        layers = [layer for layer in map(_linear, products) if layer is not None]
+        if len(products) not in (2, 3) or len(layers) != len(products):
+            continue
+        if len({layer.bias.shape[0] for layer in layers}) == 1:
             _pack(graph, value, layers)
             count += 1
     return count
 
 
 def _linear(matmul: ir.Node) -> _Linear | None:
-    """The linear layer that begins with this node, if one does."""
+    """The linear layer that begins with this MatMul, if one does."""
     product = matmul.outputs[0]
-    if matmul.op_type != "MatMul" or product.is_graph_output() or len(product.uses()) != 1:
+    if product.is_graph_output() or len(product.uses()) != 1:
         return None
     (add,) = product.consumers()
     if add.op_type != "Add":
@@ -94,15 +104,7 @@ def _pack(graph: ir.Graph, source: ir.Value, layers: list[_Linear]) -> None:
 def _joined(graph: ir.Graph, values: list[ir.Value]) -> ir.Value:
     """The stored tensors side by side along their last axis, as a new initializer."""
     data = np.concatenate([value.const_value.numpy() for value in values], axis=-1)
-    name = _joined_name([str(value.name) for value in values])
-    joined = ir.Value(
-        name=name,
-        shape=ir.Shape(data.shape),
-        type=values[0].type,
-        const_value=ir.tensor(data, name=name),
-    )
-    graph.register_initializer(joined)
-    return joined
+    return store(graph, _joined_name([str(value.name) for value in values]), data)
 
 
 def _joined_name(names: list[str]) -> str:

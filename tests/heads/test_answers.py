@@ -34,7 +34,7 @@ class Shuffled:
         self.order = order
         self.finished_before: list[int] = []
 
-    def rows(self, encodings: Sequence[Any]) -> Iterator[tuple[int, Row]]:
+    def rows(self, encodings: Sequence[Any], **_: Any) -> Iterator[tuple[int, Row]]:
         for index in self.order:
             self.finished_before.append(len(finished))
             yield index, {"logits": np.array(encodings[index])}

@@ -104,6 +104,43 @@ def test_embed(
     np.testing.assert_allclose(vectors, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "pooler"])
+def test_vectors_of_the_graph_are_those_of_numpy(
+    load_artifact: Callable[..., Any], rt: Any, texts: list[str], pooling: str
+) -> None:
+    """The cpu target pools in the graph, the any target has no such outputs."""
+    plain = load_artifact("BertModel", device="any")
+    assert "mean_embedding" in rt.info["outputs"]
+    assert plain.info["outputs"] == ["last_hidden_state", "pooler_output"]
+    ours = rt.embed(texts, pooling=pooling, truncation=True)
+    theirs = plain.embed(texts, pooling=pooling, truncation=True)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_nothing_is_fetched_that_is_not_read(rt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    original = type(rt).run
+
+    def run(self: Any, *, outputs: Any = None, **arrays: Any) -> Any:
+        fetched.append((list(outputs), bool(arrays.get("first_token_only", False))))
+        return original(self, outputs=outputs, **arrays)
+
+    monkeypatch.setattr(type(rt), "run", run)
+    for pooling in ("mean", "cls", "pooler", "max"):
+        rt.embed("the cat", pooling=pooling)
+        rt.embed("the cat", pooling=pooling, normalize=False)
+    assert fetched == [
+        (["mean_embedding"], False),
+        (["last_hidden_state"], False),
+        (["cls_embedding"], True),
+        (["last_hidden_state"], True),
+        (["pooler_embedding"], True),
+        (["pooler_output"], True),
+        (["last_hidden_state"], False),
+        (["last_hidden_state"], False),
+    ]
+
+
 def test_padding_changes_no_vector(rt: Any, texts: list[str]) -> None:
     for pooling in ("mean", "cls", "max", "pooler"):
         together = rt.embed(texts, pooling=pooling, truncation=True)

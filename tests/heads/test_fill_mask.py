@@ -54,6 +54,25 @@ def test_targets(rt: Any, pipe: Any, agree: Agree, targets: Any) -> None:
     agree(rt([text, "a [MASK]"], targets=targets), pipe([text, "a [MASK]"], targets=targets))
 
 
+@pytest.mark.parametrize("device", ["cpu", "any"])
+def test_texts_with_unequal_numbers_of_masks(
+    load_artifact: Callable[..., Any], pipe: Any, agree: Agree, device: str
+) -> None:
+    rt = load_artifact("BertForMaskedLM", device=device)
+    texts = [
+        "[MASK] [MASK] [MASK]",
+        "the [MASK] sat",
+        "[MASK] sat on [MASK]",
+        "the cat sat on the [MASK]",
+        "a [MASK] " + "the cat [MASK] " * 30,  # most of it is cut
+        "[MASK]" * 60,
+    ]
+    cut = {"truncation": True, "max_length": 12}
+    expected = [pipe(text, tokenizer_kwargs=cut, top_k=3) for text in texts]
+    agree(rt(texts, top_k=3, **cut), expected)
+    agree([rt(text, top_k=3, **cut) for text in texts], expected)
+
+
 def test_a_list_of_one_stays_a_list(rt: Any, agree: Agree) -> None:
     agree(rt(["the [MASK] sat"]), [rt("the [MASK] sat")])
 

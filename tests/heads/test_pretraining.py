@@ -76,6 +76,20 @@ def test_without_a_pair_or_a_mask(rt: Any, reference: Any) -> None:
     compare(pair, reference("the cat sat", "on the mat"))
 
 
+@pytest.mark.parametrize("device", ["cpu", "any"])
+def test_some_texts_have_masks_and_some_none(
+    load_artifact: Callable[..., Any], reference: Any, device: str
+) -> None:
+    rt = load_artifact(NAME, device=device)
+    texts = ["the cat", "the [MASK] sat", "[MASK] [MASK]", "a dog", "a cat sat on a [MASK]"]
+    for text, answer in zip(texts, rt(texts), strict=True):
+        if "[MASK]" in text:
+            compare(answer, reference(text))
+        else:
+            assert answer["fill_mask"] == []
+    assert [answer["fill_mask"] for answer in rt(["the cat", "a dog"])] == [[], []]
+
+
 def test_several_masks(rt: Any, reference: Any) -> None:
     compare(
         rt("[MASK] cat [MASK]", "on the [MASK]"), reference("[MASK] cat [MASK]", "on the [MASK]")

@@ -126,7 +126,7 @@ class TorchModel:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def rows(self, encodings: Sequence[Encoding]) -> Iterator[tuple[int, Row]]:
+    def rows(self, encodings: Sequence[Encoding], **_: Any) -> Iterator[tuple[int, Row]]:
         for i, one in enumerate(encodings):
             yield i, {"logits": self.run(**pad([one], 0))["logits"][0]}
 

@@ -114,7 +114,7 @@ def test_entailment_as_the_first_label(
 
 def test_large_logits_do_not_overflow(rt: Any) -> None:
     class Large:
-        def rows(self, encodings: Any) -> Any:
+        def rows(self, encodings: Any, **_: Any) -> Any:
             return ((i, {"logits": LARGE}) for i in range(len(encodings)))
 
     head = ZeroShotClassification(rt.tokenizer, rt._artifact.config)

@@ -1,0 +1,77 @@
+"""What comes out of the graph: which outputs, and of a batch which part is each text's own."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertrt.artifact import TensorSpec
+from bertrt.errors import InputError
+
+__all__ = ["FLAGS", "choose_outputs", "split_rows"]
+
+# Which tokens' outputs a head reads, to the graph's input that leaves out the others, if it has it.
+FLAGS: dict[str, str | None] = {
+    "all": None,
+    "first": "first_token_only",
+    "masks": "masked_only",
+}
+
+
+def choose_outputs(
+    wanted: Any, specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]
+) -> list[str]:
+    """The names of the outputs to fetch.
+
+    Args:
+        wanted: a list of names, or None for those that transformers' model has.
+        specs: the graph's outputs.
+        feeds: the arrays that it will run on.
+
+    Raises InputError for what is no list of the graph's outputs, and for a mean over tokens that
+    are left out.
+    """
+    if wanted is None:
+        return [one.name for one in specs if not one.optional]
+    known = [one.name for one in specs]
+    if not isinstance(wanted, (list, tuple)) or not wanted:
+        raise InputError(f"outputs is {wanted!r:.60}: give a list of {', '.join(known)}")
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"unknown output {name!r:.60}: this graph gives {', '.join(known)}")
+    if "mean_embedding" in wanted and feeds.get("first_token_only"):
+        raise InputError("mean_embedding is of all tokens: leave first_token_only out")
+    return list(dict.fromkeys(wanted))
+
+
+def split_rows(
+    outputs: Mapping[str, np.ndarray],
+    by_token: Collection[str],
+    lengths: Sequence[int],
+    masks: np.ndarray,
+    *,
+    tokens: str,
+    left_out: bool,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Each text's own part of the outputs.
+
+    Args:
+        outputs: name to array, float32 [B, …].
+        by_token: the names of those that are [B, S, …].
+        lengths: each text's length in tokens.
+        masks: bool [B, S], true for each mask token.
+        tokens: "all", "first" or "masks": whose outputs are wanted of those that are by token.
+        left_out: whether the graph has left out the other tokens: then those outputs are
+            [B, 1, …] for "first", and [R, 1, …] for R masks in row-major order.
+
+    Yields name to array: [S, …] without padding, [1, …] for "first", [M, …] for a text's M masks,
+    and whatever one text has of the other outputs.
+    """
+    ends = masks.sum(axis=1).cumsum()
+    for row, length in enumerate(lengths):
+        own = np.flatnonzero(masks[row])
+        wanted: dict[str, Any] = {"all": slice(length), "first": slice(1), "masks": own}
+        place: Any = (row, wanted[tokens])
+        if tokens == "masks" and left_out:
+            place = (slice(ends[row] - own.size, ends[row]), 0)
+        yield {name: value[place if name in by_token else row] for name, value in outputs.items()}
