@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,29 +18,35 @@ from bertrt.artifact import (
     TensorSpec,
     sha256_of,
 )
+from bertrt.config import ModelConfig
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints import open_checkpoint
+from bertrt.export.fusion.embeddings import EMBEDDINGS
 from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.heads import ALIASES, head_for
 from bertrt.export.model import build_model
 from bertrt.export.optional_types import make_token_types_optional
 from bertrt.export.parity import check_parity
+from bertrt.export.quantize.quantize import Subject, quantize
+from bertrt.export.quantize.rewrite import finish_int8
+from bertrt.export.quantize.wishes import DTYPES, check_wishes
 from bertrt.export.staging import check_output, staged
+from bertrt.export.steps import Progress, Steps
 from bertrt.export.tokenizer import write_tokenizer
 from bertrt.export.trace import has_cache, trace
+from bertrt.tokenizer import Tokenizer
 
-__all__ = ["DEVICES", "export"]
+__all__ = ["DEVICES", "DTYPES", "export"]
 
 DEVICES = tuple(SESSION_LEVEL)
-STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "write")
+STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "quantize", "write")
 # The first ONNX Runtime whose CPU provider has opset 23's Attention.
 LEAST_ONNXRUNTIME = "1.23.0"
-# Protobuf cannot hold more in one file; above it the weights lie beside the graph.
-_ONE_FILE = 2_000_000_000
+# Above this many bytes the weights lie beside the graph, where ONNX Runtime maps them into memory:
+# it opens them twice as fast as a protobuf that holds them (which cannot hold 2 GB at all).
+_ONE_FILE = 16_000_000
 _VERSIONS = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tokenizers")
-
-Progress = Callable[[int, int, str], None]
 
 
 def export(
@@ -50,6 +55,10 @@ def export(
     *,
     task: str | None = None,
     device: str = "cpu",
+    dtype: str = "float32",
+    calibration: str | Path | None = None,
+    min_cosine: float | None = None,
+    min_agreement: float | None = None,
     revision: str | None = None,
     offline: bool = False,
     allow_new_head: bool = False,
@@ -64,6 +73,13 @@ def export(
         task: the head, by its Hugging Face task name; None takes the config's architecture.
         device: "cpu" for the graph that is fastest on ONNX Runtime's CPU provider, "any" for
             standard ONNX operators only.
+        dtype: "float32", or "int8" for linear layers in int8 (device "cpu"), calibrated and
+            searched for the fastest mixture whose answers stay near float32's.
+        calibration: for int8, a file of texts, one a line, like those that will be asked; the
+            built-in ones when None.
+        min_cosine: for int8, the least cosine of an embedding to float32's; 0.995 when None.
+        min_agreement: for int8, the least share of decisions of the other heads that stay the
+            same; 0.99 when None.
         revision: a hub revision.
         offline: whether to use the hub's cache only.
         allow_new_head: whether a head that the checkpoint lacks may be a new, untrained one.
@@ -72,13 +88,21 @@ def export(
 
     Returns the manifest that was written.
 
-    Raises ExportError for a checkpoint or an output that cannot be used, and ParityError when the
-    graph's answers are not the checkpoint's; in either case nothing is written.
+    Raises ExportError for a checkpoint, an output or options that cannot be used, and ParityError
+    when the graph's answers are not the checkpoint's, or no int8 graph's are near enough; in
+    either case nothing is written.
     """
-    tell = _steps(progress)
+    tell = Steps([step for step in STEPS if dtype == "int8" or step != "quantize"], progress)
     output = Path(output)
     if device not in DEVICES:
         raise ExportError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+    wishes = check_wishes(
+        dtype,
+        device,
+        calibration=calibration,
+        min_cosine=min_cosine,
+        min_agreement=min_agreement,
+    )
     check_output(output, overwrite=overwrite)
 
     tell()
@@ -91,25 +115,43 @@ def export(
     tell()
     graph = trace(module, head)
 
-    tell()
-    fused = fuse(graph, module.config, head, device)
-    if has_cache(module, head):
-        make_token_types_optional(graph)
-
     with staged(output, overwrite=overwrite) as stage:
+        tell()
+        tokenizer = write_tokenizer(checkpoint, stage)
+        mask_id = tokenizer.special_ids["mask"]
+        fused = fuse(
+            graph, module.config, head, device, mask_id=mask_id, to_quantize=wishes is not None
+        )
+        if has_cache(module, head):
+            make_token_types_optional(graph)
+
         tell()
         files = _save(graph, stage)
         level = SESSION_LEVEL[device]
-        parity = check_parity(module, head, stage / files[0], session_level=level)
+        parity = check_parity(module, head, stage / files[0], session_level=level, mask_id=mask_id)
+
+        quantization = None
+        if wishes is not None:
+            tell()
+            for file in files:
+                (stage / file).unlink()
+            subject = Subject(
+                head,
+                Tokenizer((stage / "tokenizer.json").read_text(encoding="utf-8"), tokenizer),
+                ModelConfig.from_json(module.config.to_dict()),
+                tuple(_spec(value) for value in graph.graph.inputs),
+            )
+            quantization = quantize(graph, subject, stage, wishes, tell.detail)
+            fused |= finish_int8(graph)
+            files = _save(graph, stage)
 
         tell()
-        tokenizer = write_tokenizer(checkpoint, stage)
         module.config.save_pretrained(stage)
         manifest = Manifest(
             schema=SCHEMA,
             task=task if task in ALIASES else head.task,
             architecture=head.class_name,
-            target={"device": device, "engine": "ort", "dtype": "float32"},
+            target={"device": device, "engine": "ort", "dtype": dtype},
             source=asdict(checkpoint.source),
             graph=_describe(graph, files[0], level, fused),
             tokenizer=tokenizer,
@@ -119,27 +161,17 @@ def export(
                 for path in sorted(stage.iterdir())
             ),
             versions=_versions(),
+            quantization=quantization,
         )
         (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def _steps(progress: Progress | None) -> Callable[[], None]:
-    """A function that announces the next step."""
-    names = iter(enumerate(STEPS, start=1))
-
-    def tell() -> None:
-        number, name = next(names)
-        if progress is not None:
-            progress(number, len(STEPS), name)
-
-    return tell
-
-
 def _save(graph: ir.Model, directory: Path) -> list[str]:
-    """Write the graph, with its weights beside it when one file cannot hold them."""
+    """Write the graph, with its weights beside it when they are many."""
     size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
-    external = "model.onnx.data" if size > _ONE_FILE else None
+    # The name that Optimum looks for on the hub.
+    external = "model.onnx_data" if size > _ONE_FILE else None
     ir.save(graph, directory / "model.onnx", external_data=external)
     return ["model.onnx"] if external is None else ["model.onnx", external]
 
@@ -158,7 +190,8 @@ def _describe(graph: ir.Model, file: str, level: str, fused: dict[str, int]) -> 
 
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(d if isinstance(d, int) else str(d.value) for d in value.shape)
-    return TensorSpec(value.name, str(value.dtype.numpy()), shape)
+    optional = value.is_initializer() or value.name in EMBEDDINGS
+    return TensorSpec(value.name, str(value.dtype.numpy()), shape, optional)
 
 
 def _versions() -> dict[str, str]:

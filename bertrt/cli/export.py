@@ -11,8 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from bertrt.cli.progress import progress
 from bertrt.errors import ExportError
+from bertrt.progress import progress
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
@@ -44,6 +44,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="cpu: fastest on ONNX Runtime's CPU provider (the default); any: standard ONNX "
         "operators only",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "int8"),
+        default="float32",
+        help="int8: linear layers in int8, searched for the fastest mixture whose answers stay near",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="for int8, texts like those that will be asked, one a line; else built-in ones",
+    )
+    parser.add_argument(
+        "--min-cosine",
+        metavar="C",
+        type=float,
+        help="for int8, the least cosine of an embedding to float32's (0.995)",
+    )
+    parser.add_argument(
+        "--min-agreement",
+        metavar="A",
+        type=float,
+        help="for int8, the least share of the other heads' decisions that stay the same (0.99)",
     )
     parser.add_argument("--revision", metavar="R", help="a branch, tag or commit of a hub id")
     parser.add_argument(
@@ -80,6 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
             output,
             task=arguments.task,
             device=arguments.device,
+            dtype=arguments.dtype,
+            calibration=arguments.calibration,
+            min_cosine=arguments.min_cosine,
+            min_agreement=arguments.min_agreement,
             revision=arguments.revision,
             offline=arguments.offline,
             allow_new_head=arguments.allow_new_head,

@@ -20,7 +20,9 @@ def as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
 
 def summary(directory: Path, manifest: Manifest) -> list[str]:
     """What an export made and how near it is to PyTorch, as lines."""
-    return _lines([*_identity(directory, manifest), *_graph(manifest), *_parity(manifest)])
+    return _lines(
+        [*_identity(directory, manifest), *_graph(manifest), *_parity(manifest), *_int8(manifest)]
+    )
 
 
 def details(directory: Path, manifest: Manifest) -> list[str]:
@@ -32,6 +34,8 @@ def details(directory: Path, manifest: Manifest) -> list[str]:
             *_tensors("input", manifest.graph.inputs),
             *_tensors("output", manifest.graph.outputs),
             *_parity(manifest),
+            *_int8(manifest),
+            *_layers(manifest),
             *_tokenizer(manifest),
             *_files(manifest.files),
             ("versions", _pairs(manifest.versions)),
@@ -92,10 +96,39 @@ def _parity(manifest: Manifest) -> Rows:
         for one in parity["outputs"]
     ]
     shapes = ", ".join(parity["shapes"])
+    before = ", before quantization" if manifest.quantization else ""
     return [
         *(("parity", line) for line in aligned(cells)),
-        ("parity", f"worst of the shapes {shapes}, against PyTorch in float32"),
+        ("parity", f"worst of the shapes {shapes}, against PyTorch in float32{before}"),
     ]
+
+
+def _int8(manifest: Manifest) -> Rows:
+    report = manifest.quantization
+    if report is None:
+        return []
+    texts = report["calibration"]
+    bounds = [
+        f"{report[name]:.4f} {name} (bound {least:g})" for name, least in report["bound"].items()
+    ]
+    return [
+        (
+            "int8",
+            f"{', '.join(bounds)}, worst of {report['answers']} answers to {texts['held_out']} "
+            "held-out texts, against float32",
+        ),
+        (
+            "int8",
+            f"{report['products_in_int8']:.1%} of all products; {len(report['search'])} mixtures "
+            f"tried; scales from {texts['calibrated_on']} texts ({texts['texts']})",
+        ),
+        ("int8", f"a text alone and in a batch: cosine {report['alone_and_in_a_batch']:.6f}"),
+    ]
+
+
+def _layers(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    layers = manifest.quantization["layers"] if manifest.quantization else {}
+    return (("layer", line) for line in aligned(list(layers.items())))
 
 
 def _tokenizer(manifest: Manifest) -> Rows:

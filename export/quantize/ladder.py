@@ -1,0 +1,55 @@
+"""The ways to compute one linear layer, cheapest first, with their costs and errors."""
+
+from dataclasses import dataclass
+
+from bertrt.export.quantize.linears import Linear
+from bertrt.export.quantize.observe import Observed
+from bertrt.export.quantize.recipe import Recipe, relative_error
+
+__all__ = ["Rung", "ladder"]
+
+_SMOOTHINGS = (0.4, 0.5, 0.6)
+_OUTLIERS = (8, 16, 32, 64)
+# Costs in int8 multiplications, on a processor with VNNI, where these ratios were measured
+# (docs/decisions.md): a float32 product takes the time of four int8 ones, and reading, changing and
+# writing one float32 number that of 64.
+_FLOAT32 = 4.0
+_ELEMENT = 64.0
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One recipe for one layer: its cost a token in int8 products, and its relative error."""
+
+    recipe: Recipe
+    cost: float
+    error: float
+
+
+def ladder(linear: Linear, observed: Observed) -> list[Rung]:
+    """Recipes for a layer in the order of their cost, each more exact than those before it.
+
+    The last is float32, whose error is 0. Of the smoothing exponents only the best is kept.
+    """
+    weight = linear.weight
+    inputs, outputs = weight.shape
+
+    def rung(recipe: Recipe) -> Rung:
+        cost = float(linear.products)
+        if recipe.smoothing is not None:
+            cost += _ELEMENT * inputs
+        if recipe.outliers:
+            cost += _FLOAT32 * recipe.outliers * outputs + _ELEMENT * (outputs + recipe.outliers)
+        return Rung(recipe, cost, relative_error(weight, observed, recipe))
+
+    smoothing = min((rung(Recipe(smoothing=one)) for one in _SMOOTHINGS), key=lambda r: r.error)
+    rungs = [rung(Recipe()), smoothing]
+    for count in (count for count in _OUTLIERS if 4 * count <= inputs):
+        rungs.append(rung(Recipe(outliers=count)))
+        rungs.append(rung(Recipe(smoothing=smoothing.recipe.smoothing, outliers=count)))
+    rungs.append(Rung(Recipe("float32"), _FLOAT32 * linear.products, 0.0))
+    kept: list[Rung] = []
+    for one in sorted(rungs, key=lambda r: (r.cost, r.error)):
+        if not kept or one.error < kept[-1].error:
+            kept.append(one)
+    return kept

@@ -1,0 +1,62 @@
+"""What layers read on texts, against PyTorch's own hooks; and smoothing that changes no answer."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from bertrt.export.quantize.graph_run import open_graph
+from bertrt.export.quantize.linears import find_linears
+from bertrt.export.quantize.observe import observe
+from bertrt.export.quantize.values import smooth_values
+
+HEAD = "BertForTokenClassification"
+INNER = "bert.encoder.layer.1.intermediate.dense"
+
+
+def test_ranges_are_those_of_pytorch(graphs: ModuleType, fused: Any, tmp_path: Any) -> None:
+    linears = find_linears(fused(HEAD))
+    feeds = [graphs.feeds_of(HEAD, 3, 9), graphs.feeds_of(HEAD, 1, 30)]
+    model = graphs.model_of(HEAD)
+    seen: list[np.ndarray] = []
+
+    def watch(module: Any, arguments: Any) -> None:
+        seen.append(arguments[0].detach().numpy())
+
+    handle = model.get_submodule(INNER).register_forward_pre_hook(watch)
+    with torch.inference_mode():
+        for arrays in feeds:
+            model(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    handle.remove()
+    masks = [arrays["attention_mask"].astype(bool) for arrays in feeds]
+    assert not masks[0].all()  # padding is there, and must not be counted
+    rows = np.concatenate([x[mask] for x, mask in zip(seen, masks, strict=True)])
+
+    found = observe(fused(HEAD), list(linears.values()), feeds, tmp_path)
+    assert set(found) == set(linears)
+    np.testing.assert_allclose(found[INNER].low, rows.min(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found[INNER].high, rows.max(axis=0), atol=1e-5)
+    assert len(found[INNER].sample) == len(rows)
+
+
+def test_smoothed_values_are_the_same_function(
+    graphs: ModuleType, fused: Any, tmp_path: Any
+) -> None:
+    model = fused(HEAD)
+    linears = find_linears(model)
+    feeds = graphs.feeds_of(HEAD, 3, 9)
+    observed = observe(model, list(linears.values()), [feeds], tmp_path)
+    with open_graph(model, tmp_path) as run:
+        before = run(feeds, ["logits"])["logits"]
+    smoothed = smooth_values(model, linears, observed)
+    with open_graph(model, tmp_path) as run:
+        after = run(feeds, ["logits"])["logits"]
+    valid = feeds["attention_mask"].astype(bool)
+    np.testing.assert_allclose(after[valid], before[valid], atol=1e-5)
+    changed = {name for name in linears if smoothed[name] is not observed[name]}
+    assert changed == {name for name in linears if name.endswith("attention.output.dense")}
+    assert len(changed) == 2
+    again = observe(model, list(find_linears(model).values()), [feeds], tmp_path)
+    for name in changed:
+        np.testing.assert_allclose(again[name].high, smoothed[name].high, rtol=1e-4, atol=1e-5)

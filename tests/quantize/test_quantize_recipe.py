@@ -1,0 +1,73 @@
+"""One linear layer in int8: its tensors against numpy, and what smoothing and outliers gain."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertrt.export.quantize.recipe import (
+    Recipe,
+    multiply,
+    quantize_linear,
+    relative_error,
+)
+
+WEIGHT = np.random.default_rng(1).standard_normal((24, 10)).astype(np.float32)
+
+recipes = pytest.mark.parametrize(
+    "recipe", [Recipe(), Recipe(smoothing=0.5), Recipe(outliers=3), Recipe("int8", 0.6, 2)]
+)
+
+
+@recipes
+def test_tensors(observed: Any, recipe: Recipe) -> None:
+    seen = observed()
+    linear = quantize_linear(WEIGHT, seen, recipe)
+    divisor = 1.0 if linear.divisor is None else linear.divisor
+    weight = WEIGHT * np.reshape(divisor, (-1, 1)) if recipe.smoothing else WEIGHT
+    kept = np.setdiff1d(np.arange(24), linear.outliers)
+    assert linear.weight.dtype == np.int8
+    assert linear.weight.min() >= -127  # -128 has no counterpart, so that scales are symmetric
+    assert not linear.weight[linear.outliers].any()
+    np.testing.assert_array_equal(linear.outlier_weight, weight[linear.outliers])
+    restored = linear.weight[kept] * linear.weight_scale
+    assert (np.abs(restored - weight[kept]) <= linear.weight_scale * 0.501).all()
+    # 0 is exactly a step, and the steps cover every input that was seen.
+    low, high = (seen.low / divisor)[kept].min(), (seen.high / divisor)[kept].max()
+    zero = float(linear.zero)
+    assert (0 - zero) * linear.scale <= low + linear.scale
+    assert (255 - zero) * linear.scale >= high - linear.scale
+
+
+@recipes
+def test_near_the_float32_product(observed: Any, recipe: Recipe) -> None:
+    seen = observed()
+    exact = seen.sample.astype(np.float64) @ WEIGHT
+    answer = multiply(quantize_linear(WEIGHT, seen, recipe), seen.sample)
+    # The bias takes off what is wrong on average.
+    np.testing.assert_allclose((answer - exact).mean(axis=0), 0, atol=1e-4)
+    error = np.square(answer - exact).sum() / np.square(exact).sum()
+    assert error == pytest.approx(relative_error(WEIGHT, seen, recipe), rel=1e-3)
+    assert error < 2e-3
+
+
+def test_outliers_are_the_widest_columns(observed: Any) -> None:
+    linear = quantize_linear(WEIGHT, observed(wide=2), Recipe(outliers=2))
+    np.testing.assert_array_equal(linear.outliers, [0, 1])
+
+
+def test_smoothing_and_outliers_gain_where_columns_are_uneven(observed: Any) -> None:
+    seen = observed(wide=2)
+    narrow = type(seen)(seen.low, seen.high, seen.sample * (np.arange(24) >= 2))
+    plain = relative_error(WEIGHT, narrow, Recipe())
+    assert relative_error(WEIGHT, narrow, Recipe(smoothing=0.5)) < plain / 4
+    assert relative_error(WEIGHT, narrow, Recipe(outliers=2)) < plain / 4
+
+
+def test_a_layer_that_saw_only_zeros(observed: Any) -> None:
+    nothing = np.zeros((5, 24), np.float32)
+    seen = type(observed())(nothing[0], nothing[0], nothing)
+    for recipe in (Recipe(), Recipe(smoothing=0.5, outliers=2)):
+        linear = quantize_linear(WEIGHT, seen, recipe)
+        answer = multiply(linear, np.zeros((2, 24), np.float32))
+        np.testing.assert_array_equal(answer, np.zeros((2, 10), np.float32))
