@@ -30,6 +30,8 @@ __all__ = [
 
 MANIFEST = "bertrt.json"
 SCHEMA = 1
+# Files above this many bytes take longer to hash than anybody would want to wait for.
+_LARGE = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,16 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A graph input or output; a named dimension is dynamic, and its name says which it is."""
+    """A graph input or output; a named dimension is dynamic, and its name says which it is.
+
+    An optional input has a default. An optional output is one that transformers' model has not,
+    and is given only to those who ask for it.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,11 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of bertrt.json."""
+    """The contents of bertrt.json.
+
+    `parity` compares the graph with PyTorch, of an int8 artifact the graph before quantization;
+    `quantization` says how that was made and how near it is, and is None for float32.
+    """
 
     schema: int
     task: str
@@ -96,6 +107,7 @@ class Manifest:
     parity: Mapping[str, Any]
     files: tuple[FileEntry, ...]
     versions: Mapping[str, str]
+    quantization: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The text of bertrt.json."""
@@ -120,7 +132,12 @@ class Manifest:
             graph, tokenizer = dict(data["graph"]), dict(data["tokenizer"])
             for side in ("inputs", "outputs"):
                 graph[side] = tuple(
-                    TensorSpec(one["name"], one["dtype"], tuple(one["shape"]))
+                    TensorSpec(
+                        one["name"],
+                        one["dtype"],
+                        tuple(one["shape"]),
+                        one.get("optional", False),
+                    )
                     for one in graph[side]
                 )
             tokenizer["golden"] = tuple((str(t), tuple(ids)) for t, ids in tokenizer["golden"])
@@ -147,15 +164,20 @@ class Artifact:
     config: ModelConfig
 
     @classmethod
-    def open(cls, directory: str | Path) -> "Artifact":
+    def open(cls, directory: str | Path, *, large_files_later: bool = False) -> "Artifact":
         """Open a directory and check every file's size and sha256 against the manifest.
+
+        Args:
+            directory: the artifact.
+            large_files_later: whether to leave the hashes of files above 16 MB to
+                `check_large_files`; the graph can be opened meanwhile.
 
         Raises ArtifactError with one sentence for a directory that is missing, foreign, damaged
         or made by a newer version, and InputError for what is no path at all.
         """
         if not isinstance(directory, (str, os.PathLike)):
             raise InputError(f"the artifact's directory is {directory!r}: give a path")
-        path = Path(directory)
+        path = Path(directory).absolute()  # files are opened later, perhaps from another folder
         if not path.is_dir():
             raise ArtifactError(
                 f"{str(directory)!r} is not a directory: bertrt loads what 'bertrt export' wrote"
@@ -170,7 +192,7 @@ class Artifact:
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"{MANIFEST} cannot be read: {error}") from error
         for entry in manifest.files:
-            _check_file(path, entry)
+            _check_file(path, entry, hash_large=not large_files_later)
         listed = {entry.name for entry in manifest.files}
         for name in (manifest.graph.file, "tokenizer.json", "config.json"):
             if name not in listed:
@@ -181,10 +203,20 @@ class Artifact:
             raise ArtifactError(f"config.json is damaged: {error}") from error
         return cls(path, manifest, ModelConfig.from_json(config))
 
+    def check_large_files(self) -> None:
+        """Hash the files that `open` left for later. Raises ArtifactError as `open` does."""
+        for entry in self.manifest.files:
+            if entry.size > _LARGE:
+                _check_file(self.path, entry)
+
     @property
     def graph_path(self) -> Path:
-        """The graph's real path: ONNX Runtime looks for external data beside it."""
-        return (self.path / self.manifest.graph.file).resolve()
+        """The graph's path, links and all.
+
+        ONNX Runtime looks for weights beside it, and in a hub's cache, which is made of links,
+        only the links have the names that the graph knows.
+        """
+        return self.path / self.manifest.graph.file
 
 
 def sha256_of(path: Path) -> str:
@@ -193,13 +225,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_file(directory: Path, entry: FileEntry) -> None:
+def _check_file(directory: Path, entry: FileEntry, *, hash_large: bool = True) -> None:
     if Path(entry.name).name != entry.name or entry.name in ("", ".", ".."):
         raise ArtifactError(f"{MANIFEST} names {entry.name!r}, which is outside its directory")
     path = directory / entry.name
     try:
         size = path.stat().st_size
-        if size == entry.size and sha256_of(path) == entry.sha256:
+        later = size > _LARGE and not hash_large
+        if size == entry.size and (later or sha256_of(path) == entry.sha256):
             return
     except OSError as error:
         raise ArtifactError(f"{entry.name} is missing or cannot be read: {error}") from error

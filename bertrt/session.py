@@ -3,23 +3,21 @@
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertrt.errors import ArtifactError, BertrtError, DeviceError
-from bertrt.ort import onnxruntime
+from bertrt.errors import BertrtError
+from bertrt.session_options import SessionOptions, open_session, shrinking
 
 __all__ = ["Session"]
 
-_LEVELS = {
-    "disabled": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
+# A run of more tokens than this gives its working memory back to the system when it is done, and
+# the next run that of its outputs; the session would keep what the largest run so far needed.
+_LARGE_RUN = 8192
 _LIVE: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
@@ -30,35 +28,31 @@ class Session:
     made on the first run, again on the first run in a child, and never travels in a pickle.
     """
 
-    def __init__(self, graph: Path, *, level: str, threads: int, provider: str) -> None:
-        """Name the graph's file, the optimization level, the threads and the one provider.
+    def __init__(
+        self, graph: Path, options: SessionOptions, check: Callable[[], None] | None = None
+    ) -> None:
+        """Name the graph's file, how to run it, and a check to make while it is being opened.
 
-        Raises ArtifactError for a level that ONNX Runtime does not have.
+        Args:
+            graph: the file.
+            options: how to run it.
+            check: raises ArtifactError for files that may not be used; called at most until it
+                passes once, in a thread of its own, and nothing is run before it has passed.
         """
-        if level not in _LEVELS:
-            raise ArtifactError(
-                f"the manifest's session_level is {level!r}, none of {', '.join(_LEVELS)}: "
-                "export the checkpoint again"
-            )
         self._graph = graph
-        self._level = level
-        self._threads = threads
-        self._provider = provider
+        self._options = options
+        self._check = check
         self._reset()
 
     def _reset(self) -> None:
         self._inner: Any = None
         self._closed = False
+        self._after_large = False
         self._lock = threading.Lock()
         _LIVE.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "_graph": self._graph,
-            "_level": self._level,
-            "_threads": self._threads,
-            "_provider": self._provider,
-        }
+        return {"_graph": self._graph, "_options": self._options, "_check": self._check}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -70,12 +64,15 @@ class Session:
         """Run the graph and return its outputs by name; `outputs` limits which.
 
         Raises DeviceError when the provider is not to be had, ArtifactError when ONNX Runtime
-        cannot read the graph, and BertrtError when the run itself fails or the session is closed.
+        cannot read the graph or the check fails, and BertrtError when the run itself fails or the
+        session is closed.
         """
         session = self._open()
         names = list(outputs) if outputs else [one.name for one in session.get_outputs()]
+        large = max((feed.size for feed in feeds.values()), default=0) > _LARGE_RUN
+        shrink, self._after_large = large or self._after_large, large
         try:
-            values = session.run(names, dict(feeds))
+            values = session.run(names, dict(feeds), shrinking() if shrink else None)
         except Exception as error:
             raise BertrtError(f"ONNX Runtime failed on this input: {error}") from error
         return dict(zip(names, values, strict=True))
@@ -86,6 +83,15 @@ class Session:
             self._inner = None
             self._closed = True
 
+    def check_open(self) -> None:
+        """Raise BertrtError when the session is closed."""
+        if self._closed:
+            raise BertrtError("this runtime is closed: load the artifact again")
+
+    def inputs_with_defaults(self) -> list[str]:
+        """The names of the graph's inputs that a caller may leave out."""
+        return [one.name for one in self._open().get_overridable_initializers()]
+
     def providers(self) -> list[str]:
         """The execution providers of the open session, in order."""
         return list(self._open().get_providers())
@@ -94,38 +100,23 @@ class Session:
         if self._inner is not None:
             return self._inner
         with self._lock:
-            if self._closed:
-                raise BertrtError("this runtime is closed: load the artifact again")
+            self.check_open()
             if self._inner is None:
                 self._inner = self._make()
             return self._inner
 
     def _make(self) -> Any:
-        ort = onnxruntime()
-        available = ort.get_available_providers()
-        if self._provider not in available:
-            raise DeviceError(
-                f"{self._provider} is not in this ONNX Runtime, which has {', '.join(available)}: "
-                "install the wheel that has it, or export for another device"
-            )
-        options = ort.SessionOptions()
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[self._level])
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(
-                str(self._graph), options, providers=[self._provider], enable_fallback=False
-            )
-        except Exception as error:
-            raise ArtifactError(
-                f"ONNX Runtime {ort.__version__} cannot open {self._graph.name}: {error}"
-            ) from error
-        session.disable_fallback()
-        if session.get_providers()[0] != self._provider:
-            raise DeviceError(
-                f"{self._provider} was asked for and ONNX Runtime gave {session.get_providers()}"
-            )
+        if self._check is None:
+            return open_session(self._graph, self._options)
+        # Both let go of the interpreter's lock: hashing a large file costs no time of its own.
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(self._check)
+            try:
+                session = open_session(self._graph, self._options)
+            finally:
+                # A file that is not the one exported is the better reason for a failure here.
+                checked.result()
+        self._check = None
         return session
 
 

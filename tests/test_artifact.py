@@ -1,6 +1,7 @@
 """The artifact: damaged, foreign and newer directories give one clear sentence each."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,55 @@ def test_damage(artifact: Path, damage: Callable[[Path], Any], message: str) -> 
     with pytest.raises(ArtifactError, match=message) as caught:
         bertrt.load(artifact)
     assert "\n" not in str(caught.value)
+
+
+def test_large_files_are_hashed_before_the_first_answer(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertrt.artifact._LARGE", 1000)
+    flip("model.onnx")(artifact)
+    with pytest.raises(ArtifactError, match="hash differs"):
+        Artifact.open(artifact)
+    with bertrt.load(artifact) as rt:
+        for _ in range(2):
+            with pytest.raises(ArtifactError, match="hash differs"):
+                rt("the [MASK] sat")
+
+
+def test_the_size_of_a_large_file_is_checked_at_once(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertrt.artifact._LARGE", 1000)
+    append("model.onnx")(artifact)
+    with pytest.raises(ArtifactError, match="bytes, not"):
+        bertrt.load(artifact)
+
+
+def test_a_large_file_is_hashed_once(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertrt.artifact._LARGE", 1000)
+    hashed = []
+    original = Artifact.check_large_files
+    monkeypatch.setattr(
+        Artifact, "check_large_files", lambda self: hashed.append(1) or original(self)
+    )
+    with bertrt.load(artifact) as rt:
+        assert hashed == []
+        answers = [rt("the [MASK] sat") for _ in range(3)]
+        copy = pickle.loads(pickle.dumps(rt))
+    assert copy("the [MASK] sat") == answers[0]
+    assert len(hashed) == 1
+
+
+def test_a_folder_that_is_left(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A relative path is that of the load, wherever the process goes before the first call."""
+    monkeypatch.setattr("bertrt.artifact._LARGE", 1000)
+    monkeypatch.chdir(artifact.parent)
+    with bertrt.load(artifact.name) as rt:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert rt("the [MASK] sat")
 
 
 def test_a_checkpoint_is_no_artifact(make_checkpoint: Callable[..., Path]) -> None:

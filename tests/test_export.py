@@ -1,5 +1,6 @@
 """The export as a whole: what it writes, and that a failing or killed one writes nothing."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def test_steps_and_manifest(checkpoint: Path, tmp_path: Path) -> None:
     manifest = export(checkpoint, tmp_path / "out", progress=lambda *step: steps.append(step))
     assert [number for number, _, _ in steps] == list(range(1, steps[0][1] + 1))
     assert manifest.task == "fill-mask"
-    assert manifest.graph.fused["MultiHeadAttention"] == 1
+    assert manifest.graph.fused["UnmaskedAttention"] == 1
     assert manifest.parity["outputs"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -56,20 +57,26 @@ def test_weights_beside_the_graph(
     export(checkpoint, tmp_path / "one")
     monkeypatch.setattr(pipeline, "_ONE_FILE", 1000)
     manifest = export(checkpoint, tmp_path / "two")
-    assert "model.onnx.data" in {entry.name for entry in manifest.files}
+    assert "model.onnx_data" in {entry.name for entry in manifest.files}
     sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("one", "two")]
     assert sizes[1] < sizes[0] / 2
     linked = tmp_path / "linked"
     linked.mkdir()
     for path in (tmp_path / "two").iterdir():
         (linked / path.name).symlink_to(path)
+    hub = tmp_path / "hub"  # its cache has links to files without names
+    (hub / "blobs").mkdir(parents=True)
+    (hub / "snapshots/main").mkdir(parents=True)
+    for number, path in enumerate((tmp_path / "two").iterdir()):
+        shutil.copy(path, hub / f"blobs/{number}")
+        (hub / "snapshots/main" / path.name).symlink_to(f"../../blobs/{number}")
     answers = []
-    for name in ("one", "two", "linked"):
+    for name in ("one", "two", "linked", "hub/snapshots/main"):
         with bertrt.load(tmp_path / name, threads=1) as rt:
             answers.append(rt("the [MASK] sat"))
-    assert answers[0] == answers[1] == answers[2]
-    (tmp_path / "two" / "model.onnx.data").write_bytes(b"")
-    with pytest.raises(bertrt.ArtifactError, match=r"model\.onnx\.data is not the file"):
+    assert answers == answers[:1] * 4
+    (tmp_path / "two" / "model.onnx_data").write_bytes(b"")
+    with pytest.raises(bertrt.ArtifactError, match=r"model\.onnx_data is not the file"):
         bertrt.load(tmp_path / "two")
 
 
@@ -98,12 +105,12 @@ def test_parity_failure_writes_nothing(
     before = (tmp_path / "out" / "bertrt.json").read_bytes()
     original = pipeline.fuse
 
-    def wrong(model: Any, *args: Any) -> Any:
+    def wrong(model: Any, *args: Any, **options: Any) -> Any:
         import onnx_ir as ir
 
         bias = model.graph.initializers["cls.predictions.bias"]
         bias.const_value = ir.tensor(bias.const_value.numpy() + 1e-3)
-        return original(model, *args)
+        return original(model, *args, **options)
 
     monkeypatch.setattr(pipeline, "fuse", wrong)
     with pytest.raises(ParityError, match="logits"):

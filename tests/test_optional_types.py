@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bertrt.session import Session
+from bertrt.session_options import SessionOptions
 
 
 @pytest.mark.parametrize("device", ["cpu", "any"])
@@ -14,7 +15,7 @@ from bertrt.session import Session
 def test_default(make_artifact: Callable[..., Path], device: str, past: int) -> None:
     path = make_artifact("BertLMHeadModel", device=device) / "model.onnx"
     level = {"cpu": "basic", "any": "all"}[device]
-    session = Session(path, level=level, threads=1, provider="CPUExecutionProvider")
+    session = Session(path, SessionOptions(level=level, threads=1))
     random = np.random.default_rng(past)
     cache = {
         f"past_key_values.{layer}.{part}": random.normal(size=(3, 4, past, 8)).astype(np.float32)

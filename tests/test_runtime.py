@@ -103,6 +103,38 @@ def test_run_equals_eager_pytorch(
         np.testing.assert_allclose(value, reference, atol=1e-4, rtol=0)
 
 
+def test_chosen_outputs_and_the_first_token_only(load_artifact: Callable[..., Any]) -> None:
+    rt = load_artifact("BertModel")
+    arrays = rt.encode(["the cat sat", "a dog"])
+    everything = rt.run(**arrays)
+    assert list(everything) == ["last_hidden_state", "pooler_output"]
+    chosen = rt.run(outputs=["mean_embedding", "pooler_output"], **arrays)
+    assert list(chosen) == ["mean_embedding", "pooler_output"]
+    np.testing.assert_array_equal(chosen["pooler_output"], everything["pooler_output"])
+    np.testing.assert_allclose(np.linalg.norm(chosen["mean_embedding"], axis=1), 1, atol=1e-6)
+    first = rt.run(first_token_only=True, **arrays)
+    for name, value in everything.items():
+        wanted = value[:, :1] if name == "last_hidden_state" else value
+        np.testing.assert_allclose(first[name], wanted, rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="mean_embedding is of all tokens"):
+        rt.run(first_token_only=True, outputs=["mean_embedding"], **arrays)
+
+
+def test_masked_only(rt: Any) -> None:
+    arrays = rt.encode(["the [MASK] sat", "[MASK] [MASK]", "a cat"])
+    everything = rt.run(**arrays)["logits"]
+    logits = rt.run(masked_only=True, **arrays)["logits"]
+    masks = arrays["input_ids"] == rt.tokenizer.mask_id
+    assert logits.shape == (3, 1, everything.shape[-1])
+    np.testing.assert_allclose(logits[:, 0], everything[masks], rtol=0, atol=1e-5)
+
+
+def test_an_any_graph_has_no_optional_inputs(load_artifact: Callable[..., Any]) -> None:
+    rt = load_artifact("BertForMaskedLM", device="any")
+    with pytest.raises(InputError, match="unknown input 'masked_only'"):
+        rt.run(input_ids=[[2, 3]], masked_only=True)
+
+
 @pytest.mark.parametrize("class_name", HEADS)
 def test_warmup_and_info(load_artifact: Callable[..., Any], class_name: str) -> None:
     rt = load_artifact(class_name)
@@ -155,10 +187,17 @@ def test_a_path_with_spaces_and_accents(make_artifact: Callable[..., Path], tmp_
         (lambda rt: rt.encode([]), "0 texts"),
         (lambda rt: rt.encode(["a", "b"], ["c"]), "2 texts and 1 pairs"),
         (lambda rt: rt.run(), "input_ids is missing"),
+        (lambda rt: rt.run(input_ids=[[2]], outputs=["logit"]), "unknown output 'logit'"),
+        (lambda rt: rt.run(input_ids=[[2]], outputs="logits"), "outputs is 'logits': give a list"),
+        (lambda rt: rt.run(input_ids=[[2]], masked_only=1), "masked_only is 1: give True or"),
+        (lambda rt: rt.run(input_ids=[[2]], first_token_only=True), "unknown input 'first_token"),
         (lambda rt: rt.run(input_ids=[[10**9]]), "this model's are"),
         (lambda rt: rt.embed("the cat"), "feature-extraction"),
         (lambda rt: rt.warmup("1x8"), "warm-up shape is '1'"),
         (lambda rt: rt.warmup([(1, 0)]), "holds no token"),
+        (lambda rt: rt("the [MASK]", progress=1), "progress is 1"),
+        (lambda rt: bertrt.Runtime(rt._artifact, spinning=0), "spinning is 0"),
+        (lambda rt: bertrt.Runtime(rt._artifact, batch_tokens=0), "batch_tokens is 0"),
         (lambda rt: bertrt.load(None), "directory is None: give a path"),
         (lambda rt: bertrt.load(3), "directory is 3"),
     ],

@@ -1,5 +1,6 @@
 """The session: strict about its provider, and sound under threads, forks and pickles."""
 
+import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 import bertrt
+from bertrt.artifact import Artifact
 from bertrt.errors import BertrtError, DeviceError
+from bertrt.processor import Processor
 from bertrt.session import Session
+from bertrt.session_options import SessionOptions
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +27,8 @@ def artifact(make_artifact: Callable[..., Path]) -> Path:
 
 
 def session(artifact: Path, provider: str = "CPUExecutionProvider") -> Session:
-    return Session(artifact / "model.onnx", level="basic", threads=1, provider=provider)
+    options = SessionOptions(level="basic", threads=1, provider=provider)
+    return Session(artifact / "model.onnx", options)
 
 
 FEEDS = {
@@ -70,6 +75,22 @@ def test_sixteen_threads_give_equal_answers(artifact: Path) -> None:
         assert answer == expected[i % 10]
 
 
+def test_eight_threads_of_different_shapes(artifact: Path) -> None:
+    """One session, many threads: each answer is the one that the same arrays get alone."""
+    random = np.random.default_rng(5)
+    feeds = [
+        {"input_ids": random.integers(5, 200, (1 + i % 4, 3 + 7 * (i % 9)))} for i in range(36)
+    ]
+    with bertrt.load(artifact, threads=2) as rt:
+        expected = [rt.run(**one)["logits"] for one in feeds]
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(5):
+                for got, alone in zip(
+                    pool.map(lambda one: rt.run(**one)["logits"], feeds), expected, strict=True
+                ):
+                    np.testing.assert_allclose(got, alone, rtol=0, atol=1e-5)
+
+
 def test_the_session_is_made_once_among_threads(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +106,33 @@ def test_load_opens_no_session(artifact: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Session, "_make", lambda self: pytest.fail("opened"))
     with bertrt.load(artifact) as rt:
         rt.encode("no session is needed for this")
+
+
+def test_settings_travel_and_are_told(artifact: Path) -> None:
+    with bertrt.load(artifact, threads=1, spinning=False, batch_tokens=77) as rt:
+        info = pickle.loads(pickle.dumps(rt)).info
+    assert (info["spinning"], info["batch_tokens"], info["threads"]) == (False, 77, 1)
+    assert info["batch_tokens_reason"] == "chosen by the caller"
+    assert info["processor"]
+    assert info["int8"]
+    with bertrt.load(artifact) as rt:
+        assert rt.info["spinning"] is True
+        assert 128 <= rt.info["batch_tokens"] <= 1024
+
+
+def test_exact_int8_is_for_int8_where_products_saturate(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for dtype in ("float32", "int8"):
+        for sets, exact in (((), dtype == "int8"), (("avx_vnni",), False)):
+            processor = Processor("some", sets, x86=True)
+            monkeypatch.setattr("bertrt.runtime.read_processor", lambda one=processor: one)
+            opened = Artifact.open(artifact)
+            target = {**opened.manifest.target, "dtype": dtype}
+            manifest = dataclasses.replace(opened.manifest, target=target)
+            with bertrt.Runtime(dataclasses.replace(opened, manifest=manifest)) as rt:
+                assert rt._options.exact_int8 is exact
+                assert rt("the [MASK] sat")
 
 
 def test_pickle(artifact: Path) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-__all__ = ["add_directory", "add_threads"]
+__all__ = ["add_directory", "add_running"]
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
@@ -13,14 +13,20 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """How many threads a session gets, as `arguments.threads`."""
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """How a session runs, as `arguments.threads` and `arguments.spinning`."""
     parser.add_argument(
         "--threads",
         metavar="N",
         type=_threads,
         default="auto",
         help="threads, or 'auto' for the CPUs that this process may use (the default)",
+    )
+    parser.add_argument(
+        "--no-spinning",
+        dest="spinning",
+        action="store_false",
+        help="let idle threads sleep at once, for a machine that others use too",
     )
 
 

@@ -5,8 +5,8 @@ import json
 import math
 import re
 
-from bertrt.cli.arguments import add_directory, add_threads
-from bertrt.cli.progress import progress
+from bertrt.cli.arguments import add_directory, add_running
+from bertrt.progress import progress
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=5.0,
         help="how long to measure, after warming up (5); each shape is run three times at least",
     )
-    add_threads(parser)
+    add_running(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             default=SHAPES,
             seconds=arguments.seconds,
             threads=arguments.threads,
+            spinning=arguments.spinning,
             show=show,
         )
     if arguments.json:

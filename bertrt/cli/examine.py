@@ -11,6 +11,7 @@ from typing import Any
 from bertrt._version import __version__
 from bertrt.errors import DeviceError
 from bertrt.ort import onnxruntime, telemetry_disabled, wheels
+from bertrt.processor import read_processor
 from bertrt.threads import choose_threads
 
 __all__ = ["examine"]
@@ -26,7 +27,7 @@ def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
     """What there is, and what is wrong with it.
 
     Args:
-        root: where `dev` is mounted; another folder in tests.
+        root: where `dev` and `proc` are mounted; another folder in tests.
 
     Returns findings by name, ready for JSON, and the problems that keep bertrt from answering,
     each a sentence that says what to do.
@@ -44,6 +45,7 @@ def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
                 "it again with pip install 'bertrt[cpu]'"
             )
     threads = choose_threads()
+    processor = read_processor(root)
     findings = {
         "bertrt": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -53,6 +55,9 @@ def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
         "providers": providers,
         "threads": threads.count,
         "threads_reason": threads.reason,
+        "processor": processor.name,
+        "instruction_sets": list(processor.sets),
+        "int8": processor.int8,
         "telemetry_off": telemetry_disabled(),
         "for_export": {name: _version(name) for name in _EXPORT},
         "for_gpu": {name: _version(name) for name in _GPU},

@@ -7,7 +7,7 @@ __all__ = ["line_groups"]
 
 _BYTES = 1 << 16
 # Enough to batch well; few enough that answers keep coming and their arrays stay small.
-_LINES = 64
+_LINES = 256
 
 
 def line_groups(stream: BufferedIOBase) -> Iterator[list[bytes]]:

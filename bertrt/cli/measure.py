@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from bertrt.artifact import Artifact
-from bertrt.cli.progress import Show
 from bertrt.cli.table import aligned
+from bertrt.progress import Show
 from bertrt.runtime import Runtime
 
 __all__ = ["Measurement", "measure", "table"]
 
 _LEAST_ROUNDS = 3
+_OF_INFO = ("task", "provider", "threads", "threads_reason", "spinning", "processor", "int8")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def measure(
     default: Sequence[tuple[int, int]],
     seconds: float,
     threads: int | str,
+    spinning: bool,
     show: Show,
 ) -> dict[str, Any]:
     """Measure an artifact's graph.
@@ -47,7 +49,7 @@ def measure(
         directory: the artifact.
         shapes: batch and sequence of each; None takes `default`, cut to the model's length.
         seconds: how long to measure; each shape is run three times at least.
-        threads: as for `bertrt.load`.
+        threads, spinning: as for `bertrt.load`.
         show: told how much is done.
 
     Returns a report ready for JSON.
@@ -55,8 +57,8 @@ def measure(
     Raises InputError for a shape that the model has no positions for.
     """
     started = time.perf_counter()
-    artifact = Artifact.open(directory)
-    with Runtime(artifact, threads=threads) as runtime:
+    artifact = Artifact.open(directory, large_files_later=True)
+    with Runtime(artifact, threads=threads, spinning=spinning) as runtime:
         load_ms = _milliseconds(started)
         if shapes is None:
             longest = artifact.config.max_position_embeddings
@@ -77,7 +79,7 @@ def measure(
     results = [_result(*shape, latencies) for shape, latencies in zip(shapes, times, strict=True)]
     return {
         "directory": str(directory),
-        **{name: info[name] for name in ("task", "provider", "threads", "threads_reason")},
+        **{name: info[name] for name in _OF_INFO},
         "load_ms": load_ms,
         "first_run_ms": first_ms,
         "results": [dataclasses.asdict(result) for result in results],
@@ -98,7 +100,7 @@ def table(report: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"{report['task']} on {report['provider']}, threads: {report['threads']} "
-        f"({report['threads_reason']})",
+        f"({report['threads_reason']}), {'spinning' if report['spinning'] else 'sleeping'}",
         f"load {report['load_ms']:.1f} ms, first run {report['first_run_ms']:.1f} ms",
         "",
         *aligned([head, *rows], numbers=range(1, len(head))),

@@ -1,16 +1,18 @@
 """`bertrt run`: answers to texts, from the command line or from standard input."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from io import BufferedIOBase
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from bertrt.cli.arguments import add_directory, add_threads
+from bertrt.cli.arguments import add_directory, add_running
 from bertrt.cli.lines import line_groups
 from bertrt.cli.table import printable
 from bertrt.errors import InputError
+from bertrt.progress import Show, progress
 
 if TYPE_CHECKING:
     from bertrt.runtime import Runtime
@@ -48,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="an option of the task, such as top_k=3 or candidate_labels=sports,politics; VALUE "
         "is read as JSON if it is JSON, else it is a string; may be repeated",
     )
-    add_threads(parser)
+    add_running(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,15 +61,23 @@ def run(arguments: argparse.Namespace) -> int:
     options = dict(arguments.options)
     unit = "text" if arguments.texts else "line"
     total = failed = 0
-    with bertrt.load(
-        arguments.directory, task=arguments.task, threads=arguments.threads
-    ) as runtime:
+    with (
+        bertrt.load(
+            arguments.directory,
+            task=arguments.task,
+            threads=arguments.threads,
+            spinning=arguments.spinning,
+        ) as runtime,
+        _counter() as count,
+    ):
         # An empty iterator checks the options now, once, and not at every text.
         runtime(iter(()), **options)
         task = "zero-shot-classification" if "candidate_labels" in options else runtime.info["task"]
         show = _print_json if arguments.json else AnswerPrinter(task)
         for group in [arguments.texts] if arguments.texts else _standard_input():
-            for answer in _answers(runtime, group, options):
+            answers = _answers(runtime, group, options)
+            count(None, "")
+            for answer in answers:
                 total += 1
                 if isinstance(answer, InputError):
                     failed += 1
@@ -75,9 +85,17 @@ def run(arguments: argparse.Namespace) -> int:
                     print("bertrt: error:", message, file=sys.stderr)
                 show(answer)
             print(end="", flush=True)
+            count(None, f"{total:,} {unit}s")
     if total == 0:
         raise InputError("there is no text: give one as an argument or on standard input")
     return 1 if failed else 0
+
+
+def _counter() -> contextlib.AbstractContextManager[Show]:
+    """Shows how many are done, unless the answers themselves go to the terminal."""
+    if sys.stdout.isatty():
+        return contextlib.nullcontext(lambda done, what: None)
+    return progress()
 
 
 def _standard_input() -> Iterable[list[bytes]]:

@@ -69,6 +69,7 @@ def test_shapes_take_turns(
         default=[],
         seconds=1e-9,
         threads=1,
+        spinning=False,
         show=lambda done, what: shown.append(done),
     )
     assert ran == [(1, 2), *[(1, 2), (2, 3)] * 4]  # open, warm up, three rounds

@@ -112,3 +112,5 @@ def test_gpu(
     findings, problems = examine.examine(tmp_path)
     assert problems == []
     assert expected in findings["gpu"]
+    assert findings["processor"]  # although there is no /proc/cpuinfo
+    assert findings["instruction_sets"] == []

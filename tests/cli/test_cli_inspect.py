@@ -60,7 +60,7 @@ def test_external_data_hub_revisions_and_escapes(make_artifact: Callable[..., Pa
         manifest,
         files=(
             FileEntry("model.onnx", 10**6, "0" * 64),
-            FileEntry("model.onnx.data", 3 * 10**9, "1" * 64),
+            FileEntry("model.onnx_data", 3 * 10**9, "1" * 64),
         ),
         source={**manifest.source, "model": "org/bert\x1b[2J", "revision": "abc123"},
         graph=dataclasses.replace(manifest.graph, fused={}),

@@ -1,11 +1,12 @@
 """`bertrt run`: the runtime's own answers, one line in and one answer out, whatever comes."""
 
+import contextlib
 import io
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -298,10 +299,38 @@ def test_line_groups() -> None:
         def read1(self, size: int | None = -1, /) -> bytes:
             return next(writes, b"")
 
-    writes = iter([b"a\nb", b"c", b"\r\n\n", b"\x0b\x85\n" * 130, b"end"])
+    writes = iter([b"a\nb", b"c", b"\r\n\n", b"\x0b\x85\n" * 514, b"end"])
     groups = list(line_groups(Pipe()))
     assert groups[:2] == [[b"a"], [b"bc", b""]]
-    assert [len(group) for group in groups[2:]] == [64, 64, 2, 1]
+    assert [len(group) for group in groups[2:]] == [256, 256, 2, 1]
     assert groups[-1] == [b"end"]
     assert list(line_groups(io.BytesIO(b""))) == []
     assert list(line_groups(io.BytesIO(b"\n"))) == [[b""]]
+
+
+def test_a_count_on_a_terminal_that_is_not_the_answers(
+    bertrt_command: Command, fill_mask: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is wiped away before an error is written, and at the end."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    from bertrt.cli import run
+
+    shown: list[str] = []
+
+    @contextlib.contextmanager
+    def progress() -> Iterator[Callable[[float | None, str], None]]:
+        yield lambda done, what: shown.append(what)
+
+    monkeypatch.setattr(run, "progress", progress)
+    lines = b"the [MASK]\n" * 300
+    assert bertrt_command("run", fill_mask, "--no-spinning", stdin=lines).status == 0
+    assert shown == ["", "256 lines", "", "300 lines"]
+    shown.clear()
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    with run._counter() as count:
+        count(None, "not shown beside the answers")
+    assert shown == []

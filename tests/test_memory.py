@@ -1,0 +1,105 @@
+"""Memory: steady over many shapes and many texts, and given back after a very large batch.
+
+Each test measures a process of its own, its resident memory that no file backs, after a warm-up.
+The graph is tiny, so that what is measured is what a call keeps, not what a run needs.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads Linux's /proc"
+)
+
+COMMON = """
+import sys
+import numpy as np
+import bertrt
+
+def kilobytes(name="RssAnon"):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+rt = bertrt.load(sys.argv[1], threads=1)
+"""
+
+SHAPES = """
+random = np.random.default_rng(0)
+for call in range(10_000):
+    if call == 2000:
+        before = kilobytes()
+    shape = random.integers(1, (5, 65))
+    rt.run(input_ids=random.integers(5, 200, shape))
+print(kilobytes() - before)
+"""
+
+GENERATOR = """
+def texts():
+    for number in range(12_000):
+        yield "the cat " * (number % 13) + "[MASK]"
+
+for number, _ in enumerate(rt(texts(), top_k=1)):
+    if number == 3000:
+        before = kilobytes()
+print(kilobytes() - before)
+"""
+
+LIST = """
+texts = ["the cat sat " * 20 + "[MASK]"] * 1500
+rt(texts[:50], top_k=1)
+before = kilobytes("VmHWM")
+rt(texts, top_k=1)
+print(kilobytes("VmHWM") - before)
+"""
+
+LARGE = """
+small = np.full((4, 64), 7)
+for _ in range(20):
+    rt.run(input_ids=small)
+before = kilobytes()
+rt.run(input_ids=np.full((400, 64), 7), attention_mask=np.ones((400, 64), dtype=np.int64))
+for _ in range(20):
+    rt.run(input_ids=small)
+print(kilobytes() - before)
+"""
+
+
+def growth(artifact: Path, code: str) -> float:
+    """How many megabytes a process's memory grew by."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", COMMON + code, str(artifact)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return int(done.stdout) / 1000
+
+
+@pytest.fixture(scope="module")
+def artifact(make_artifact: Callable[..., Path]) -> Path:
+    return make_artifact("BertForMaskedLM")
+
+
+def test_ten_thousand_random_shapes(artifact: Path) -> None:
+    """8 MB over 8,000 calls: less than a kilobyte a call, or a plan for each shape, would be."""
+    assert growth(artifact, SHAPES) < 8
+
+
+def test_a_generator_of_texts(artifact: Path) -> None:
+    """The logits of one of its chunks alone, 1,024 texts, are more than 10 MB."""
+    assert growth(artifact, GENERATOR) < 8
+
+
+def test_a_list_holds_answers_and_not_logits(artifact: Path) -> None:
+    """The logits of all its texts, 62 tokens each, are some 100 MB."""
+    assert growth(artifact, LIST) < 40
+
+
+def test_a_very_large_batch_gives_its_memory_back(artifact: Path) -> None:
+    """Its logits and activations are more than 70 MB."""
+    assert growth(artifact, LARGE) < 20
