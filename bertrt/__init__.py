@@ -11,6 +11,7 @@ from bertrt._version import __version__
 from bertrt.errors import (
     ArtifactError,
     BertrtError,
+    BusyError,
     DeviceError,
     ExportError,
     InputError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtifactError",
     "BertrtError",
+    "BusyError",
     "DeviceError",
     "ExportError",
     "InputError",

@@ -4,6 +4,7 @@
     ├── InputError       a caller's text, array or option is not usable
     ├── ArtifactError    a directory is not a sound bertrt artifact
     ├── DeviceError      a device, provider or ONNX Runtime itself is missing
+    ├── BusyError        a live stream is asked for more than it can answer
     └── ExportError      a checkpoint cannot be exported
         └── ParityError  the exported graph does not give the checkpoint's answers
 
@@ -13,6 +14,7 @@ A message says what was wrong, with the value, and what to do, in one line.
 __all__ = [
     "ArtifactError",
     "BertrtError",
+    "BusyError",
     "DeviceError",
     "ExportError",
     "InputError",
@@ -34,6 +36,10 @@ class ArtifactError(BertrtError):
 
 class DeviceError(BertrtError):
     """A device, an execution provider or ONNX Runtime itself is not there as asked for."""
+
+
+class BusyError(BertrtError):
+    """A live stream is full, or had no answer in time; the request was dropped."""
 
 
 class ExportError(BertrtError):

@@ -1,33 +1,38 @@
 """The runtime: an artifact's tokenizer, session and head joined, answering in the head's terms."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertrt._version import __version__
 from bertrt.artifact import Artifact
-from bertrt.batching import plan
-from bertrt.errors import ArtifactError, InputError
-from bertrt.feeds import complete_feeds
+from bertrt.errors import InputError
+from bertrt.executor import Executor
 from bertrt.heads import HEADS
-from bertrt.heads.base import Answer, Head, Row, shorten
+from bertrt.heads.base import Answer, Asked, Head, Model, Row, shorten
+from bertrt.heads.checks import check_whole
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
-from bertrt.session import Session
+from bertrt.progress import Tell, WatchedModel, check_progress, telling
+from bertrt.stream import Stream, close_streams
 from bertrt.threads import choose_threads
-from bertrt.tokenizer import Encoding, Tokenizer, pad
+from bertrt.tokenizer import Tokenizer, pad
 
 __all__ = ["Runtime", "load"]
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "any": "CPUExecutionProvider"}
 # Inputs of an iterator that are answered together: enough to sort well, few enough to hold.
 _CHUNK = 1024
 
 
 def load(
-    directory: str | Path, *, task: str | None = None, threads: int | str = "auto"
+    directory: str | Path,
+    *,
+    task: str | None = None,
+    threads: int | str = "auto",
+    spinning: bool = True,
+    batch_tokens: int | str = "auto",
 ) -> "Runtime":
     """Open an artifact directory that `bertrt export` wrote. Nothing is ever downloaded.
 
@@ -36,39 +41,51 @@ def load(
         task: another task over the same graph (zero-shot-classification over
             text-classification); the artifact's own when None.
         threads: the number of threads, or "auto" for the CPUs that this process may use.
+        spinning: whether idle threads stay awake for a moment (some 50 ms of CPU time after each
+            call), which is fastest on CPUs of one's own; False lets them sleep, which is kinder
+            and often faster on CPUs that others use too.
+        batch_tokens: the most padded tokens that many texts are batched to, or "auto" for what
+            suits this machine's caches.
 
     Raises ArtifactError for a directory that is not a sound artifact, and InputError for a task
-    that its graph cannot serve.
+    that its graph cannot serve. Files above 16 MB are hashed while the graph is opened, so that
+    damage to one is an ArtifactError of the first call.
     """
-    return Runtime(Artifact.open(directory), task=task, threads=threads)
+    artifact = Artifact.open(directory, large_files_later=True)
+    return Runtime(
+        artifact, task=task, threads=threads, spinning=spinning, batch_tokens=batch_tokens
+    )
 
 
 class Runtime:
     """An opened artifact. Safe to call from many threads, to pickle, and to use after a fork."""
 
     def __init__(
-        self, artifact: Artifact, *, task: str | None = None, threads: int | str = "auto"
+        self,
+        artifact: Artifact,
+        *,
+        task: str | None = None,
+        threads: int | str = "auto",
+        spinning: bool = True,
+        batch_tokens: int | str = "auto",
     ) -> None:
         """Join an opened artifact's parts; see `load`."""
+        if not isinstance(spinning, bool):
+            raise InputError(f"spinning is {spinning!r}: give True or False")
         manifest = artifact.manifest
         self._artifact = artifact
-        self._threads = choose_threads(threads)
         self._tokenizer = Tokenizer(
             (artifact.path / "tokenizer.json").read_text(encoding="utf-8"), manifest.tokenizer
         )
         self._head = _head(task or manifest.task, manifest.task)(self._tokenizer, artifact.config)
-        device = manifest.target.get("device", "")
-        if device not in _PROVIDERS:
-            raise ArtifactError(
-                f"the artifact is made for the device {device!r}, which bertrt {__version__} "
-                f"does not run: export it again for {' or '.join(_PROVIDERS)}"
-            )
-        self._session = Session(
-            artifact.graph_path,
-            level=manifest.graph.session_level,
-            threads=self._threads.count,
-            provider=_PROVIDERS[device],
+        self._executor = Executor(
+            artifact,
+            self._tokenizer,
+            threads=choose_threads(threads),
+            spinning=spinning,
+            batch_tokens=batch_tokens,
         )
+        self._streams: dict[str, Stream] = {}
 
     def __call__(self, *inputs: Any, **options: Any) -> Answer:
         """Answer one input, a list of inputs, or an iterator of them.
@@ -77,15 +94,27 @@ class Runtime:
         iterator gives an iterator that reads ahead by at most a thousand inputs. What an input
         is, and which options there are, is the head's: see the README.
 
+        `progress=True` draws a bar on standard error, if that is a terminal; a function given as
+        `progress` is called with the number of inputs that are done and of all (None for an
+        iterator).
+
         Raises InputError for input or options that the head cannot use; nothing is computed then.
         """
+        progress = options.pop("progress", False)
+        check_progress(progress)
         head = self._head_for(options)
         named = {name: options.pop(name) for name in head.input_names if name in options}
         parsed = head.parse_options(options)
         if len(inputs) == 1 and isinstance(inputs[0], Iterator):
-            return self._stream(head, inputs[0], named, parsed)
+
+            def answer(chunk: list[Any], model: WatchedModel) -> list[Answer]:
+                return head.answers(_each(head.inputs(chunk, **named)[0], chunk), model, parsed)
+
+            return self._in_chunks(inputs[0], progress, answer)
         parts, single = head.inputs(*inputs, **named)
-        answers = head.answers(parts, self, parsed)
+        with telling(progress) as tell:
+            answers = head.answers(parts, self._watched(len(parts), tell), parsed)
+            tell(len(parts), len(parts))
         return head.single(answers[0], parts[0], options) if single else answers
 
     def encode(self, text: Any, pair: Any = None, **options: Any) -> dict[str, np.ndarray]:
@@ -120,6 +149,7 @@ class Runtime:
         dimensions: int | None = None,
         truncation: bool | str = False,
         max_length: int | None = None,
+        progress: bool | Tell = False,
     ) -> Any:
         """One vector a text, of a feature-extraction artifact.
 
@@ -130,19 +160,15 @@ class Runtime:
             normalize: whether to scale each vector to a Euclidean length of 1.
             dimensions: how many leading dimensions to keep, before scaling (for models trained
                 for it, Matryoshka); None keeps all.
-            truncation, max_length: as in every call.
+            truncation, max_length, progress: as in every call.
 
         Returns float32 [H] for a text, [n, H] for a list, and an iterator of [H] for an iterator,
         where H is the hidden size, or `dimensions`.
 
         Raises InputError for input or options that cannot be used, and on another task's artifact.
         """
-        head = self._head
-        if not isinstance(head, FeatureExtraction):
-            raise InputError(
-                f"embed needs an artifact for feature-extraction, and this one is for {head.task}: "
-                "export the checkpoint again with --task feature-extraction"
-            )
+        head, outputs = self._embedding()
+        check_progress(progress)
         options = EmbedOptions(
             pooling=pooling,
             normalize=normalize,
@@ -150,51 +176,111 @@ class Runtime:
             truncation=truncation,
             max_length=max_length,
         )
-        outputs = [one.name for one in self._artifact.manifest.graph.outputs]
         head.check_embed(options, outputs)
         if isinstance(texts, Iterator):
-            return self._stream_vectors(head, texts, options)
+
+            def vectors_of(chunk: list[Any], model: WatchedModel) -> np.ndarray:
+                return head.embed(head.inputs(chunk)[0], model, options, outputs)
+
+            return self._in_chunks(texts, progress, vectors_of)
         parts, single = head.inputs(texts)
-        vectors = head.embed(parts, self, options)
+        with telling(progress) as tell:
+            vectors = head.embed(parts, self._watched(len(parts), tell), options, outputs)
+            tell(len(parts), len(parts))
         return vectors[0] if single else vectors
 
-    def run(self, **arrays: Any) -> dict[str, np.ndarray]:
+    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:
         """Run the raw graph on arrays and return its outputs by name.
 
         Args:
+            outputs: the names of the outputs to return; None for those of transformers' model.
+                A graph may have others: `info["outputs"]` lists all.
             arrays: `input_ids`, integers [B, S] ([B, C, S] for multiple choice), and optionally
                 `attention_mask` (ones), `token_type_ids` (zeros) and, for a decoder, the
                 key/value cache `past_key_values.{layer}.key` and `.value` (empty), float32
-                [B, N, past, D].
+                [B, N, past, D]. Some graphs take a truth value: with `first_token_only=True`
+                `last_hidden_state` is [B, 1, H], the first token's; with `masked_only=True` the
+                logits over the vocabulary are [R, 1, V], those of the R mask tokens in
+                `input_ids`, row by row.
 
         Raises InputError when they do not fit the graph; padding has to be on the right.
         """
-        graph = self._artifact.manifest.graph
-        return self._session.run(complete_feeds(arrays, graph.inputs, self._artifact.config))
+        return self._executor.run(outputs=outputs, **arrays)
 
-    def rows(self, encodings: Sequence[Encoding]) -> Iterator[tuple[int, Row]]:
-        """Run encodings in batches of like length; yield indices and outputs without padding.
+    def stream(
+        self,
+        *,
+        max_waiting: int = 1024,
+        max_tokens: int | None = None,
+        workers: int | None = None,
+    ) -> Stream:
+        """Open a live stream, which merges requests that come at the same time; see `Stream`.
 
-        Each batch is run when its first row is asked for.
+        Args:
+            max_waiting: the most requests that wait; one more is a BusyError.
+            max_tokens: the most padded tokens of a batch; None is as for `batch_tokens`.
+            workers: how many batches are run at a time; two when None, if there are as many
+                threads. Each worker is one of the runtime's threads, and they share the others,
+                in a session of their own: a process that uses only streams opens no other.
+                With one worker the stream runs on the runtime's session, which answers a lone
+                request faster and many more slowly.
+
+        Raises InputError for what is not a whole number of at least 1, and for more workers than
+        threads; BertrtError when the runtime is closed.
         """
-        graph = self._artifact.manifest.graph
-        choices = len(graph.inputs[0].shape) == 3
-        by_token = {one.name for one in graph.outputs if "sequence" in one.shape[1:2]}
-        for batch in plan([len(one.ids) for one in encodings]):
-            arrays = pad([encodings[i] for i in batch], self._tokenizer.pad_id)
-            if choices:
-                # Choices do not see each other, so each may as well be a question of its own.
-                arrays = {name: array[:, None] for name, array in arrays.items()}
-            outputs = self.run(**arrays)
-            for row, i in enumerate(batch):
-                length = len(encodings[i].ids)
-                yield (
-                    i,
-                    {
-                        name: value[row, :length] if name in by_token else value[row]
-                        for name, value in outputs.items()
-                    },
-                )
+        self._executor.check_open()
+        threads = self._executor.threads.count
+        if workers is None:
+            workers = min(2, threads)
+        check_whole("workers", workers, least=1)
+        if workers > threads:
+            raise InputError(
+                f"workers is {workers}, and this runtime has {threads} threads: give at most as "
+                "many, or load the artifact with more threads"
+            )
+        own = workers > 1
+        executor = self._executor.with_threads(threads - workers + 1) if own else self._executor
+        if max_tokens is None:
+            max_tokens = executor.budget.tokens
+        return Stream(
+            self, executor, max_waiting=max_waiting, max_tokens=max_tokens, workers=workers, own=own
+        )
+
+    async def acall(self, *inputs: Any, **options: Any) -> Answer:
+        """The answer to one input, for asyncio, through a stream that is the runtime's own."""
+        return await self._own_stream().acall(*inputs, **options)
+
+    async def aembed(self, text: Any, **options: Any) -> Any:
+        """One text's vector, as `embed` gives it, for asyncio; through the same stream."""
+        return await self._own_stream().aembed(text, **options)
+
+    def ask(self, model: Model, *inputs: Any, **options: Any) -> Asked:
+        """What a call with one input asks of `model`, and how that becomes its answer.
+
+        Raises InputError as the call does, and for more than one input.
+        """
+        head = self._head_for(options)
+        named = {name: options.pop(name) for name in head.input_names if name in options}
+        parsed = head.parse_options(options)
+        parts, single = head.inputs(*inputs, **named)
+        asked = head.ask(_one(parts), model, parsed)
+
+        def finish(rows: Sequence[Row]) -> Answer:
+            answer = asked.finish(rows)
+            return head.single(answer, parts[0], options) if single else [answer]
+
+        return replace(asked, finish=finish)
+
+    def ask_vector(self, text: Any, **options: Any) -> Asked:
+        """What `embed` asks of the graph for one text; as `ask`."""
+        head, outputs = self._embedding()
+        parsed = head.parse_options(options, EmbedOptions)
+        head.check_embed(parsed, outputs)
+        parts, single = head.inputs(text)
+        asked = head.ask_vector(_one(parts), parsed, outputs)
+        if single:
+            return asked
+        return replace(asked, finish=lambda rows: asked.finish(rows)[None])
 
     def warmup(self, shapes: Sequence[tuple[int, int]] = ((1, 8), (1, 32), (1, 128))) -> None:
         """Open the session and run it once at each shape (batch, sequence).
@@ -203,15 +289,7 @@ class Runtime:
 
         Raises InputError for a shape that is not two whole numbers of at least 1.
         """
-        for shape in shapes:
-            if not (isinstance(shape, (tuple, list)) and [type(n) for n in shape] == [int, int]):
-                raise InputError(f"a warm-up shape is {shape!r}: give (batch, sequence)")
-            batch, sequence = shape
-            length = min(sequence, self._tokenizer.max_length)
-            ids = np.zeros((batch, length), dtype=np.int64)
-            if len(self._artifact.manifest.graph.inputs[0].shape) == 3:
-                ids = ids[:, None]
-            self.run(input_ids=ids)
+        self._executor.warmup(shapes)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -221,24 +299,33 @@ class Runtime:
     @property
     def info(self) -> dict[str, Any]:
         """What was loaded and how it runs; plain Python."""
-        manifest = self._artifact.manifest
+        manifest, executor = self._artifact.manifest, self._executor
         return {
             "task": self._head.task,
             "architecture": manifest.architecture,
             "source": dict(manifest.source),
             "target": dict(manifest.target),
             "labels": list(self._artifact.config.labels),
+            "outputs": [one.name for one in manifest.graph.outputs],
             "max_length": self._tokenizer.max_length,
-            "threads": self._threads.count,
-            "threads_reason": self._threads.reason,
-            "provider": _PROVIDERS[manifest.target["device"]],
+            "threads": executor.threads.count,
+            "threads_reason": executor.threads.reason,
+            "spinning": executor.options.spinning,
+            "batch_tokens": executor.budget.tokens,
+            "batch_tokens_reason": executor.budget.reason,
+            "processor": executor.processor.name,
+            "processor_sets": list(executor.processor.sets),
+            "int8": executor.processor.int8,
+            "provider": executor.options.provider,
             "fused": dict(manifest.graph.fused),
             "parity": dict(manifest.parity),
         }
 
     def close(self) -> None:
-        """Free the session; a later call is an error. Closing twice is not."""
-        self._session.close()
+        """Close the streams, free the session; a later call is an error. Closing twice is not."""
+        close_streams(self)
+        self._streams.clear()
+        self._executor.close()
 
     def __enter__(self) -> "Runtime":
         return self
@@ -249,12 +336,45 @@ class Runtime:
     def __repr__(self) -> str:
         return f"<bertrt.Runtime {self._head.task} from {str(self._artifact.path)!r}>"
 
-    def _stream_vectors(
-        self, head: FeatureExtraction, inputs: Iterator[Any], options: EmbedOptions
-    ) -> Iterator[np.ndarray]:
-        while chunk := list(islice(inputs, _CHUNK)):
-            parts, _ = head.inputs(chunk)
-            yield from head.embed(parts, self, options)
+    def _watched(self, inputs: int, tell: Tell, before: int | None = None) -> WatchedModel:
+        """The model, telling how many of a call's inputs are done.
+
+        Where they are a chunk of an iterator, `before` says how many came before it.
+        """
+        total = inputs if before is None else None
+        return WatchedModel(self._executor, inputs, lambda done: tell(done + (before or 0), total))
+
+    def _in_chunks(
+        self,
+        inputs: Iterator[Any],
+        progress: bool | Tell,
+        answer: Callable[[list[Any], WatchedModel], Iterable[Any]],
+    ) -> Iterator[Any]:
+        """Answer an iterator's inputs a chunk at a time, so that only a chunk is held."""
+        done = 0
+        with telling(progress) as tell:
+            while chunk := list(islice(inputs, _CHUNK)):
+                answers = answer(chunk, self._watched(len(chunk), tell, done))
+                done += len(chunk)
+                tell(done, None)
+                yield from answers
+
+    def _own_stream(self) -> Stream:
+        """The stream behind `acall`, opened when it is first needed."""
+        if "own" not in self._streams:
+            # Atomic, so that threads that come at once get the same one.
+            self._streams.setdefault("own", self.stream())
+        return self._streams["own"]
+
+    def _embedding(self) -> tuple[FeatureExtraction, list[str]]:
+        """The head that makes vectors, and what the graph gives for it."""
+        head = self._head
+        if not isinstance(head, FeatureExtraction):
+            raise InputError(
+                f"embed needs an artifact for feature-extraction, and this one is for {head.task}: "
+                "export the checkpoint again with --task feature-extraction"
+            )
+        return head, [one.name for one in self._artifact.manifest.graph.outputs]
 
     def _head_for(self, options: dict[str, Any]) -> Head:
         """Candidate labels ask a classification head a zero-shot question."""
@@ -262,17 +382,23 @@ class Runtime:
             return HEADS["zero-shot-classification"](self._tokenizer, self._artifact.config)
         return self._head
 
-    def _stream(
-        self, head: Head, inputs: Iterator[Any], named: dict[str, Any], options: Any
-    ) -> Iterator[Answer]:
-        while chunk := list(islice(inputs, _CHUNK)):
-            parts, _ = head.inputs(chunk, **named)
-            if len(parts) != len(chunk):
-                raise InputError(
-                    f"the iterator's inputs are {shorten(chunk[0])}, which together would be one "
-                    "input: give each as a list of words"
-                )
-            yield from head.answers(parts, self, options)
+
+def _each(parts: list[Any], chunk: Sequence[Any]) -> list[Any]:
+    if len(parts) != len(chunk):
+        raise InputError(
+            f"the iterator's inputs are {shorten(chunk[0])}, which together would be one input: "
+            "give each as a list of words"
+        )
+    return parts
+
+
+def _one(parts: Sequence[Any]) -> Any:
+    if len(parts) != 1:
+        raise InputError(
+            f"a stream answers one input at a time, and this is a list of {len(parts)}: ask for "
+            "each, or call the runtime itself"
+        )
+    return parts[0]
 
 
 def _head(task: str, own: str) -> type[Head]:

@@ -126,12 +126,12 @@ def test_exact_int8_is_for_int8_where_products_saturate(
     for dtype in ("float32", "int8"):
         for sets, exact in (((), dtype == "int8"), (("avx_vnni",), False)):
             processor = Processor("some", sets, x86=True)
-            monkeypatch.setattr("bertrt.runtime.read_processor", lambda one=processor: one)
+            monkeypatch.setattr("bertrt.executor.read_processor", lambda one=processor: one)
             opened = Artifact.open(artifact)
             target = {**opened.manifest.target, "dtype": dtype}
             manifest = dataclasses.replace(opened.manifest, target=target)
             with bertrt.Runtime(dataclasses.replace(opened, manifest=manifest)) as rt:
-                assert rt._options.exact_int8 is exact
+                assert rt._executor.options.exact_int8 is exact
                 assert rt("the [MASK] sat")
 
 

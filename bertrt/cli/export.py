@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "int8"),
         default="float32",
-        help="int8: linear layers in int8, searched for the fastest mixture whose answers stay near",
+        help="int8: linear layers in int8, the fastest mixture whose answers stay near float32's",
     )
     parser.add_argument(
         "--calibration",

@@ -1,0 +1,144 @@
+"""Encodings and arrays through the graph: batched, padded, run, and split into each text's own."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertrt._version import __version__
+from bertrt.artifact import Artifact
+from bertrt.batching import choose_budget, plan
+from bertrt.errors import ArtifactError, InputError
+from bertrt.feeds import complete_feeds
+from bertrt.heads.base import Row
+from bertrt.outputs import FLAGS, choose_outputs, split_rows
+from bertrt.processor import read_processor
+from bertrt.session import Session
+from bertrt.session_options import SessionOptions
+from bertrt.threads import Threads
+from bertrt.tokenizer import Encoding, Tokenizer, pad
+
+__all__ = ["Executor"]
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "any": "CPUExecutionProvider"}
+
+
+class Executor:
+    """An artifact's graph with the threads and the batches that suit this machine: heads' `Model`.
+
+    Safe to use from many threads, to pickle, and after a fork, as its session is.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        tokenizer: Tokenizer,
+        *,
+        threads: Threads,
+        spinning: bool,
+        batch_tokens: int | str,
+    ) -> None:
+        """Prepare to run an artifact's graph; the arguments are those of `bertrt.load`."""
+        device = artifact.manifest.target.get("device", "")
+        if device not in _PROVIDERS:
+            raise ArtifactError(
+                f"the artifact is made for the device {device!r}, which bertrt {__version__} "
+                f"does not run: export it again for {' or '.join(_PROVIDERS)}"
+            )
+        self._artifact = artifact
+        self._tokenizer = tokenizer
+        self._batch_tokens = batch_tokens
+        self.threads = threads
+        self.budget = choose_budget(
+            batch_tokens, hidden_size=artifact.config.hidden_size, threads=threads.count
+        )
+        self.processor = read_processor()
+        int8 = artifact.manifest.target.get("dtype") == "int8"
+        self.options = SessionOptions(
+            level=artifact.manifest.graph.session_level,
+            threads=threads.count,
+            provider=_PROVIDERS[device],
+            spinning=spinning,
+            exact_int8=int8 and self.processor.int8_saturates,
+        )
+        self._session = Session(artifact.graph_path, self.options, artifact.check_large_files)
+
+    def with_threads(self, count: int) -> "Executor":
+        """The same with another number of threads, and so with a session of its own."""
+        return Executor(
+            self._artifact,
+            self._tokenizer,
+            threads=Threads(count, "a stream's share"),
+            spinning=self.options.spinning,
+            batch_tokens=self._batch_tokens,
+        )
+
+    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:
+        """Run the graph on arrays; see `Runtime.run`."""
+        graph = self._artifact.manifest.graph
+        feeds = complete_feeds(arrays, graph.inputs, self._artifact.config)
+        return self._session.run(feeds, choose_outputs(outputs, graph.outputs, feeds))
+
+    def rows(
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        outputs: Sequence[str] | None = None,
+        tokens: str = "all",
+    ) -> Iterator[tuple[int, Row]]:
+        """Run encodings in batches of like length; yield indices and outputs without padding.
+
+        Args:
+            encodings: the texts, encoded.
+            outputs: the names of the outputs to yield; None for those of transformers' model.
+            tokens: whose outputs are wanted, of those that each token has: "all", the "first"
+                token's, or the "masks'". A graph that can leaves the others uncomputed.
+
+        Each batch is run when its first row is asked for.
+        """
+        for batch in plan([len(one.ids) for one in encodings], self.budget.tokens):
+            rows = self.batch([encodings[i] for i in batch], outputs=outputs, tokens=tokens)
+            yield from zip(batch, rows, strict=True)
+
+    def batch(
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        outputs: Sequence[str] | None = None,
+        tokens: str = "all",
+    ) -> list[Row]:
+        """Run encodings as one batch; their outputs without padding. The arguments are `rows`'."""
+        graph = self._artifact.manifest.graph
+        choices = len(graph.inputs[0].shape) == 3
+        by_token = {one.name for one in graph.outputs if "sequence" in one.shape[1:2]}
+        flag = FLAGS[tokens]
+        left_out = flag in {one.name for one in graph.inputs}
+        flags: dict[str, Any] = {flag: True} if flag is not None and left_out else {}
+        arrays = pad(encodings, self._tokenizer.pad_id)
+        masks = arrays["input_ids"] == self._tokenizer.mask_id
+        if choices:
+            # Choices do not see each other, so each may as well be a question of its own.
+            arrays = {name: array[:, None] for name, array in arrays.items()}
+        values = self.run(outputs=outputs, **arrays, **flags)
+        lengths = [len(one.ids) for one in encodings]
+        return list(split_rows(values, by_token, lengths, masks, tokens=tokens, left_out=left_out))
+
+    def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Open the session and run it once at each shape; see `Runtime.warmup`."""
+        for shape in shapes:
+            if not (isinstance(shape, (tuple, list)) and [type(n) for n in shape] == [int, int]):
+                raise InputError(f"a warm-up shape is {shape!r}: give (batch, sequence)")
+            batch, sequence = shape
+            length = min(sequence, self._tokenizer.max_length)
+            ids = np.zeros((batch, length), dtype=np.int64)
+            if len(self._artifact.manifest.graph.inputs[0].shape) == 3:
+                ids = ids[:, None]
+            self.run(input_ids=ids)
+
+    def check_open(self) -> None:
+        """Raise BertrtError when this was closed."""
+        self._session.check_open()
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
