@@ -27,6 +27,10 @@ DIRECTORIES = {
     "pretraining": "BertForPreTraining",
     "text-generation": "BertLMHeadModel",
 }
+HUB_IDS = {
+    "google-bert/bert-base-uncased": "BertForMaskedLM",
+    "sentence-transformers/all-MiniLM-L6-v2": "BertModel",
+}
 # Run by CI itself, with everything that they install.
 BY_CI = ("make demo\n", "make test\n")
 
@@ -41,9 +45,10 @@ def folder(
     path = tmp_path_factory.mktemp("readme")
     for name, class_name in DIRECTORIES.items():
         (path / name).symlink_to(make_artifact(class_name))
-    # The examples' hub id, as a local folder of that name: the hub itself has its own tests.
-    (path / "google-bert").mkdir()
-    (path / "google-bert" / "bert-base-uncased").symlink_to(make_checkpoint("BertForMaskedLM"))
+    # The examples' hub ids, as local folders of that name: the hub itself has its own tests.
+    for id, class_name in HUB_IDS.items():
+        (path / id).parent.mkdir()
+        (path / id).symlink_to(make_checkpoint(class_name))
     return path
 
 
@@ -74,7 +79,7 @@ def test_every_head_has_an_example() -> None:
 def test_shell_examples(folder: Path, command: str) -> None:
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    if "export" in command:
+    if "--output out" in command:
         (folder / "out").unlink()
     done = subprocess.run(
         ["bash", "-c", command],
