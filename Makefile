@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BENCH_VENV ?= .venv-bench
+BENCH := $(BENCH_VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
 .PHONY: demo test check lint types package install optimum transformers4 clean
+.PHONY: bench bench-quick bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
 	@if [ ! -f out/demo/bertrt.json ]; then $(BIN)/bertrt export --model demo --output out/demo; fi
@@ -36,6 +39,22 @@ optimum: $(INSTALLED)  ## Optimum opens the artifacts; in an environment of its 
 transformers4: $(INSTALLED)  ## the tests with transformers 4.57; in an environment of its own
 	bash tests/peers/transformers4.sh
 
+bench-quick: bench-install  ## bertrt beside everything else that one could use, in minutes
+	$(BENCH)/python benchmarks/run.py --quick
+
+bench: bench-install  ## the same on every model, task and workload, in hours
+	$(BENCH)/python benchmarks/run.py
+
+bench-install: $(BENCH_VENV)/.installed  ## the environments of the benchmarks
+	bash tests/peers/optimum_environment.sh
+
+$(BENCH_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH)/pip install --quiet --upgrade pip
+	$(BENCH)/pip install --quiet $(CONSTRAINED) torch
+	$(BENCH)/pip install --quiet $(CONSTRAINED) setuptools --editable '.[cpu,export]' --group bench
+	touch $@
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -47,4 +66,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf build out $(VENV) *.egg-info
+	rm -rf build out $(VENV) $(BENCH_VENV) .venv-optimum *.egg-info

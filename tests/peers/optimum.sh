@@ -6,11 +6,6 @@ venv="$root/.venv-optimum"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-if [ ! -f "$venv/.installed" ]; then
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet torch==2.13.0
-    "$venv/bin/pip" install --quiet torch==2.13.0 transformers==4.57.6 'optimum-onnx[onnxruntime]==0.1.0' onnxruntime==1.32.0
-    touch "$venv/.installed"
-fi
+bash "$root/tests/peers/optimum_environment.sh"
 "$root/.venv/bin/python" "$root/tests/peers/make_artifacts.py" "$work"
 "$venv/bin/python" "$root/tests/peers/open_with_optimum.py" "$work"

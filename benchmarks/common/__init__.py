@@ -1,0 +1,1 @@
+"""What several contenders share: the same pooling, batches and exports for all of them."""

@@ -1,0 +1,82 @@
+"""A transformers model in PyTorch: how the PyTorch contenders load it and run it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from common.answers import OUTPUTS, TextsInBatches
+from models import Model
+
+__all__ = ["TorchContender", "load_model"]
+
+_CLASSES = {
+    "embeddings": "AutoModel",
+    "classification": "AutoModelForSequenceClassification",
+    "fill-mask": "AutoModelForMaskedLM",
+}
+
+
+def load_model(model: Model, task: str, *, attention: str, threads: int | None = None) -> Any:
+    """The checkpoint as transformers loads it, in float32, ready for inference."""
+    import torch
+    import transformers
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    head = getattr(transformers, _CLASSES[task])
+    return head.from_pretrained(
+        model.checkpoint(task), attn_implementation=attention, dtype=torch.float32
+    ).eval()
+
+
+class TorchContender:
+    """A PyTorch module, or what `torch.compile` makes of one."""
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        model: Model,
+        task: str,
+        *,
+        forward_texts: Callable[..., Any] | None = None,
+    ) -> None:
+        """Serve `forward`; `forward_texts` instead where shapes vary, if given."""
+        self._forward = forward
+        self._task = task
+        self._mask_id = model.mask
+        # Not `or`: a module may have a length, which is then asked for.
+        varying = forward if forward_texts is None else forward_texts
+        self._answer_texts = TextsInBatches(model, task, partial(self._run, varying))
+
+    def run(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
+    ) -> np.ndarray:
+        """See `contender.Contender`."""
+        return self._run(self._forward, input_ids, attention_mask, token_type_ids)
+
+    def answer(self, texts: list[str]) -> np.ndarray:
+        """See `contender.Contender`."""
+        return self._answer_texts(texts)
+
+    def _run(self, forward: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            ids, mask, types = (torch.from_numpy(array) for array in arrays)
+            outputs = forward(input_ids=ids, attention_mask=mask, token_type_ids=types)
+            answers = self._finish(outputs[OUTPUTS[self._task]], ids, mask)
+            return np.asarray(answers.float().numpy())
+
+    def _finish(self, output: Any, ids: Any, mask: Any) -> Any:
+        """As `common.answers.finish`, in PyTorch."""
+        import torch
+
+        if self._task == "embeddings":
+            weights = mask[:, :, None].to(output.dtype)
+            pooled = (output * weights).sum(1) / weights.sum(1)
+            return torch.nn.functional.normalize(pooled.float(), dim=1)
+        if self._task == "fill-mask":
+            return output[ids == self._mask_id]
+        return output

@@ -1,0 +1,1 @@
+"""The contenders, one file each; `contender.py` says what a file has and lists them."""

@@ -1,0 +1,51 @@
+"""The mixed-lengths corpus: seeded, log-normal, and in tokens what it says it is."""
+
+from importlib import resources
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from corpus import LONGEST, SHORTEST, mixed
+
+
+@pytest.fixture(scope="module")
+def lengths():
+    file = resources.files("bertrt.export.demo") / "tokenizer.json"
+    tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    return lambda texts: np.array([len(tokenizer.encode(text).ids) for text in texts])
+
+
+def test_lengths_are_those_of_the_reference_corpus(lengths):
+    found = lengths(mixed(256))
+    assert 26 <= found.mean() <= 30
+    assert 170 <= found.max() <= 200
+    # Log-normal: the median lies well below the mean.
+    assert np.median(found) < 0.8 * found.mean()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_no_text_is_out_of_bounds(lengths, seed):
+    found = lengths(mixed(300, seed))
+    assert found.min() >= SHORTEST
+    # Some words are two tokens, and yet the shortest limit of the models holds.
+    assert found.max() <= 256
+    assert LONGEST < 256
+
+
+def test_equal_arguments_give_equal_texts_and_other_seeds_others():
+    assert mixed(20, 3) == mixed(20, 3)
+    assert mixed(20, 3) != mixed(20, 4)
+    assert len(set(mixed(1024))) > 1000
+
+
+def test_texts_are_english_sentences():
+    for text in mixed(40, 1):
+        assert text.endswith(".")
+        assert " ." not in text
+        assert "  " not in text
+
+
+def test_each_text_for_fill_mask_has_one_mask():
+    assert all(text.count("[MASK]") == 1 for text in mixed(300, 2, mask=True))
+    assert not any("[MASK]" in text for text in mixed(50, 2))
