@@ -41,8 +41,9 @@ __all__ = ["DEVICES", "DTYPES", "export"]
 
 DEVICES = tuple(SESSION_LEVEL)
 STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "quantize", "write")
-# The first ONNX Runtime whose CPU provider has opset 23's Attention.
-LEAST_ONNXRUNTIME = "1.23.0"
+# The first ONNX Runtimes seen to run the graphs: 1.22 lacks opset 23's Attention, 1.23 its
+# QuantizeLinear.
+LEAST_ONNXRUNTIME = {"float32": "1.23.0", "int8": "1.24.1"}
 # Above this many bytes the weights lie beside the graph, where ONNX Runtime maps them into memory:
 # it opens them twice as fast as a protobuf that holds them (which cannot hold 2 GB at all).
 _ONE_FILE = 16_000_000
@@ -153,7 +154,7 @@ def export(
             architecture=head.class_name,
             target={"device": device, "engine": "ort", "dtype": dtype},
             source=asdict(checkpoint.source),
-            graph=_describe(graph, files[0], level, fused),
+            graph=_describe(graph, files[0], LEAST_ONNXRUNTIME[dtype], level, fused),
             tokenizer=tokenizer,
             parity=asdict(parity),
             files=tuple(
@@ -176,11 +177,13 @@ def _save(graph: ir.Model, directory: Path) -> list[str]:
     return ["model.onnx"] if external is None else ["model.onnx", external]
 
 
-def _describe(graph: ir.Model, file: str, level: str, fused: dict[str, int]) -> Graph:
+def _describe(
+    graph: ir.Model, file: str, least_onnxruntime: str, level: str, fused: dict[str, int]
+) -> Graph:
     return Graph(
         file=file,
         opset=graph.opset_imports[""],
-        least_onnxruntime=LEAST_ONNXRUNTIME,
+        least_onnxruntime=least_onnxruntime,
         session_level=level,
         inputs=tuple(_spec(value) for value in graph.graph.inputs),
         outputs=tuple(_spec(value) for value in graph.graph.outputs),

@@ -10,6 +10,7 @@ import pytest
 import bertrt
 from bertrt.batching import choose_budget, plan
 from bertrt.errors import InputError
+from bertrt.executor import Executor
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -91,13 +92,13 @@ def test_the_runtime_keeps_to_its_budget(
     make_artifact: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    original = bertrt.Runtime.run
+    original = Executor.run
 
-    def run(self: bertrt.Runtime, *args: Any, **arrays: Any) -> Any:
+    def run(self: Executor, *args: Any, **arrays: Any) -> Any:
         sizes.append(arrays["input_ids"].size)
         return original(self, *args, **arrays)
 
-    monkeypatch.setattr(bertrt.Runtime, "run", run)
+    monkeypatch.setattr(Executor, "run", run)
     texts = [f"{'the cat ' * n}[MASK]" for n in range(20)]
     with bertrt.load(make_artifact("BertForMaskedLM"), threads=1, batch_tokens=50) as rt:
         assert rt.info["batch_tokens"] == 50

@@ -30,6 +30,7 @@ def test_choices_are_kept() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
+        ({"chosen_models": ["bert-huge"]}, "'bert-huge' is none of minilm"),
         ({"tasks": ["ner"]}, "no task is called 'ner'"),
         ({"workloads": ["burst"]}, "no workload is called 'burst'"),
         ({"contenders": ["tensorflow"]}, "no contender is called 'tensorflow'"),

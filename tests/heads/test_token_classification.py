@@ -161,7 +161,7 @@ def test_a_tokenizer_that_does_not_mark_subwords(
     for strategy in STRATEGIES:
         options = {"aggregation_strategy": strategy, "ignore_labels": []}
         parts, _ = head.inputs("news york in. yorks zz in")
-        (answer,) = head.answers(parts, rt, head.parse_options(options))
+        (answer,) = head.answers(parts, rt._executor, head.parse_options(options))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             expected = plain(reference("news york in. yorks zz in", **options))

@@ -108,7 +108,7 @@ def test_entailment_as_the_first_label(
     monkeypatch.setattr(pipe.model.config, "label2id", label2id)
     for options in ({}, {"multi_label": True}):
         parts, _ = head.inputs([TEXT], LABELS)
-        answers = head.answers(parts, rt, head.parse_options(options))
+        answers = head.answers(parts, rt._executor, head.parse_options(options))
         agree(answers, pipe([TEXT], LABELS, **options))
 
 
