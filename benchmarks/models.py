@@ -15,7 +15,7 @@ from typing import Any
 from contender import TASKS
 from vocabulary import write_tokenizer
 
-__all__ = ["NAMES", "Model", "make"]
+__all__ = ["NAMES", "Model", "check_name", "make"]
 
 # Transformers' config in short; what is not named has BERT's own default.
 _SIZES: dict[str, dict[str, int]] = {
@@ -62,6 +62,12 @@ class Model:
         return Path(self.folder) / task
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError unless it is one of `NAMES` or a folder with a checkpoint."""
+    if name not in _SIZES and not (Path(name) / "config.json").is_file():
+        raise ValueError(f"{name!r} is none of {', '.join(NAMES)}, nor a folder with a config.json")
+
+
 def make(name: str, root: Path) -> Model:
     """The model of that name, its checkpoints made under `root` unless they are there.
 
@@ -72,14 +78,11 @@ def make(name: str, root: Path) -> Model:
 
     Raises ValueError for a name that is neither.
     """
+    check_name(name)
     source = _trained_minilm() if name == "minilm" else None
     if name not in _SIZES:
-        source = Path(name)
-        if not (source / "config.json").is_file():
-            raise ValueError(
-                f"{name!r} is none of {', '.join(NAMES)}, nor a folder with a config.json"
-            )
-        name = source.resolve().name
+        source = Path(name).resolve()
+        name = source.name
     folder = root / (name if source is None else f"{name}-{_fingerprint(source)}")
     if not folder.is_dir():
         root.mkdir(parents=True, exist_ok=True)

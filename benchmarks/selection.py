@@ -58,8 +58,10 @@ def full(
 
     A larger model than BERT-base is measured at embeddings, unless tasks are chosen.
 
-    Raises ValueError for a task, a workload or a contender that does not exist.
+    Raises ValueError for a model, a task, a workload or a contender that does not exist.
     """
+    for name in chosen_models or ():
+        models.check_name(name)
     _check("task", tasks, TASKS)
     _check("workload", workloads, WORKLOADS)
     _check("contender", contenders, NAMES)
