@@ -9,6 +9,8 @@ gain by it.
 import numpy as np
 import onnx_ir as ir
 
+from bertrt.export.fusion.stored import constant
+
 __all__ = ["SHORTEST", "skip_masks_of_unpadded"]
 
 # The length from which the blocked kernel is as fast as Attention with a mask, or faster.
@@ -53,7 +55,7 @@ def _only_padding(node: ir.Node) -> bool:
 def _unpadded_and_long(graph: ir.Graph, before: ir.Node) -> ir.Value:
     """A bool scalar: no entry of `attention_mask` is 0, and rows have at least SHORTEST tokens."""
     mask = next(value for value in graph.inputs if value.name == "attention_mask")
-    length = _stored(graph, "attention/shortest", np.array(SHORTEST, np.int64))
+    length = constant(graph, np.int64(SHORTEST))
     least = ir.node("ReduceMin", [mask], {"keepdims": 0}, name="attention/least")
     full = ir.node("Cast", [least.outputs[0]], {"to": ir.DataType.BOOL}, name="attention/full")
     shape = ir.node("Shape", [mask], {"start": -1}, name="attention/shape")
@@ -90,14 +92,3 @@ def _branch(graph: ir.Graph, node: ir.Node, condition: ir.Value) -> None:
     new.name, new.shape, new.type = output, old.shape, old.type
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     graph.remove(node, safe=True)
-
-
-def _stored(graph: ir.Graph, name: str, data: np.ndarray) -> ir.Value:
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(data.shape),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=ir.tensor(data, name=name),
-    )
-    graph.register_initializer(value)
-    return value

@@ -31,7 +31,8 @@ class Accuracy:
 
     `cosine` is the worst cosine of any answer; `agreement` the share of decisions that are the
     same, of the output where it is least (1 for embeddings); `distance` the squared error of all
-    answers as a share of their square; `answers` how many were compared.
+    answers as a share of their square; `answers` how many were compared. Answers that are not
+    finite are as far off as can be.
     """
 
     cosine: float
@@ -86,6 +87,9 @@ def compare(answers: Answers, reference: Answers, head: Head, config: ModelConfi
     for name, expected in reference.items():
         given = answers[name]
         count += len(expected)
+        if not all(np.isfinite(one).all() for one in given):
+            # A comparison with NaN is False, and would pass for no error at all.
+            return Accuracy(-1.0, 0.0, np.inf, count)
         for ours, theirs in zip(given, expected, strict=True):
             error += float(np.square(ours - theirs, dtype=np.float64).sum())
             size += float(np.square(theirs, dtype=np.float64).sum())

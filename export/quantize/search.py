@@ -167,7 +167,8 @@ def search(
         before = target
         target *= float(np.clip(bound.share(steps[-1].accuracy), *_CUTS))
         places = rows.lowered(failed, shares, target)
-        if rows.int8(places) < LEAST_INT8:
+        # An error of 0 predicts nothing to take off, and one without end nothing that would do.
+        if rows.int8(places) < LEAST_INT8 or not 0 < rows.error(failed, shares) < np.inf:
             return Found(rows.plan(failed), steps[-1], False, tuple(steps))
         if places == failed:  # the last moves took off more than they were asked for
             continue

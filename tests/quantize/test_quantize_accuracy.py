@@ -60,6 +60,15 @@ def test_embeddings_have_no_decisions() -> None:
     assert found.cosine < 0.5
 
 
+@pytest.mark.parametrize("task", ["feature-extraction", "text-classification"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_that_are_not_finite_meet_no_bound(task: str, bad: float) -> None:
+    reference = vectors([1, 0], [0, 1])
+    found = compare(vectors([1, 0], [bad, 1]), reference, head_for(task, None), PLAIN)  # type: ignore[arg-type]
+    assert found.cosine == -1
+    assert found.agreement == 0
+
+
 def test_answers_come_in_the_order_of_texts() -> None:
     head = head_for("fill-mask", None)
     ids = np.array([[2, 4, 4, 3], [2, 4, 3, 0]])

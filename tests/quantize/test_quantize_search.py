@@ -63,3 +63,15 @@ def test_a_bound_out_of_reach() -> None:
     assert not found.met
     assert not any(Bound(cosine=0.99999).met_by(step.accuracy) for step in found.steps)
     assert all(step.int8 >= LEAST_INT8 for step in found.steps)
+
+
+@pytest.mark.parametrize("distance", [0.0, float("inf")])
+def test_an_error_that_no_layer_explains(distance: float) -> None:
+    """Far off with all layers in int8, and alone not at all or without end: refused at once."""
+    far = Accuracy(cosine=0.5, agreement=0.5, distance=0.1, answers=10)
+    none = Accuracy(cosine=1, agreement=1, distance=distance, answers=10)
+    products = dict.fromkeys(LAYERS, 100)
+    bound = Bound(cosine=0.9)
+    found = search(LAYERS, products, bound, lambda plan: far, lambda plan: none, lambda words: None)
+    assert not found.met
+    assert len(found.steps) == 1
