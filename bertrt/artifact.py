@@ -62,7 +62,9 @@ class Graph:
     """The graph's file and what a session must know to run it.
 
     `session_level` is ONNX Runtime's graph optimization level, as measured for the target:
-    "disabled", "basic", "extended" or "all". `fused` counts each fused operator.
+    "disabled", "basic", "extended" or "all". `fused` counts each fused operator. A graph for
+    another engine than ONNX Runtime has no `least_onnxruntime`, and in `least` the first versions
+    of the packages that run it.
     """
 
     file: str
@@ -72,6 +74,7 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     fused: Mapping[str, int]
+    least: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

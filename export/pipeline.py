@@ -19,10 +19,11 @@ from bertrt.artifact import (
     sha256_of,
 )
 from bertrt.config import ModelConfig
-from bertrt.errors import ExportError
 from bertrt.export.checkpoints import open_checkpoint
+from bertrt.export.dialect.pipeline import fuse_to_dialect
+from bertrt.export.dialect.precision import HALVES, to_precision
 from bertrt.export.fusion.embeddings import EMBEDDINGS
-from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
+from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.heads import ALIASES, head_for
 from bertrt.export.model import build_model
@@ -30,20 +31,17 @@ from bertrt.export.optional_types import make_token_types_optional
 from bertrt.export.parity import check_parity
 from bertrt.export.quantize.quantize import Subject, quantize
 from bertrt.export.quantize.rewrite import finish_int8
-from bertrt.export.quantize.wishes import DTYPES, check_wishes
+from bertrt.export.quantize.wishes import check_wishes
 from bertrt.export.staging import check_output, staged
 from bertrt.export.steps import Progress, Steps
+from bertrt.export.targets import DEVICES, DTYPES, ENGINES, Target, choose_target
 from bertrt.export.tokenizer import write_tokenizer
 from bertrt.export.trace import has_cache, trace
 from bertrt.tokenizer import Tokenizer
 
-__all__ = ["DEVICES", "DTYPES", "export"]
+__all__ = ["DEVICES", "DTYPES", "ENGINES", "export"]
 
-DEVICES = tuple(SESSION_LEVEL)
 STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "quantize", "write")
-# The first ONNX Runtimes seen to run the graphs: 1.22 lacks opset 23's Attention, 1.23 its
-# QuantizeLinear.
-LEAST_ONNXRUNTIME = {"float32": "1.23.0", "int8": "1.24.1"}
 # Above this many bytes the weights lie beside the graph, where ONNX Runtime maps them into memory:
 # it opens them twice as fast as a protobuf that holds them (which cannot hold 2 GB at all).
 _ONE_FILE = 16_000_000
@@ -56,7 +54,8 @@ def export(
     *,
     task: str | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    engine: str | None = None,
+    dtype: str | None = None,
     calibration: str | Path | None = None,
     min_cosine: float | None = None,
     min_agreement: float | None = None,
@@ -73,9 +72,12 @@ def export(
         output: the directory to make.
         task: the head, by its Hugging Face task name; None takes the config's architecture.
         device: "cpu" for the graph that is fastest on ONNX Runtime's CPU provider, "any" for
-            standard ONNX operators only.
-        dtype: "float32", or "int8" for linear layers in int8 (device "cpu"), calibrated and
-            searched for the fastest mixture whose answers stay near float32's.
+            standard ONNX operators only, "cuda" for an NVIDIA GPU.
+        engine: for cuda, "triton" (the default) for bertrt's own kernels, "ort" for ONNX Runtime's
+            CUDA provider.
+        dtype: "float32", the default but for cuda; "int8" for linear layers in int8 (device
+            "cpu"), calibrated and searched for the fastest mixture whose answers stay near
+            float32's; "float16", the default for cuda, or "bfloat16" (engine "triton").
         calibration: for int8, a file of texts, one a line, like those that will be asked; the
             built-in ones when None.
         min_cosine: for int8, the least cosine of an embedding to float32's; 0.995 when None.
@@ -93,13 +95,11 @@ def export(
     when the graph's answers are not the checkpoint's, or no int8 graph's are near enough; in
     either case nothing is written.
     """
-    tell = Steps([step for step in STEPS if dtype == "int8" or step != "quantize"], progress)
     output = Path(output)
-    if device not in DEVICES:
-        raise ExportError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+    target, dtype = choose_target(device, engine, dtype)
+    tell = Steps([step for step in STEPS if dtype == "int8" or step != "quantize"], progress)
     wishes = check_wishes(
         dtype,
-        device,
         calibration=calibration,
         min_cosine=min_cosine,
         min_agreement=min_agreement,
@@ -114,22 +114,43 @@ def export(
         module.config.eos_token_id = eos_token_id(checkpoint)
 
     tell()
-    graph = trace(module, head)
+    cached = has_cache(module, head) and target.device != "cuda"
+    graph = trace(module, head, cached=cached)
 
     with staged(output, overwrite=overwrite) as stage:
         tell()
         tokenizer = write_tokenizer(checkpoint, stage)
         mask_id = tokenizer.special_ids["mask"]
-        fused = fuse(
-            graph, module.config, head, device, mask_id=mask_id, to_quantize=wishes is not None
-        )
-        if has_cache(module, head):
+        if target.engine == "triton":
+            fused = fuse_to_dialect(graph, module.config, head, mask_id=mask_id)
+        else:
+            fused = fuse(
+                graph,
+                module.config,
+                head,
+                target.name,
+                mask_id=mask_id,
+                to_quantize=wishes is not None,
+            )
+        if cached:
             make_token_types_optional(graph)
 
         tell()
         files = _save(graph, stage)
-        level = SESSION_LEVEL[device]
-        parity = check_parity(module, head, stage / files[0], session_level=level, mask_id=mask_id)
+        parity = check_parity(
+            module,
+            head,
+            stage / files[0],
+            session_level=target.session_level,
+            engine=target.engine,
+            cached=cached,
+            mask_id=mask_id,
+        )
+        if dtype in HALVES:
+            fused["Cast"] = to_precision(graph, dtype)
+            for file in files:
+                (stage / file).unlink()
+            files = _save(graph, stage)
 
         quantization = None
         if wishes is not None:
@@ -152,9 +173,9 @@ def export(
             schema=SCHEMA,
             task=task if task in ALIASES else head.task,
             architecture=head.class_name,
-            target={"device": device, "engine": "ort", "dtype": dtype},
+            target={"device": device, "engine": target.engine, "dtype": dtype},
             source=asdict(checkpoint.source),
-            graph=_describe(graph, files[0], LEAST_ONNXRUNTIME[dtype], level, fused),
+            graph=_describe(graph, files[0], target, dtype, fused),
             tokenizer=tokenizer,
             parity=asdict(parity),
             files=tuple(
@@ -178,17 +199,26 @@ def _save(graph: ir.Model, directory: Path) -> list[str]:
 
 
 def _describe(
-    graph: ir.Model, file: str, least_onnxruntime: str, level: str, fused: dict[str, int]
+    graph: ir.Model, file: str, target: Target, dtype: str, fused: dict[str, int]
 ) -> Graph:
     return Graph(
         file=file,
         opset=graph.opset_imports[""],
-        least_onnxruntime=least_onnxruntime,
-        session_level=level,
+        least_onnxruntime="" if target.engine == "triton" else _least_onnxruntime(dtype),
+        session_level=target.session_level,
         inputs=tuple(_spec(value) for value in graph.graph.inputs),
         outputs=tuple(_spec(value) for value in graph.graph.outputs),
         fused=fused,
+        least=target.least,
     )
+
+
+def _least_onnxruntime(dtype: str) -> str:
+    """The first ONNX Runtime seen to run such graphs.
+
+    1.22 lacks opset 23's Attention, and 1.23 its QuantizeLinear.
+    """
+    return "1.24.1" if dtype == "int8" else "1.23.0"
 
 
 def _spec(value: Any) -> TensorSpec:

@@ -33,7 +33,7 @@ def has_cache(model: torch.nn.Module, head: Head) -> bool:
     return head.task == "text-generation" and bool(base_model(model).config.is_decoder)
 
 
-def trace(model: torch.nn.Module, head: Head) -> ir.Model:
+def trace(model: torch.nn.Module, head: Head, *, cached: bool = True) -> ir.Model:
     """The head's forward pass as an ONNX graph of opset 23.
 
     Inputs are int64 `input_ids`, `attention_mask` and `token_type_ids`, [batch, sequence], or
@@ -41,7 +41,8 @@ def trace(model: torch.nn.Module, head: Head) -> ir.Model:
     without a pooler has no `pooler_output`. A decoder with a language model head also has float32
     inputs `past_key_values.{i}.key` and `.value`, [batch, N, past_sequence, D], with any number of
     past tokens from 0, and outputs `present.{i}.key` and `.value`, [batch, N, total_sequence, D];
-    its `attention_mask` is [batch, total_sequence], past and new tokens together.
+    its `attention_mask` is [batch, total_sequence], past and new tokens together. With `cached`
+    False a decoder has none of these, and reads a text as a whole.
 
     Initializers keep their PyTorch names and shapes, and tied weights are stored once. The model
     must be in eval mode and is left as it was.
@@ -49,7 +50,7 @@ def trace(model: torch.nn.Module, head: Head) -> ir.Model:
     config = base_model(model).config
     outputs = [name for name in head.outputs if name != "pooler_output" or base_model(model).pooler]
     past: list[KeyValue] = []
-    if has_cache(model, head):
+    if has_cache(model, head) and cached:
         shape = (_BATCH, config.num_attention_heads, _PAST, _head_size(config))
         past = [(torch.zeros(shape), torch.zeros(shape)) for _ in range(config.num_hidden_layers)]
 

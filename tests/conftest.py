@@ -199,13 +199,21 @@ def make_artifact(
     from bertrt.export import export
 
     def make(
-        class_name: str, *, task: str | None = None, device: str = "cpu", **changes: Any
+        class_name: str,
+        *,
+        task: str | None = None,
+        device: str = "cpu",
+        engine: str | None = None,
+        dtype: str | None = None,
+        **changes: Any,
     ) -> Path:
         checkpoint = make_checkpoint(class_name, **changes)
         return made_once(
             class_name,
-            ("artifact", task, device, sorted(changes.items())),
-            lambda output: export(checkpoint, output, task=task, device=device),
+            ("artifact", task, device, engine, dtype, sorted(changes.items())),
+            lambda output: export(
+                checkpoint, output, task=task, device=device, engine=engine, dtype=dtype
+            ),
         )
 
     return make

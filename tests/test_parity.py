@@ -13,9 +13,10 @@ import pytest
 
 from bertrt.errors import ParityError
 from bertrt.export.comparison import Comparison
-from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
+from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.heads import HEADS
 from bertrt.export.parity import ParityReport, check_parity
+from bertrt.export.targets import SESSION_LEVEL
 
 
 def gate(

@@ -40,16 +40,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        choices=("any", "cpu"),
+        choices=("any", "cpu", "cuda"),
         default="cpu",
         help="cpu: fastest on ONNX Runtime's CPU provider (the default); any: standard ONNX "
-        "operators only",
+        "operators only; cuda: an NVIDIA GPU",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("triton", "ort"),
+        help="for cuda: bertrt's own Triton kernels (the default), or ONNX Runtime's CUDA provider",
     )
     parser.add_argument(
         "--dtype",
-        choices=("float32", "int8"),
-        default="float32",
-        help="int8: linear layers in int8, the fastest mixture whose answers stay near float32's",
+        choices=("float32", "int8", "float16", "bfloat16"),
+        help="float32 (the default), or for cuda float16 (its default) or bfloat16; for cpu int8: "
+        "linear layers in int8, the fastest mixture whose answers stay near float32's",
     )
     parser.add_argument(
         "--calibration",
@@ -104,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             output,
             task=arguments.task,
             device=arguments.device,
+            engine=arguments.engine,
             dtype=arguments.dtype,
             calibration=arguments.calibration,
             min_cosine=arguments.min_cosine,

@@ -66,11 +66,13 @@ def _identity(directory: Path, manifest: Manifest) -> Rows:
 def _graph(manifest: Manifest) -> Rows:
     graph = manifest.graph
     weights = sum(one.size for one in manifest.files if one.name.startswith(graph.file))
+    least = [f"{name} {version}" for name, version in graph.least.items()]
+    if graph.least_onnxruntime:
+        least.insert(0, f"ONNX Runtime {graph.least_onnxruntime}")
     return [
         (
             "graph",
-            f"{graph.file}, {size(weights)}, opset {graph.opset}, "
-            f"ONNX Runtime {graph.least_onnxruntime} or newer",
+            f"{graph.file}, {size(weights)}, opset {graph.opset}, {' and '.join(least)} or newer",
         ),
         ("fused", _pairs(graph.fused) or "nothing"),
     ]

@@ -18,17 +18,13 @@ from bertrt.export.fusion.weights import fold_transposed_weights
 from bertrt.export.heads import Head
 from bertrt.export.tidy import clean
 
-__all__ = ["SESSION_LEVEL", "fuse"]
-
-# How far ONNX Runtime may optimize a graph itself. For cpu only what cannot change an operator for
-# a slower one: from "extended" on it fuses Add + LayerNormalization to SkipLayerNormalization.
-SESSION_LEVEL: dict[str, str] = {"any": "all", "cpu": "basic"}
+__all__ = ["FIRST_TOKEN_TASKS", "MASK_TASKS", "TRANSFORM_TASKS", "fuse"]
 
 # Heads with a dense + activation + LayerNormalization before the vocabulary.
-_TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
+TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
 # Heads that read the first token alone, and those that read the masks' if told so.
-_FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
-_MASK_TASKS = ("fill-mask", "pretraining")
+FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
+MASK_TASKS = ("fill-mask", "pretraining")
 
 
 def fuse(
@@ -63,7 +59,7 @@ def fuse(
         fuse_attention(model)
         optional = head.task == "feature-extraction"
         counts["PrunedLayer"] = prune_last_layer(model, optional=optional)
-        if head.task in _MASK_TASKS and mask_id is not None:
+        if head.task in MASK_TASKS and mask_id is not None:
             counts["MaskedRows"] = keep_masked_rows(model, mask_id)
         counts["Embedding"] = add_embeddings(model)
         counts["PackedQKV"] = pack_qkv(model)
@@ -95,7 +91,7 @@ def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool
     `masks` says that there is a mask token, `pooled` that a BertModel has a pooler.
     """
     layers = int(config.num_hidden_layers)
-    transforms = 1 if head.task in _TRANSFORM_TASKS else 0
+    transforms = 1 if head.task in TRANSFORM_TASKS else 0
     embeds = head.task == "feature-extraction"
     gelus = layers + transforms if config.hidden_act == "gelu" else 0
     expected = {"LayerNormalization": 2 * layers + 1 + transforms, "SkipLayerNormalization": 0}
@@ -108,7 +104,7 @@ def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool
         "UnmaskedAttention": 0 if config.is_decoder else layers,
         "PackedQKV": layers,
         "BiasGelu": gelus,
-        "PrunedLayer": int(embeds or head.task in _FIRST_TOKEN_TASKS),
-        "MaskedRows": int(masks and head.task in _MASK_TASKS),
+        "PrunedLayer": int(embeds or head.task in FIRST_TOKEN_TASKS),
+        "MaskedRows": int(masks and head.task in MASK_TASKS),
         "Embedding": 2 + pooled if embeds else 0,
     }

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from bertrt.export.fusion.rows import Use, inner, last_layer, narrow, row_wise
 from bertrt.export.fusion.stored import add_flag, constant
 
-__all__ = ["FIRST_TOKEN_ONLY", "prune_last_layer"]
+__all__ = ["FIRST_TOKEN_ONLY", "prune_last_layer", "reads_the_first_token"]
 
 FIRST_TOKEN_ONLY = "first_token_only"
 
@@ -39,7 +39,7 @@ def prune_last_layer(model: ir.Model, *, optional: bool = False) -> int:
     starts = [(layer.query, 0), layer.residual_use]
     if len(attention.inputs) > _MASK and attention.inputs[_MASK] is not None:
         starts.append((attention, _MASK))
-    values = row_wise(graph, starts, _reads_the_first_token)
+    values = row_wise(graph, starts, reads_the_first_token)
     if values is None or attention.outputs[0] not in values:
         return 0
     if any(value.is_graph_output() for value in values) and not optional:
@@ -49,7 +49,7 @@ def prune_last_layer(model: ir.Model, *, optional: bool = False) -> int:
     return 1
 
 
-def _reads_the_first_token(node: ir.Node) -> bool:
+def reads_the_first_token(node: ir.Node) -> bool:
     """Gather(x, 0, axis=1), as poolers begin."""
     if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 1:
         return False

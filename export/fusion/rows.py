@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-__all__ = ["LastLayer", "Use", "inner", "last_layer", "narrow", "row_wise"]
+__all__ = ["ELEMENTWISE", "LastLayer", "Use", "inner", "last_layer", "narrow", "row_wise"]
 
 # A node and which of its inputs is meant.
 Use = tuple[ir.Node, int]
 
 # One number out for one number in; the activations that transformers knows are made of these.
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     """
     Add Sub Mul Div Pow Sqrt Exp Erf Tanh Sigmoid Softplus Relu LeakyRelu PRelu HardSwish Mish Gelu
     BiasGelu Clip Min Max Greater Where CastLike
@@ -100,7 +100,7 @@ def row_wise(
 
 def _works_by_token(node: ir.Node, places: list[int]) -> bool:
     """Whether fewer tokens at the inputs `places` give the same tokens' outputs and no others."""
-    if node.op_type in _ELEMENTWISE:
+    if node.op_type in ELEMENTWISE:
         return all(
             value is None or index in places or _is_the_same_for_every_token(value)
             for index, value in enumerate(node.inputs)

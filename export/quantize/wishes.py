@@ -6,9 +6,7 @@ from pathlib import Path
 from bertrt.errors import ExportError
 from bertrt.export.quantize.texts import read_texts
 
-__all__ = ["DTYPES", "Wishes", "check_wishes"]
-
-DTYPES = ("float32", "int8")
+__all__ = ["Wishes", "check_wishes"]
 
 
 @dataclass(frozen=True)
@@ -22,31 +20,26 @@ class Wishes:
 
 def check_wishes(
     dtype: str,
-    device: str,
     *,
     calibration: str | Path | None,
     min_cosine: float | None,
     min_agreement: float | None,
 ) -> Wishes | None:
-    """The wishes of an int8 export; None for float32.
+    """The wishes of an int8 export; None for another dtype.
 
-    Raises ExportError for an unknown dtype, int8 for a device that has none, options of int8
-    without it, a bound outside 0 to 1, or a file of texts that cannot be used.
+    Raises ExportError for options of int8 without it, a bound outside 0 to 1, or a file of texts
+    that cannot be used.
     """
-    if dtype not in DTYPES:
-        raise ExportError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     given = {
         "calibration": calibration,
         "min_cosine": min_cosine,
         "min_agreement": min_agreement,
     }
-    if dtype == "float32":
+    if dtype != "int8":
         for name, value in given.items():
             if value is not None:
                 raise ExportError(f"{name} is {value!r}, which is for int8 only: add dtype 'int8'")
         return None
-    if device != "cpu":
-        raise ExportError(f"int8 graphs are made for the device 'cpu', not {device!r}")
     for name in ("min_cosine", "min_agreement"):
         bound = given[name]
         if bound is not None and not (isinstance(bound, (int, float)) and 0 < bound < 1):

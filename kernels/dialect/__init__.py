@@ -18,6 +18,7 @@ from bertrt.kernels.dialect.mean_rows import mean_rows
 from bertrt.kernels.dialect.operator import DOMAIN, VERSION, Operator, Place
 from bertrt.kernels.dialect.pack import pack
 from bertrt.kernels.dialect.packed_attention import packed_attention
+from bertrt.kernels.dialect.picked_offsets import picked_offsets
 from bertrt.kernels.dialect.regroup import regroup
 from bertrt.kernels.dialect.select_rows import select_rows
 from bertrt.kernels.dialect.unit_rows import unit_rows
@@ -40,6 +41,7 @@ OPERATORS = {
         pack,
         first_rows,
         masked_rows,
+        picked_offsets,
         embed_layer_norm,
         linear,
         packed_attention,

@@ -37,7 +37,7 @@ def test_every_argument_reaches_the_exporter(
     bertrt_command: Command, calls: list[dict[str, Any]]
 ) -> None:
     options = (
-        "--task fill-mask --device any --dtype int8 --calibration texts.txt --min-cosine 0.9 "
+        "--task fill-mask --device any --engine ort --dtype int8 --calibration texts.txt --min-cosine 0.9 "
         "--min-agreement 0.8 --revision v1 --offline --allow-new-head --overwrite"
     )
     done = bertrt_command("export", "--model", "org/bert", "--output", "x/y", *options.split())
@@ -49,6 +49,7 @@ def test_every_argument_reaches_the_exporter(
             "output": Path("x/y"),
             "task": "fill-mask",
             "device": "any",
+            "engine": "ort",
             "dtype": "int8",
             "calibration": Path("texts.txt"),
             "min_cosine": 0.9,
@@ -68,7 +69,8 @@ def test_what_is_left_out(bertrt_command: Command, calls: list[dict[str, Any]]) 
         "output": Path("x"),
         "task": None,
         "device": "cpu",
-        "dtype": "float32",
+        "engine": None,
+        "dtype": None,
         "calibration": None,
         "min_cosine": None,
         "min_agreement": None,

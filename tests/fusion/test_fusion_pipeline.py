@@ -9,8 +9,9 @@ import onnxruntime as ort
 import pytest
 
 from bertrt.errors import ExportError
-from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
+from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.heads import HEADS
+from bertrt.export.targets import SESSION_LEVEL
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
 
