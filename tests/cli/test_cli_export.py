@@ -37,8 +37,8 @@ def test_every_argument_reaches_the_exporter(
     bertrt_command: Command, calls: list[dict[str, Any]]
 ) -> None:
     options = (
-        "--task fill-mask --device any --engine ort --dtype int8 --calibration texts.txt --min-cosine 0.9 "
-        "--min-agreement 0.8 --revision v1 --offline --allow-new-head --overwrite"
+        "--task fill-mask --device any --engine ort --dtype int8 --calibration texts.txt "
+        "--min-cosine 0.9 --min-agreement 0.8 --revision v1 --offline --allow-new-head --overwrite"
     )
     done = bertrt_command("export", "--model", "org/bert", "--output", "x/y", *options.split())
     assert (done.status, done.err) == (0, "")
