@@ -18,6 +18,7 @@ from bertrt.threads import choose_threads
 __all__ = [
     "Arrays",
     "GraphSession",
+    "Shapes",
     "all_feeds",
     "open_session",
     "promised",
@@ -27,8 +28,10 @@ __all__ = [
 
 Arrays = dict[str, np.ndarray]
 
+Shapes = tuple[tuple[int, int | None], ...]
+
 # Batch and sequence; None is the longest sequence that the checkpoint has positions for.
-_SHAPES: tuple[tuple[int, int | None], ...] = ((1, 1), (1, 7), (3, 33), (2, None))
+SHAPES: Shapes = ((1, 1), (1, 7), (3, 33), (2, None))
 _CHOICES = 3
 _SEED = 20260101
 # The share of mask tokens among the ids.
@@ -61,13 +64,18 @@ def open_session(graph: Path, engine: str, level: str) -> GraphSession:
     return Session(graph, SessionOptions(level=level, threads=choose_threads().count))
 
 
-def all_feeds(model: torch.nn.Module, head: Head, mask_id: int | None) -> Iterator[Arrays]:
-    """Random arrays at each shape, right-padded to unequal lengths, seeded."""
+def all_feeds(
+    model: torch.nn.Module, head: Head, mask_id: int | None, shapes: Shapes = SHAPES
+) -> Iterator[Arrays]:
+    """Random arrays at each shape, right-padded to unequal lengths, seeded.
+
+    With a `mask_id`, about every seventh token is a mask.
+    """
     config = base_model(model).config
     random = np.random.default_rng(_SEED)
     longest = int(config.max_position_embeddings)
     seen = set()
-    for batch, wanted in _SHAPES:
+    for batch, wanted in shapes:
         sequence = min(wanted or longest, longest)
         if (batch, sequence) in seen:
             continue
@@ -91,14 +99,20 @@ def all_feeds(model: torch.nn.Module, head: Head, mask_id: int | None) -> Iterat
 
 
 def run_model(model: torch.nn.Module, head: Head, feeds: Arrays) -> Arrays:
+    """transformers' own forward pass: the head's outputs, in float32 whatever the model's dtype."""
     options = {"use_cache": False} if head.task == "text-generation" else {}
     tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
     with torch.inference_mode():
         outputs = model(**tensors, **options)
-    return {name: outputs[name].numpy() for name in head.outputs if outputs.get(name) is not None}
+    return {
+        name: outputs[name].float().numpy()
+        for name in head.outputs
+        if outputs.get(name) is not None
+    }
 
 
 def run_graph(session: GraphSession, feeds: Arrays, shape: str) -> Arrays:
+    """The graph's outputs by name; ParityError when it does not run."""
     try:
         return session.run({name: np.ascontiguousarray(array) for name, array in feeds.items()})
     except BertrtError as error:

@@ -25,6 +25,7 @@ from bertrt.export.dialect.precision import HALVES, to_precision
 from bertrt.export.fusion.embeddings import EMBEDDINGS
 from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.generation import eos_token_id
+from bertrt.export.half_parity import check_half
 from bertrt.export.heads import ALIASES, head_for
 from bertrt.export.model import build_model
 from bertrt.export.optional_types import make_token_types_optional
@@ -137,20 +138,21 @@ def export(
 
         tell()
         files = _save(graph, stage)
-        parity = check_parity(
-            module,
-            head,
-            stage / files[0],
-            session_level=target.session_level,
-            engine=target.engine,
-            cached=cached,
-            mask_id=mask_id,
-        )
+        gate: dict[str, Any] = {
+            "session_level": target.session_level,
+            "engine": target.engine,
+            "mask_id": mask_id,
+        }
+        report = check_parity(module, head, stage / files[0], cached=cached, **gate)
+        parity = asdict(report)
         if dtype in HALVES:
+            tell.detail(f"in {dtype}")
             fused["Cast"] = to_precision(graph, dtype)
             for file in files:
                 (stage / file).unlink()
             files = _save(graph, stage)
+            half = check_half(module, head, stage / files[0], dtype, **gate)
+            parity["half"] = asdict(half)
 
         quantization = None
         if wishes is not None:
@@ -177,7 +179,7 @@ def export(
             source=asdict(checkpoint.source),
             graph=_describe(graph, files[0], target, dtype, fused),
             tokenizer=tokenizer,
-            parity=asdict(parity),
+            parity=parity,
             files=tuple(
                 FileEntry(path.name, path.stat().st_size, sha256_of(path))
                 for path in sorted(stage.iterdir())

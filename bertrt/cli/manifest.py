@@ -99,10 +99,33 @@ def _parity(manifest: Manifest) -> Rows:
     ]
     shapes = ", ".join(parity["shapes"])
     before = ", before quantization" if manifest.quantization else ""
+    if "half" in parity:
+        before = f", before the weights were rounded to {parity['half']['dtype']}"
     return [
         *(("parity", line) for line in aligned(cells)),
         ("parity", f"worst of the shapes {shapes}, against PyTorch in float32{before}"),
+        *_half(parity.get("half")),
     ]
+
+
+def _half(half: Any) -> Rows:
+    """The gate of float16 and bfloat16, for a graph that passed it."""
+    if half is None:
+        return []
+    name = half["dtype"]
+    cells = [
+        (
+            one["name"],
+            f"absolute error {one['absolute_error']:.1e} (bound {one['bound']:.0e})",
+            f"PyTorch's {one['eager_error']:.1e}",
+            f"same argmax {one['argmax_agreement']:.2%}",
+            f"cosine {one['cosine']:.6f}",
+        )
+        for one in half["outputs"]
+    ]
+    shapes = ", ".join(half["shapes"])
+    told = f"worst of the shapes {shapes}, the graph's and PyTorch's in {name}, against float32"
+    return [*((name, line) for line in aligned(cells)), (name, told)]
 
 
 def _int8(manifest: Manifest) -> Rows:

@@ -5,16 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bertrt.kernels.dialect.erf import erf
 from bertrt.kernels.dialect.operator import Place, operator
 
 __all__ = ["ACTIVATIONS", "linear"]
 
-_erf = np.frompyfunc(math.erf, 1, 1)
-
 # All of float32 arrays. "gelu" is the exact one, by the error function.
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "": lambda x: x,
-    "gelu": lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2)).astype(np.float32)),
+    "gelu": lambda x: x * 0.5 * (1 + erf(x / math.sqrt(2))),
     "gelu_tanh": lambda x: (
         x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     ),
