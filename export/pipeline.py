@@ -21,8 +21,10 @@ from bertrt.artifact import (
 from bertrt.config import ModelConfig
 from bertrt.export.checkpoints import open_checkpoint
 from bertrt.export.dialect.pipeline import fuse_to_dialect
-from bertrt.export.dialect.precision import HALVES, to_precision
+from bertrt.export.dialect.precision import to_precision
+from bertrt.export.fusion.cuda import fuse_for_cuda
 from bertrt.export.fusion.embeddings import EMBEDDINGS
+from bertrt.export.fusion.half import to_float16
 from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.half_parity import check_half
@@ -33,6 +35,7 @@ from bertrt.export.parity import check_parity
 from bertrt.export.quantize.quantize import Subject, quantize
 from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.wishes import check_wishes
+from bertrt.export.rounding import HALVES
 from bertrt.export.staging import check_output, staged
 from bertrt.export.steps import Progress, Steps
 from bertrt.export.targets import DEVICES, DTYPES, ENGINES, Target, choose_target
@@ -124,6 +127,8 @@ def export(
         mask_id = tokenizer.special_ids["mask"]
         if target.engine == "triton":
             fused = fuse_to_dialect(graph, module.config, head, mask_id=mask_id)
+        elif target.device == "cuda":
+            fused = fuse_for_cuda(graph, module.config, head)
         else:
             fused = fuse(
                 graph,
@@ -147,7 +152,8 @@ def export(
         parity = asdict(report)
         if dtype in HALVES:
             tell.detail(f"in {dtype}")
-            fused["Cast"] = to_precision(graph, dtype)
+            triton = target.engine == "triton"
+            fused["Cast"] = to_precision(graph, dtype) if triton else to_float16(graph)
             for file in files:
                 (stage / file).unlink()
             files = _save(graph, stage)

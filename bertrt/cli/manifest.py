@@ -116,7 +116,7 @@ def _half(half: Any) -> Rows:
     cells = [
         (
             one["name"],
-            f"absolute error {one['absolute_error']:.1e} (bound {one['bound']:.0e})",
+            f"absolute error {one['absolute_error']:.1e} (bound {one['bound']:.1e})",
             f"PyTorch's {one['eager_error']:.1e}",
             f"same argmax {one['argmax_agreement']:.2%}",
             f"cosine {one['cosine']:.6f}",

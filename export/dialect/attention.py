@@ -4,8 +4,9 @@ import math
 
 import onnx_ir as ir
 
-from bertrt.export.dialect.embeddings import counts_from_zero, source
-from bertrt.export.dialect.nodes import make, only, take_over
+from bertrt.export.dialect.nodes import make, only
+from bertrt.export.fusion.embedding_sum import counts_from_zero, source
+from bertrt.export.fusion.replace import take_over
 
 __all__ = ["pack_attention"]
 

@@ -2,8 +2,9 @@
 
 import onnx_ir as ir
 
-from bertrt.export.dialect.nodes import make, only, take_over
+from bertrt.export.dialect.nodes import make, only
 from bertrt.export.fusion.prune_last_layer import reads_the_first_token
+from bertrt.export.fusion.replace import take_over
 
 __all__ = ["select_first_tokens"]
 

@@ -2,9 +2,12 @@
 
 import onnx_ir as ir
 
-from bertrt.export.dialect.activation import Region, activation_after, name_of
-from bertrt.export.dialect.layer_norm import stored_vector
-from bertrt.export.dialect.nodes import make, take_over
+from bertrt.errors import ExportError
+from bertrt.export.dialect.nodes import make
+from bertrt.export.fusion.activation import Region, activation_after, identify
+from bertrt.export.fusion.norm_terms import stored_vector
+from bertrt.export.fusion.replace import take_over
+from bertrt.kernels.dialect import ACTIVATIONS
 
 __all__ = ["fuse_linears"]
 
@@ -29,7 +32,7 @@ def fuse_linears(model: ir.Model, hidden_act: str) -> int:
             "Linear",
             [node.inputs[0], weight[0], *([] if bias is None else [bias])],
             str(node.name).rpartition("/")[0],
-            activation=name_of(region, result, hidden_act),
+            activation=_activation(region, result, hidden_act),
             transposed=weight[1],
         )
         graph.insert_before(node, linear)
@@ -38,6 +41,17 @@ def fuse_linears(model: ir.Model, hidden_act: str) -> int:
         graph.remove([node, *between, *region.nodes], safe=True)
         count += 1
     return count
+
+
+def _activation(region: Region, source: ir.Value, hidden_act: str) -> str:
+    name = identify(region, source)
+    if name is None:
+        known = ", ".join(one for one in ACTIVATIONS if one)
+        raise ExportError(
+            f"the config's hidden_act is {hidden_act!r}, which the engine triton has no kernel for "
+            f"(it has {known}): export with --engine ort"
+        )
+    return name
 
 
 def _weight(node: ir.Node) -> tuple[ir.Value, int] | None:

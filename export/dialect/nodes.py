@@ -1,4 +1,4 @@
-"""Nodes of the dialect: made, found, and put in the place of others."""
+"""Nodes of the dialect: made and found."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from bertrt.kernels.dialect import DOMAIN, OPERATORS
 
-__all__ = ["find", "make", "only", "take_over"]
+__all__ = ["find", "make", "only"]
 
 
 def make(operator: str, inputs: Sequence[ir.Value | None], name: str, **attributes: Any) -> ir.Node:
@@ -31,12 +31,3 @@ def only(graph: ir.Graph, operator: str) -> ir.Node | None:
     """The graph's one node of an operator; None where there is none, or more than one."""
     nodes = find(graph, operator)
     return nodes[0] if len(nodes) == 1 else None
-
-
-def take_over(old: ir.Value, new: ir.Value) -> None:
-    """Have everything that read `old` read `new`, which is then the graph's output if that was."""
-    is_output = old.is_graph_output()
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    if is_output:
-        name, old.name = old.name, None
-        new.name, new.shape, new.type = name, old.shape, old.type

@@ -5,7 +5,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.errors import ExportError
 from bertrt.export.dialect.attention import pack_attention
 from bertrt.export.dialect.embeddings import pack_embeddings
 from bertrt.export.dialect.ends import restore_shapes
@@ -15,6 +14,7 @@ from bertrt.export.dialect.linear import fuse_linears
 from bertrt.export.dialect.prune import keep_first_rows, keep_masked_rows
 from bertrt.export.dialect.vectors import add_vectors
 from bertrt.export.fusion.attention import fuse_attention
+from bertrt.export.fusion.counts import check_counts
 from bertrt.export.fusion.pipeline import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS
 from bertrt.export.fusion.qkv import pack_qkv
 from bertrt.export.fusion.reshape import make_reshapes_static
@@ -84,14 +84,8 @@ def fuse_to_dialect(
     found = Counter(node.op_type for node in model.graph)
     pooled = "pooler_output" in [value.name for value in model.graph.outputs]
     expected = _expected(config, head, masks=mask_id is not None, pooled=pooled)
-    for name in expected | found:
-        if found[name] != expected[name]:
-            raise ExportError(
-                f"the triton graph of {head.class_name} has {found[name]} x {name} where its "
-                f"config calls for {expected[name]}: this version of torch or transformers traces "
-                "in a form that bertrt does not know, so install the versions that it was tested "
-                "with"
-            )
+    nothing = dict.fromkeys(found, 0)
+    check_counts(found, nothing | expected, "triton", head.class_name)
     return dict(found)
 
 

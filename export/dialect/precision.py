@@ -1,20 +1,14 @@
 """A graph of the dialect in float16 or bfloat16: its weights, and its results back in float32."""
 
-import ml_dtypes
-import numpy as np
 import onnx_ir as ir
 
-from bertrt.errors import ExportError
 from bertrt.export.dialect.nodes import find
+from bertrt.export.rounding import rounded
 from bertrt.export.tidy import clean
 from bertrt.kernels.dialect import OPERATORS, Place
 
-__all__ = ["HALVES", "to_precision"]
+__all__ = ["to_precision"]
 
-HALVES = {
-    "float16": (ir.DataType.FLOAT16, np.float16),
-    "bfloat16": (ir.DataType.BFLOAT16, ml_dtypes.bfloat16),
-}
 # What gives float32 whatever it is given.
 _FLOAT32 = ("MeanRows", "UnitRows")
 
@@ -58,18 +52,10 @@ def to_precision(model: ir.Model, dtype: str) -> int:
 
 
 def _store(value: ir.Value, dtype: str) -> None:
-    kind, numpy = HALVES[dtype]
-    data = value.const_value.numpy()
-    with np.errstate(over="ignore"):
-        rounded = data.astype(numpy)
-    lost = np.isfinite(data) & ~np.isfinite(rounded.astype(np.float32))
-    if lost.any():
-        raise ExportError(
-            f"{value.name} holds {data[lost].flat[0]:g}, which {dtype} has no number for: export "
-            "with --dtype bfloat16 or float32"
-        )
-    value.const_value = ir.tensor(rounded, dtype=kind, name=value.name)
-    value.type = ir.TensorType(kind)  # not its dtype: a clone of the graph has the same type
+    data = rounded(str(value.name), value.const_value.numpy(), dtype)
+    value.const_value = ir.tensor(data, name=value.name)
+    # Not its dtype: a clone of the graph has the same type.
+    value.type = ir.TensorType(value.const_value.dtype)
 
 
 def _cast(graph: ir.Graph, value: ir.Value, scope: str, before: ir.Node | None) -> ir.Value:

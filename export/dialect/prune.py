@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from bertrt.export.dialect.nodes import find, make, only, take_over
+from bertrt.export.dialect.nodes import find, make, only
 from bertrt.export.fusion.masked_rows import MASKED_ONLY
 from bertrt.export.fusion.prune_last_layer import FIRST_TOKEN_ONLY
+from bertrt.export.fusion.replace import take_over
 from bertrt.export.fusion.stored import add_flag
 
 __all__ = ["keep_first_rows", "keep_masked_rows"]

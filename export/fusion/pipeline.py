@@ -5,9 +5,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.errors import ExportError
 from bertrt.export.fusion.attention import fuse_attention
 from bertrt.export.fusion.bias_gelu import fuse_bias_gelu
+from bertrt.export.fusion.counts import check_counts
 from bertrt.export.fusion.embeddings import add_embeddings
 from bertrt.export.fusion.masked_rows import keep_masked_rows
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
@@ -75,13 +75,7 @@ def fuse(
     if to_quantize:
         expected["BiasGelu"] = 0
     counts.update({name: found[name] for name in expected if name not in counts})
-    for name, number in expected.items():
-        if counts[name] != number:
-            raise ExportError(
-                f"the {target} graph of {head.class_name} has {counts[name]} x {name} where its "
-                f"config calls for {number}: this version of torch or transformers traces in a "
-                "form that bertrt does not know, so install the versions that it was tested with"
-            )
+    check_counts(counts, expected, target, head.class_name)
     return {name: number for name, number in counts.items() if number}
 
 

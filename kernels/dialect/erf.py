@@ -29,7 +29,8 @@ def _erf(x: np.ndarray) -> np.ndarray:
     piece = np.fmin(scaled, _END * _KNOTS - 1).astype(np.int32)
     t = scaled - piece
     c0, c1, c2, c3 = (column[piece] for column in _cubics())
-    return np.copysign(c0 + t * (c1 + t * (c2 + t * c3)), x)
+    result: np.ndarray = np.copysign(c0 + t * (c1 + t * (c2 + t * c3)), x)
+    return result
 
 
 @functools.cache

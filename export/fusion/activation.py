@@ -12,11 +12,10 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from bertrt.errors import ExportError
 from bertrt.export.fusion.rows import ELEMENTWISE
 from bertrt.kernels.dialect import ACTIVATIONS
 
-__all__ = ["Region", "activation_after", "name_of"]
+__all__ = ["Region", "activation_after", "identify"]
 
 # Wide enough for those that are cut off at 6 or 10; exact and tanh GELU are 5e-4 apart, and one
 # formula in float32 is within 2e-6 of another.
@@ -56,22 +55,15 @@ def activation_after(graph: ir.Graph, value: ir.Value) -> Region | None:
     return Region(nodes, ends[0]) if nodes and len(ends) == 1 and ends[0] is not value else None
 
 
-def name_of(region: Region, source: ir.Value, hidden_act: str) -> str:
-    """The activation's name in the dialect, "" for none.
-
-    Raises ExportError, which names `hidden_act`, when the kernels have none like it.
-    """
+def identify(region: Region, source: ir.Value) -> str | None:
+    """The activation's name in the dialect, "" for no activation, None for one that it lacks."""
     if not region.nodes:
         return ""
     numbers = _run(region, source)
     for name, activation in ACTIVATIONS.items():
         if np.allclose(numbers, activation(_GRID), rtol=0, atol=_SAME):
             return name
-    known = ", ".join(name for name in ACTIVATIONS if name)
-    raise ExportError(
-        f"the config's hidden_act is {hidden_act!r}, which the engine triton has no kernel for "
-        f"(it has {known}): export with --engine ort"
-    )
+    return None
 
 
 def _is_number(value: ir.Value) -> bool:

@@ -1,0 +1,71 @@
+"""How BERT's embeddings stand in a traced graph: a LayerNormalization of three gathered rows."""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+__all__ = ["EmbeddingSum", "counts_from_zero", "embedding_sum", "source"]
+
+
+@dataclass(frozen=True)
+class EmbeddingSum:
+    """The stored tables of words, types and positions, and the ids that the first two are read by.
+
+    `word_ids` and `type_ids` are int64 [B, S], the graph's inputs, reshaped at most.
+    """
+
+    words: ir.Value
+    types: ir.Value
+    positions: ir.Value
+    word_ids: ir.Value
+    type_ids: ir.Value
+
+
+def embedding_sum(norm: ir.Node) -> EmbeddingSum | None:
+    """What this LayerNormalization sums and normalizes, if those are the embeddings."""
+    if norm.op_type != "LayerNormalization" or norm.attributes.get_int("axis", -1) != -1:
+        return None
+    found: dict[str, tuple[ir.Value, ir.Value]] = {}
+    terms = [norm.inputs[0]]
+    while terms:
+        node = terms.pop().producer()
+        if node is not None and node.op_type == "Add":
+            terms.extend(node.inputs)
+            continue
+        if node is None or node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
+            return None
+        table, index = node.inputs
+        if not table.is_initializer() or table.shape is None or table.shape.rank() != 2:
+            return None
+        kind = "positions" if _is_position(index) else source(index)
+        if kind is None or kind in found:
+            return None
+        found[kind] = table, index
+    if set(found) != {"input_ids", "token_type_ids", "positions"}:
+        return None
+    words, word_ids = found["input_ids"]
+    types, type_ids = found["token_type_ids"]
+    return EmbeddingSum(words, types, found["positions"][0], word_ids, type_ids)
+
+
+def source(value: ir.Value | None) -> str | None:
+    """The name of the graph input that this is, reshaped at most; None for anything else."""
+    while value is not None and not value.is_graph_input():
+        node = value.producer()
+        value = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
+    return None if value is None else value.name
+
+
+def _is_position(index: ir.Value) -> bool:
+    """Whether this is [[0, 1, 2, …]]."""
+    node = index.producer()
+    return node is not None and node.op_type == "Unsqueeze" and counts_from_zero(node.inputs[0])
+
+
+def counts_from_zero(value: ir.Value) -> bool:
+    """Whether this is a Range from 0 in steps of 1."""
+    node = value.producer()
+    if node is None or node.op_type != "Range":
+        return False
+    first, step = (node.inputs[place].const_value for place in (0, 2))
+    return first is not None and step is not None and (first.numpy(), step.numpy()) == (0, 1)

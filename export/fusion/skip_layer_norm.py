@@ -1,0 +1,36 @@
+"""Bias, residual and LayerNormalization to com.microsoft SkipLayerNormalization."""
+
+import onnx_ir as ir
+
+from bertrt.export.fusion.norm_terms import norm_terms
+from bertrt.export.fusion.replace import take_over
+
+__all__ = ["fuse_skip_layer_norms"]
+
+
+def fuse_skip_layer_norms(model: ir.Model) -> int:
+    """Replace each LayerNormalization of x + bias + residual, in place; returns how many."""
+    graph = model.graph
+    count = 0
+    for norm in list(graph):
+        if norm.op_type != "LayerNormalization" or norm.attributes.get_int("axis", -1) != -1:
+            continue
+        x, bias, residual = norm_terms(norm.inputs[0])
+        if residual is None:
+            continue
+        fused = ir.node(
+            "SkipLayerNormalization",
+            [x, residual, *norm.inputs[1:3], bias],
+            {"epsilon": norm.attributes.get_float("epsilon", 1e-5)},
+            domain="com.microsoft",
+            name=str(norm.name).replace("/LayerNormalization", "/SkipLayerNormalization"),
+        )
+        old, new = norm.outputs[0], fused.outputs[0]
+        new.shape, new.type = old.shape, old.type
+        graph.insert_before(norm, fused)
+        take_over(old, new)
+        graph.remove(norm, safe=True)
+        count += 1
+    if count:
+        model.opset_imports.setdefault("com.microsoft", 1)
+    return count
