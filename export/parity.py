@@ -4,7 +4,7 @@ The graph runs as it will be shipped, in the runtime's own session. The referenc
 transformers model with its own forward pass, not the one that was traced.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def check_parity(
     bound: float = 1e-4,
     session_level: str,
     mask_id: int | None = None,
+    internals: Sequence[str] = (),
 ) -> ParityReport:
     """Run the graph and the model on the same arrays and compare every output.
 
@@ -66,6 +67,7 @@ def check_parity(
         bound: the largest absolute difference allowed on any position that is not padding.
         session_level: how far ONNX Runtime optimizes: the `SESSION_LEVEL` of the target.
         mask_id: the mask token's id, if any: some of the ids are then it.
+        internals: the outputs that show the model's inside.
 
     The shapes are 1x1, 1x7, 3x33 with ragged rows, and two rows of the longest sequence, one of
     them padded. A decoder also runs each in two steps, the second on the first one's cache.
@@ -80,10 +82,12 @@ def check_parity(
     try:
         for feeds in _all_feeds(model, head, mask_id):
             shape = "x".join(str(size) for size in feeds["input_ids"].shape)
-            reference = _run_model(model, head, feeds)
+            reference = _run_model(model, head, feeds, internals)
             for label, answer in _run_graph(session, model, head, feeds, shape):
                 shapes.append(label)
                 for name, expected in reference.items():
+                    if name in internals and "+" in label:
+                        continue  # of the tokens of one step each
                     if name not in answer:
                         raise ParityError(f"the graph has no output {name}, only {list(answer)}")
                     valid = _valid(head, name, feeds["attention_mask"], expected)
@@ -130,12 +134,24 @@ def _all_feeds(model: torch.nn.Module, head: Head, mask_id: int | None) -> Itera
         }
 
 
-def _run_model(model: torch.nn.Module, head: Head, feeds: Arrays) -> Arrays:
+def _run_model(
+    model: torch.nn.Module, head: Head, feeds: Arrays, internals: Sequence[str]
+) -> Arrays:
     options = {"use_cache": False} if head.task == "text-generation" else {}
+    options |= {f"output_{kind}": True for kind in dict.fromkeys(map(_kind, internals))}
     tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
     with torch.inference_mode():
         outputs = model(**tensors, **options)
-    return {name: outputs[name].numpy() for name in head.outputs if outputs.get(name) is not None}
+    own = {name: outputs[name].numpy() for name in head.outputs if outputs.get(name) is not None}
+    return own | {name: outputs[_kind(name)][_layer(name)].numpy() for name in internals}
+
+
+def _kind(internal: str) -> str:
+    return internal.partition(".")[0]
+
+
+def _layer(internal: str) -> int:
+    return int(internal.partition(".")[2])
 
 
 def _run_graph(
@@ -177,6 +193,10 @@ def _valid(head: Head, name: str, mask: np.ndarray, output: np.ndarray) -> np.nd
     An answer about the whole row is promised always. Padding tokens have no promised answer, so
     that an executor may skip them.
     """
+    if _kind(name) in ("hidden_states", "attentions"):
+        tokens = mask.astype(bool).reshape(-1, mask.shape[-1])
+        tokens = tokens[:, :, None] if _kind(name) == "hidden_states" else tokens[:, None, :, None]
+        return np.broadcast_to(tokens, output.shape)
     per_token = name in ("last_hidden_state", "prediction_logits", "start_logits", "end_logits")
     per_token |= head.task in ("fill-mask", "token-classification", "text-generation")
     if not per_token:

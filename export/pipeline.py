@@ -25,6 +25,7 @@ from bertrt.export.fusion.embeddings import EMBEDDINGS
 from bertrt.export.fusion.pipeline import SESSION_LEVEL, fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.heads import ALIASES, head_for
+from bertrt.export.internals import check_internals, internals
 from bertrt.export.model import build_model
 from bertrt.export.optional_types import make_token_types_optional
 from bertrt.export.parity import check_parity
@@ -63,6 +64,8 @@ def export(
     revision: str | None = None,
     offline: bool = False,
     allow_new_head: bool = False,
+    output_hidden_states: bool = False,
+    output_attentions: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -84,6 +87,9 @@ def export(
         revision: a hub revision.
         offline: whether to use the hub's cache only.
         allow_new_head: whether a head that the checkpoint lacks may be a new, untrained one.
+        output_hidden_states: whether the graph also gives each layer's hidden states.
+        output_attentions: whether it also gives each layer's attention weights, which makes it
+            slower: attention is then several operators.
         overwrite: whether to replace an artifact that is at `output`.
         progress: called as each step begins, with its number from 1, their count, and its name.
 
@@ -104,6 +110,7 @@ def export(
         min_cosine=min_cosine,
         min_agreement=min_agreement,
     )
+    check_internals(device, dtype, asked=output_hidden_states or output_attentions)
     check_output(output, overwrite=overwrite)
 
     tell()
@@ -114,14 +121,23 @@ def export(
         module.config.eos_token_id = eos_token_id(checkpoint)
 
     tell()
-    graph = trace(module, head)
+    shown = internals(
+        module.config, head, hidden_states=output_hidden_states, attentions=output_attentions
+    )
+    graph = trace(module, head, shown)
 
     with staged(output, overwrite=overwrite) as stage:
         tell()
         tokenizer = write_tokenizer(checkpoint, stage)
         mask_id = tokenizer.special_ids["mask"]
         fused = fuse(
-            graph, module.config, head, device, mask_id=mask_id, to_quantize=wishes is not None
+            graph,
+            module.config,
+            head,
+            device,
+            mask_id=mask_id,
+            to_quantize=wishes is not None,
+            internals=shown,
         )
         if has_cache(module, head):
             make_token_types_optional(graph)
@@ -129,7 +145,14 @@ def export(
         tell()
         files = _save(graph, stage)
         level = SESSION_LEVEL[device]
-        parity = check_parity(module, head, stage / files[0], session_level=level, mask_id=mask_id)
+        parity = check_parity(
+            module,
+            head,
+            stage / files[0],
+            session_level=level,
+            mask_id=mask_id,
+            internals=shown,
+        )
 
         quantization = None
         if wishes is not None:

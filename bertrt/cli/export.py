@@ -79,6 +79,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="make a new, untrained head when the checkpoint lacks it",
     )
     parser.add_argument(
+        "--output-hidden-states",
+        action="store_true",
+        help="have the graph give each layer's hidden states too",
+    )
+    parser.add_argument(
+        "--output-attentions",
+        action="store_true",
+        help="have the graph give each layer's attention weights too, which makes it slower",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace an artifact that is at DIR"
     )
 
@@ -111,6 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
             revision=arguments.revision,
             offline=arguments.offline,
             allow_new_head=arguments.allow_new_head,
+            output_hidden_states=arguments.output_hidden_states,
+            output_attentions=arguments.output_attentions,
             overwrite=arguments.overwrite,
             progress=lambda number, count, name: show(
                 (number - 1) / count, f"{number}/{count} {name}"
