@@ -16,6 +16,7 @@ from bertrt.artifact import (
     Graph,
     Manifest,
     TensorSpec,
+    TokenizerFacts,
     sha256_of,
 )
 from bertrt.config import ModelConfig
@@ -34,6 +35,7 @@ from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.wishes import DTYPES, check_wishes
 from bertrt.export.staging import check_output, staged
 from bertrt.export.steps import Progress, Steps
+from bertrt.export.text_graph.write import check_text_graph_wish, write_text_graph
 from bertrt.export.tokenizer import write_tokenizer
 from bertrt.export.trace import has_cache, trace
 from bertrt.tokenizer import Tokenizer
@@ -66,6 +68,7 @@ def export(
     allow_new_head: bool = False,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
+    with_tokenizer: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -90,6 +93,7 @@ def export(
         output_hidden_states: whether the graph also gives each layer's hidden states.
         output_attentions: whether it also gives each layer's attention weights, which makes it
             slower: attention is then several operators.
+        with_tokenizer: whether to write a second graph too, `model_text.onnx`, which takes text.
         overwrite: whether to replace an artifact that is at `output`.
         progress: called as each step begins, with its number from 1, their count, and its name.
 
@@ -116,6 +120,8 @@ def export(
     tell()
     checkpoint = open_checkpoint(str(model), revision=revision, offline=offline)
     head = head_for(task, checkpoint.config.get("architectures"))
+    if with_tokenizer:
+        check_text_graph_wish(head, device)
     module = build_model(head, checkpoint, allow_new_head=allow_new_head)
     if head.task == "text-generation":
         module.config.eos_token_id = eos_token_id(checkpoint)
@@ -161,7 +167,7 @@ def export(
                 (stage / file).unlink()
             subject = Subject(
                 head,
-                Tokenizer((stage / "tokenizer.json").read_text(encoding="utf-8"), tokenizer),
+                _tokenizer(stage, tokenizer),
                 ModelConfig.from_json(module.config.to_dict()),
                 tuple(_spec(value) for value in graph.graph.inputs),
             )
@@ -170,6 +176,9 @@ def export(
             files = _save(graph, stage)
 
         tell()
+        text_graph = None
+        if with_tokenizer:
+            text_graph = write_text_graph(stage / files[0], _tokenizer(stage, tokenizer))
         module.config.save_pretrained(stage)
         manifest = Manifest(
             schema=SCHEMA,
@@ -186,9 +195,14 @@ def export(
             ),
             versions=_versions(),
             quantization=quantization,
+            text_graph=text_graph,
         )
         (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:
+    return Tokenizer((directory / "tokenizer.json").read_text(encoding="utf-8"), facts)
 
 
 def _save(graph: ir.Model, directory: Path) -> list[str]:

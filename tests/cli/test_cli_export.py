@@ -39,7 +39,7 @@ def test_every_argument_reaches_the_exporter(
     options = (
         "--task fill-mask --device any --dtype int8 --calibration texts.txt --min-cosine 0.9 "
         "--min-agreement 0.8 --revision v1 --offline --allow-new-head --overwrite "
-        "--output-hidden-states --output-attentions"
+        "--output-hidden-states --output-attentions --with-tokenizer"
     )
     done = bertrt_command("export", "--model", "org/bert", "--output", "x/y", *options.split())
     assert (done.status, done.err) == (0, "")
@@ -58,6 +58,7 @@ def test_every_argument_reaches_the_exporter(
             "offline": True,
             "allow_new_head": True,
             "output_hidden_states": True,
+            "with_tokenizer": True,
             "output_attentions": True,
             "overwrite": True,
         }
@@ -79,6 +80,7 @@ def test_what_is_left_out(bertrt_command: Command, calls: list[dict[str, Any]]) 
         "offline": False,
         "allow_new_head": False,
         "output_hidden_states": False,
+        "with_tokenizer": False,
         "output_attentions": False,
         "overwrite": False,
     }
