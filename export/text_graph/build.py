@@ -19,8 +19,8 @@ DOMAIN = "ai.onnx.contrib"
 ARRAYS = ("input_ids", "attention_mask", "token_type_ids")
 
 # The operator cuts no pairs, so texts are cut here, as the tokenizers library does it: the longer
-# one first, and both alike where both are too long. A second text of "" is none. The ids of all texts follow each other, and are
-# set into rows at the end.
+# one first, and both alike where both are too long. A second text of "" is none. The ids of all
+# texts follow each other, and are set into rows at the end.
 _TOKENIZE = """
 <ir_version: 10, opset_import: ["": 23, "ai.onnx.contrib": 1]>
 tokenize (string[batch] text) => (int64[batch, sequence] input_ids,
