@@ -25,27 +25,23 @@ class Step:
     contenders: tuple[str, ...]
 
 
-# The baseline and the peers that people choose among, where everyone would take too long.
-_FEW = ("eager", "ort_plain", "ort_quantize_dynamic", "openvino_float32", "bertrt", "bertrt_int8")
-# The search for an int8 mixture of this size takes minutes, once.
-_FEW_OF_BASE = tuple(name for name in _FEW if name != "bertrt_int8")
+# The baseline, the peer that most people would pick, and bertrt.
+_FEW = ("eager", "ort_plain", "bertrt")
 # A minute of compiling for a few seconds of timing.
 _SLOW_TO_START = ("torch_compile",)
 
 LEFT_OUT_OF_QUICK = (
-    "left out of a quick run: torch.compile; fill-mask; half of the contenders at classification "
-    "and on BERT-base, where bertrt int8 is missing too; all but one shape of BERT-base; "
-    "BERT-large; the shapes 1x8, 1x512 and 32x128; the workloads mixed, stream, cold_start and "
-    "memory. make bench has them."
+    "left out of a quick run: torch.compile; most contenders at classification; fill-mask; "
+    "BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; the workloads mixed, stream, "
+    "cold_start and memory. make bench has them."
 )
 
 
 def quick() -> Iterator[Step]:
-    """Nearly everyone's embeddings on a small model; a few at more than that."""
+    """Nearly everyone's embeddings on a small model, and a few at classification."""
     nearly_all = tuple(name for name in NAMES if name not in _SLOW_TO_START)
     yield Step("fixed", "minilm", ("embeddings",), nearly_all)
     yield Step("fixed", "minilm", ("classification",), _FEW)
-    yield Step("fixed", "bert-base", ("embeddings",), _FEW_OF_BASE)
 
 
 def full(

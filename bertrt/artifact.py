@@ -98,6 +98,8 @@ class Manifest:
 
     `parity` compares the graph with PyTorch, of an int8 artifact the graph before quantization;
     `quantization` says how that was made and how near it is, and is None for float32.
+    `text_graph` names the graph that takes text, and on which texts its tokenizer differs; None
+    when there is none.
     """
 
     schema: int
@@ -111,6 +113,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     versions: Mapping[str, str]
     quantization: Mapping[str, Any] | None = None
+    text_graph: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The text of bertrt.json."""

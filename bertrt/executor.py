@@ -11,7 +11,7 @@ from bertrt.batching import choose_budget, plan
 from bertrt.errors import ArtifactError, InputError
 from bertrt.feeds import complete_feeds
 from bertrt.heads.base import Row
-from bertrt.outputs import FLAGS, choose_outputs, split_rows
+from bertrt.outputs import FLAGS, answers, choose_outputs, split_rows
 from bertrt.processor import read_processor
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
@@ -90,7 +90,7 @@ class Executor:
 
         Args:
             encodings: the texts, encoded.
-            outputs: the names of the outputs to yield; None for those of transformers' model.
+            outputs: the names of the outputs to yield; None for the head's own.
             tokens: whose outputs are wanted, of those that each token has: "all", the "first"
                 token's, or the "masks'". A graph that can leaves the others uncomputed.
 
@@ -119,7 +119,7 @@ class Executor:
         if choices:
             # Choices do not see each other, so each may as well be a question of its own.
             arrays = {name: array[:, None] for name, array in arrays.items()}
-        values = self.run(outputs=outputs, **arrays, **flags)
+        values = self.run(outputs=outputs or answers(graph.outputs), **arrays, **flags)
         lengths = [len(one.ids) for one in encodings]
         return list(split_rows(values, by_token, lengths, masks, tokens=tokens, left_out=left_out))
 

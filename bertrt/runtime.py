@@ -15,6 +15,8 @@ from bertrt.heads import HEADS
 from bertrt.heads.base import Answer, Asked, Head, Model, Row, shorten
 from bertrt.heads.checks import check_whole
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
+from bertrt.model_output import ModelOutput
+from bertrt.outputs import gather
 from bertrt.progress import Tell, WatchedModel, check_progress, telling
 from bertrt.stream import Stream, close_streams
 from bertrt.threads import choose_threads
@@ -189,8 +191,8 @@ class Runtime:
             tell(len(parts), len(parts))
         return vectors[0] if single else vectors
 
-    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:
-        """Run the raw graph on arrays and return its outputs by name.
+    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> ModelOutput:
+        """Run the raw graph on arrays and return its outputs by name, float32.
 
         Args:
             outputs: the names of the outputs to return; None for those of transformers' model.
@@ -203,9 +205,14 @@ class Runtime:
                 logits over the vocabulary are [R, 1, V], those of the R mask tokens in
                 `input_ids`, row by row.
 
+        The outputs are items and attributes: `output["logits"]`, `output.logits`. A graph exported
+        with `--output-hidden-states` or `--output-attentions` gives `hidden_states`, a tuple of
+        L + 1 arrays [B, S, H], and `attentions`, one of L arrays [B, N, S, S]; for multiple choice
+        B counts the choices of all questions.
+
         Raises InputError when they do not fit the graph; padding has to be on the right.
         """
-        return self._executor.run(outputs=outputs, **arrays)
+        return ModelOutput(gather(self._executor.run(outputs=outputs, **arrays), outputs))
 
     def stream(
         self,

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
-__all__ = ["KeyValues", "base_model", "traceable"]
+__all__ = ["Inside", "KeyValues", "base_model", "traceable"]
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 
@@ -33,16 +34,29 @@ class KeyValues:
     present: list[KeyValue] = field(default_factory=list)
 
 
+@dataclass
+class Inside:
+    """What one call is to show of the model's inside, and what came of it.
+
+    `attentions` asks for attention weights, float32 [B, N, S, P + S] a layer, which makes attention
+    several operators in place of one. Hidden states, float32 [B, S, H], are noted always.
+    """
+
+    attentions: bool = False
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
 def base_model(model: torch.nn.Module) -> Any:
     """The BertModel inside a head, or the model itself when it is one."""
     return getattr(model, "bert", model)
 
 
 @contextlib.contextmanager
-def traceable(model: torch.nn.Module, cache: KeyValues) -> Iterator[None]:
+def traceable(model: torch.nn.Module, cache: KeyValues, inside: Inside) -> Iterator[None]:
     """Give the BertModel inside `model` the traceable forward pass, and its own one back after.
 
-    `cache` is read and filled at each call; leave it empty for a model without a cache.
+    `cache` is read and filled at each call; leave it empty for a model without a cache. `inside`
+    is filled at each call, by the names of `bertrt.export.internals`.
     """
     base = base_model(model)
 
@@ -52,7 +66,7 @@ def traceable(model: torch.nn.Module, cache: KeyValues) -> Iterator[None]:
         token_type_ids: torch.Tensor,
         **_: object,
     ) -> BaseModelOutputWithPoolingAndCrossAttentions:
-        return _forward(base, input_ids, attention_mask, token_type_ids, cache)
+        return _forward(base, input_ids, attention_mask, token_type_ids, cache, inside)
 
     base.forward = forward
     try:
@@ -67,22 +81,30 @@ def _forward(
     attention_mask: torch.Tensor,
     token_type_ids: torch.Tensor,
     cache: KeyValues,
+    inside: Inside,
 ) -> BaseModelOutputWithPoolingAndCrossAttentions:
     """BertModel on int64 arrays [B, S] (the mask [B, P + S]); returns hidden states and pooled."""
     sequence = input_ids.shape[1]
-    past = cache.past[0][0].shape[2] if cache.past else 0
-    positions = torch.arange(past, past + sequence)
+    cached = cache.past[0][0].shape[2] if cache.past else 0
+    positions = torch.arange(cached, cached + sequence)
     hidden = base.embeddings(
         input_ids=input_ids, token_type_ids=token_type_ids, position_ids=positions.unsqueeze(0)
     )
-    mask = _mask(attention_mask, positions, past + sequence, causal=base.config.is_decoder)
+    mask = _mask(attention_mask, positions, cached + sequence, causal=base.config.is_decoder)
     cache.present = []
+    inside.values = {"hidden_states.0": hidden}
     for index, layer in enumerate(base.encoder.layer):
-        context, present = _attend(
-            layer.attention.self, hidden, mask, cache.past[index] if cache.past else None
-        )
+        past = cache.past[index] if cache.past else None
+        query, present = _project(layer.attention.self, hidden, past)
         cache.present.append(present)
+        if inside.attentions:
+            context, weights = _attend_openly(query, *present, mask)
+            inside.values[f"attentions.{index}"] = weights
+        else:
+            context = scaled_dot_product_attention(query, *present, attn_mask=mask)
+        context = context.transpose(1, 2).flatten(2)
         hidden = layer.feed_forward_chunk(layer.attention.output(context, hidden))
+        inside.values[f"hidden_states.{index + 1}"] = hidden
     return BaseModelOutputWithPoolingAndCrossAttentions(
         last_hidden_state=hidden,
         pooler_output=None if base.pooler is None else base.pooler(hidden),
@@ -103,10 +125,10 @@ def _mask(
     return mask.expand(attention_mask.shape[0], 1, positions.shape[0], total)
 
 
-def _attend(
-    attention: Any, hidden: torch.Tensor, mask: torch.Tensor, past: KeyValue | None
+def _project(
+    attention: Any, hidden: torch.Tensor, past: KeyValue | None
 ) -> tuple[torch.Tensor, KeyValue]:
-    """Self-attention on [B, S, H]: the context [B, S, H], and the keys and values of this call."""
+    """The queries of hidden states [B, S, H], and all keys and values, [B, N, S, D] each."""
     heads = (*hidden.shape[:-1], attention.num_attention_heads, attention.attention_head_size)
     query = attention.query(hidden).view(heads).transpose(1, 2)
     key = attention.key(hidden).view(heads).transpose(1, 2)
@@ -114,5 +136,13 @@ def _attend(
     if past is not None:
         key = torch.cat([past[0], key], dim=2)
         value = torch.cat([past[1], value], dim=2)
-    context = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return context.transpose(1, 2).flatten(2), (key, value)
+    return query, (key, value)
+
+
+def _attend_openly(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention by its definition: the context [B, N, S, D], and the weights [B, N, S, P + S]."""
+    scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+    weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
+    return weights @ value, weights

@@ -98,17 +98,29 @@ def all_feeds(
         }
 
 
-def run_model(model: torch.nn.Module, head: Head, feeds: Arrays) -> Arrays:
-    """transformers' own forward pass: the head's outputs, in float32 whatever the model's dtype."""
+def run_model(
+    model: torch.nn.Module, head: Head, feeds: Arrays, internals: Sequence[str] = ()
+) -> Arrays:
+    """transformers' own forward pass: outputs in float32, whatever the model's dtype.
+
+    They are the head's, and by the names of `bertrt.export.internals` those of the model's inside.
+    """
     options = {"use_cache": False} if head.task == "text-generation" else {}
+    options |= {f"output_{kind}": True for kind in dict.fromkeys(map(_kind, internals))}
     tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
     with torch.inference_mode():
         outputs = model(**tensors, **options)
-    return {
-        name: outputs[name].float().numpy()
-        for name in head.outputs
-        if outputs.get(name) is not None
-    }
+    own = {name: outputs[name] for name in head.outputs if outputs.get(name) is not None}
+    own |= {name: outputs[_kind(name)][_layer(name)] for name in internals}
+    return {name: value.float().numpy() for name, value in own.items()}
+
+
+def _kind(internal: str) -> str:
+    return internal.partition(".")[0]
+
+
+def _layer(internal: str) -> int:
+    return int(internal.partition(".")[2])
 
 
 def run_graph(session: GraphSession, feeds: Arrays, shape: str) -> Arrays:
@@ -125,6 +137,10 @@ def promised(head: Head, name: str, mask: np.ndarray, output: np.ndarray) -> np.
     An answer about the whole row is promised always. Padding tokens have no promised answer, so
     that an executor may skip them.
     """
+    if _kind(name) in ("hidden_states", "attentions"):
+        tokens = mask.astype(bool).reshape(-1, mask.shape[-1])
+        tokens = tokens[:, :, None] if _kind(name) == "hidden_states" else tokens[:, None, :, None]
+        return np.broadcast_to(tokens, output.shape)
     per_token = name in ("last_hidden_state", "prediction_logits", "start_logits", "end_logits")
     per_token |= head.task in ("fill-mask", "token-classification", "text-generation")
     if not per_token:

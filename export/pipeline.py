@@ -16,6 +16,7 @@ from bertrt.artifact import (
     Graph,
     Manifest,
     TensorSpec,
+    TokenizerFacts,
     sha256_of,
 )
 from bertrt.config import ModelConfig
@@ -29,6 +30,7 @@ from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.half_parity import check_half
 from bertrt.export.heads import ALIASES, head_for
+from bertrt.export.internals import check_internals, internals
 from bertrt.export.model import build_model
 from bertrt.export.optional_types import make_token_types_optional
 from bertrt.export.parity import check_parity
@@ -39,6 +41,7 @@ from bertrt.export.rounding import HALVES
 from bertrt.export.staging import check_output, staged
 from bertrt.export.steps import Progress, Steps
 from bertrt.export.targets import DEVICES, DTYPES, ENGINES, Target, choose_target
+from bertrt.export.text_graph.write import check_text_graph_wish, write_text_graph
 from bertrt.export.tokenizer import write_tokenizer
 from bertrt.export.trace import has_cache, trace
 from bertrt.tokenizer import Tokenizer
@@ -66,6 +69,9 @@ def export(
     revision: str | None = None,
     offline: bool = False,
     allow_new_head: bool = False,
+    output_hidden_states: bool = False,
+    output_attentions: bool = False,
+    with_tokenizer: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -90,6 +96,10 @@ def export(
         revision: a hub revision.
         offline: whether to use the hub's cache only.
         allow_new_head: whether a head that the checkpoint lacks may be a new, untrained one.
+        output_hidden_states: whether the graph also gives each layer's hidden states.
+        output_attentions: whether it also gives each layer's attention weights, which makes it
+            slower: attention is then several operators.
+        with_tokenizer: whether to write a second graph too, `model_text.onnx`, which takes text.
         overwrite: whether to replace an artifact that is at `output`.
         progress: called as each step begins, with its number from 1, their count, and its name.
 
@@ -108,18 +118,24 @@ def export(
         min_cosine=min_cosine,
         min_agreement=min_agreement,
     )
+    check_internals(device, dtype, asked=output_hidden_states or output_attentions)
     check_output(output, overwrite=overwrite)
 
     tell()
     checkpoint = open_checkpoint(str(model), revision=revision, offline=offline)
     head = head_for(task, checkpoint.config.get("architectures"))
+    if with_tokenizer:
+        check_text_graph_wish(head, device)
     module = build_model(head, checkpoint, allow_new_head=allow_new_head)
     if head.task == "text-generation":
         module.config.eos_token_id = eos_token_id(checkpoint)
 
     tell()
     cached = has_cache(module, head) and target.device != "cuda"
-    graph = trace(module, head, cached=cached)
+    shown = internals(
+        module.config, head, hidden_states=output_hidden_states, attentions=output_attentions
+    )
+    graph = trace(module, head, shown, cached=cached)
 
     with staged(output, overwrite=overwrite) as stage:
         tell()
@@ -137,6 +153,7 @@ def export(
                 target.name,
                 mask_id=mask_id,
                 to_quantize=wishes is not None,
+                internals=shown,
             )
         if cached:
             make_token_types_optional(graph)
@@ -148,7 +165,9 @@ def export(
             "engine": target.engine,
             "mask_id": mask_id,
         }
-        report = check_parity(module, head, stage / files[0], cached=cached, **gate)
+        report = check_parity(
+            module, head, stage / files[0], cached=cached, internals=shown, **gate
+        )
         parity = asdict(report)
         if dtype in HALVES:
             tell.detail(f"in {dtype}")
@@ -167,7 +186,7 @@ def export(
                 (stage / file).unlink()
             subject = Subject(
                 head,
-                Tokenizer((stage / "tokenizer.json").read_text(encoding="utf-8"), tokenizer),
+                _tokenizer(stage, tokenizer),
                 ModelConfig.from_json(module.config.to_dict()),
                 tuple(_spec(value) for value in graph.graph.inputs),
             )
@@ -176,6 +195,9 @@ def export(
             files = _save(graph, stage)
 
         tell()
+        text_graph = None
+        if with_tokenizer:
+            text_graph = write_text_graph(stage / files[0], _tokenizer(stage, tokenizer))
         module.config.save_pretrained(stage)
         manifest = Manifest(
             schema=SCHEMA,
@@ -192,9 +214,14 @@ def export(
             ),
             versions=_versions(),
             quantization=quantization,
+            text_graph=text_graph,
         )
         (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:
+    return Tokenizer((directory / "tokenizer.json").read_text(encoding="utf-8"), facts)
 
 
 def _save(graph: ir.Model, directory: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from bertrt.export.forward import KeyValue, KeyValues, base_model, traceable
+from bertrt.export.forward import Inside, KeyValue, KeyValues, base_model, traceable
 from bertrt.export.heads import Head
 from bertrt.export.tidy import tidy
 
@@ -33,7 +33,9 @@ def has_cache(model: torch.nn.Module, head: Head) -> bool:
     return head.task == "text-generation" and bool(base_model(model).config.is_decoder)
 
 
-def trace(model: torch.nn.Module, head: Head, *, cached: bool = True) -> ir.Model:
+def trace(
+    model: torch.nn.Module, head: Head, internals: Sequence[str] = (), *, cached: bool = True
+) -> ir.Model:
     """The head's forward pass as an ONNX graph of opset 23.
 
     Inputs are int64 `input_ids`, `attention_mask` and `token_type_ids`, [batch, sequence], or
@@ -42,7 +44,8 @@ def trace(model: torch.nn.Module, head: Head, *, cached: bool = True) -> ir.Mode
     inputs `past_key_values.{i}.key` and `.value`, [batch, N, past_sequence, D], with any number of
     past tokens from 0, and outputs `present.{i}.key` and `.value`, [batch, N, total_sequence, D];
     its `attention_mask` is [batch, total_sequence], past and new tokens together. With `cached`
-    False a decoder has none of these, and reads a text as a whole.
+    False a decoder has none of these, and reads a text as a whole. `internals` are further
+    outputs, by the names of `bertrt.export.internals`.
 
     Initializers keep their PyTorch names and shapes, and tied weights are stored once. The model
     must be in eval mode and is left as it was.
@@ -61,8 +64,9 @@ def trace(model: torch.nn.Module, head: Head, *, cached: bool = True) -> ir.Mode
         axes = (*axes, [_PAST_AXES] * len(past))
 
     cache = KeyValues()
-    wrapper = _Positional(model, outputs, cache).eval()
-    with traceable(model, cache), _quiet():
+    inside = Inside(attentions="attentions.0" in internals)
+    wrapper = _Positional(model, outputs, cache, inside, internals).eval()
+    with traceable(model, cache, inside), _quiet():
         program = torch.onnx.export(
             wrapper,
             arguments,
@@ -73,7 +77,7 @@ def trace(model: torch.nn.Module, head: Head, *, cached: bool = True) -> ir.Mode
             verbose=False,
         )
     graph = program.model
-    _name_ends(graph, outputs, len(past))
+    _name_ends(graph, [*outputs, *internals], len(past))
     tidy(graph, _parameter_names(wrapper))
     return graph
 
@@ -81,11 +85,20 @@ def trace(model: torch.nn.Module, head: Head, *, cached: bool = True) -> ir.Mode
 class _Positional(torch.nn.Module):
     """A head called with positional arrays, giving a flat tuple of its outputs in order."""
 
-    def __init__(self, model: torch.nn.Module, outputs: Sequence[str], cache: KeyValues) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        outputs: Sequence[str],
+        cache: KeyValues,
+        inside: Inside,
+        internals: Sequence[str],
+    ) -> None:
         super().__init__()
         self.model = model
         self._outputs = outputs
         self._cache = cache
+        self._inside = inside
+        self._internals = internals
 
     def forward(
         self,
@@ -99,7 +112,8 @@ class _Positional(torch.nn.Module):
             input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
         )
         present = [tensor for pair in self._cache.present for tensor in pair] if past else []
-        return (*(result[name] for name in self._outputs), *present)
+        shown = [self._inside.values[name] for name in self._internals]
+        return (*(result[name] for name in self._outputs), *shown, *present)
 
 
 _PAST_AXES = ({0: "batch", 2: "past_sequence"}, {0: "batch", 2: "past_sequence"})

@@ -84,6 +84,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="make a new, untrained head when the checkpoint lacks it",
     )
     parser.add_argument(
+        "--with-tokenizer",
+        action="store_true",
+        help="write model_text.onnx too, a graph that takes text (needs onnxruntime-extensions)",
+    )
+    parser.add_argument(
+        "--output-hidden-states",
+        action="store_true",
+        help="have the graph give each layer's hidden states too",
+    )
+    parser.add_argument(
+        "--output-attentions",
+        action="store_true",
+        help="have the graph give each layer's attention weights too, which makes it slower",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace an artifact that is at DIR"
     )
 
@@ -117,6 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
             revision=arguments.revision,
             offline=arguments.offline,
             allow_new_head=arguments.allow_new_head,
+            with_tokenizer=arguments.with_tokenizer,
+            output_hidden_states=arguments.output_hidden_states,
+            output_attentions=arguments.output_attentions,
             overwrite=arguments.overwrite,
             progress=lambda number, count, name: show(
                 (number - 1) / count, f"{number}/{count} {name}"

@@ -21,7 +21,13 @@ def as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
 def summary(directory: Path, manifest: Manifest) -> list[str]:
     """What an export made and how near it is to PyTorch, as lines."""
     return _lines(
-        [*_identity(directory, manifest), *_graph(manifest), *_parity(manifest), *_int8(manifest)]
+        [
+            *_identity(directory, manifest),
+            *_graph(manifest),
+            *_parity(manifest),
+            *_int8(manifest),
+            *_text_graph(manifest),
+        ]
     )
 
 
@@ -36,6 +42,7 @@ def details(directory: Path, manifest: Manifest) -> list[str]:
             *_parity(manifest),
             *_int8(manifest),
             *_layers(manifest),
+            *_text_graph(manifest),
             *_tokenizer(manifest),
             *_files(manifest.files),
             ("versions", _pairs(manifest.versions)),
@@ -149,6 +156,14 @@ def _int8(manifest: Manifest) -> Rows:
         ),
         ("int8", f"a text alone and in a batch: cosine {report['alone_and_in_a_batch']:.6f}"),
     ]
+
+
+def _text_graph(manifest: Manifest) -> Rows:
+    graph = manifest.text_graph
+    if graph is None:
+        return []
+    told = f"takes text; splits {graph['different']} of {graph['compared']} texts otherwise"
+    return [("text graph", f"{graph['file']} {told} than the tokenizer")]
 
 
 def _layers(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The fusions of each target, in order, and how many of each operator there must be after them."""
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import onnx_ir as ir
@@ -35,6 +36,7 @@ def fuse(
     *,
     mask_id: int | None = None,
     to_quantize: bool = False,
+    internals: Collection[str] = (),
 ) -> dict[str, int]:
     """Rewrite a traced graph for a target, in place.
 
@@ -47,6 +49,8 @@ def fuse(
         mask_id: the mask token's id; None for a tokenizer without one, whose graph then has no
             input `masked_only`.
         to_quantize: whether linear layers will be quantized, which then take their biases along.
+        internals: the outputs that show the model's inside, which need every token of every layer;
+            with attention weights among them, attention is no single operator.
 
     Returns how many of each operator that matters the graph holds now.
 
@@ -57,10 +61,11 @@ def fuse(
     make_reshapes_static(model)
     if target == "cpu":
         fuse_attention(model)
-        optional = head.task == "feature-extraction"
-        counts["PrunedLayer"] = prune_last_layer(model, optional=optional)
-        if head.task in MASK_TASKS and mask_id is not None:
-            counts["MaskedRows"] = keep_masked_rows(model, mask_id)
+        if not internals:
+            optional = head.task == "feature-extraction"
+            counts["PrunedLayer"] = prune_last_layer(model, optional=optional)
+            if head.task in MASK_TASKS and mask_id is not None:
+                counts["MaskedRows"] = keep_masked_rows(model, mask_id)
         counts["Embedding"] = add_embeddings(model)
         counts["PackedQKV"] = pack_qkv(model)
         if not to_quantize:
@@ -74,6 +79,10 @@ def fuse(
     expected = _expected(config, head, target, masks=mask_id is not None, pooled=pooled)
     if to_quantize:
         expected["BiasGelu"] = 0
+    if internals:
+        expected |= {"PrunedLayer": 0, "MaskedRows": 0}
+    if "attentions.0" in internals:
+        expected |= {"Attention": 0, "UnmaskedAttention": 0}
     counts.update({name: found[name] for name in expected if name not in counts})
     check_counts(counts, expected, target, head.class_name)
     return {name: number for name, number in counts.items() if number}

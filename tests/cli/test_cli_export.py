@@ -38,7 +38,8 @@ def test_every_argument_reaches_the_exporter(
 ) -> None:
     options = (
         "--task fill-mask --device any --engine ort --dtype int8 --calibration texts.txt "
-        "--min-cosine 0.9 --min-agreement 0.8 --revision v1 --offline --allow-new-head --overwrite"
+        "--min-cosine 0.9 --min-agreement 0.8 --revision v1 --offline --allow-new-head --overwrite "
+        "--output-hidden-states --output-attentions --with-tokenizer"
     )
     done = bertrt_command("export", "--model", "org/bert", "--output", "x/y", *options.split())
     assert (done.status, done.err) == (0, "")
@@ -57,6 +58,9 @@ def test_every_argument_reaches_the_exporter(
             "revision": "v1",
             "offline": True,
             "allow_new_head": True,
+            "output_hidden_states": True,
+            "with_tokenizer": True,
+            "output_attentions": True,
             "overwrite": True,
         }
     ]
@@ -77,6 +81,9 @@ def test_what_is_left_out(bertrt_command: Command, calls: list[dict[str, Any]]) 
         "revision": None,
         "offline": False,
         "allow_new_head": False,
+        "output_hidden_states": False,
+        "with_tokenizer": False,
+        "output_attentions": False,
         "overwrite": False,
     }
 
