@@ -1,5 +1,6 @@
 """The dialect in half precision: what is rounded, what comes out, and how far off it may be."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -8,12 +9,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 
 from bertrt.errors import ExportError, ParityError
 from bertrt.export.dialect.pipeline import fuse_to_dialect
 from bertrt.export.dialect.precision import to_precision
 from bertrt.export.half_parity import HalfReport, check_half
 from bertrt.export.heads import HEADS
+from bertrt.export.trace import trace
 from bertrt.kernels.dialect import OPERATORS, Place
 
 MASK = 4
@@ -143,14 +146,36 @@ def test_answers_that_are_not_finite(
         gate(graphs, "BertForTokenClassification", model, "float16", tmp_path / "g.onnx")
 
 
+def test_large_activations_stay_finite(graphs: ModuleType, tmp_path: Path) -> None:
+    """A feed-forward layer whose results come near float16's largest, 65504, but not over it."""
+    torch_model = copy.deepcopy(graphs.model_of("BertForTokenClassification"))
+    head = graphs.head_of("BertForTokenClassification")
+    dense = torch_model.bert.encoder.layer[0].output.dense
+    with torch.no_grad():
+        dense.weight.mul_(9000)
+    model = trace(torch_model, head)
+    fuse_to_dialect(model, torch_model.config, head)
+    to_precision(model, "float16")
+    ir.save(model, tmp_path / "g.onnx")
+    seen: list[float] = []
+    hook = dense.register_forward_hook(lambda *call: seen.append(call[2].abs().max().item()))
+    report = check_half(
+        torch_model,
+        head,
+        tmp_path / "g.onnx",
+        "float16",
+        engine="triton",
+        session_level="disabled",
+    )
+    hook.remove()
+    assert 30_000 < max(seen) < 65_504
+    assert report.outputs[0].absolute_error <= report.outputs[0].bound
+
+
 def test_a_checkpoint_too_large_for_float16(
     graphs: ModuleType, halved: Callable[[str, str], ir.Model], tmp_path: Path
 ) -> None:
     """PyTorch's float16 overflows where its float32 does not: there is nothing to measure by."""
-    import copy
-
-    import torch
-
     ir.save(halved("BertForTokenClassification", "float16"), tmp_path / "g.onnx")
     torch_model = copy.deepcopy(graphs.model_of("BertForTokenClassification"))
     with torch.no_grad():
