@@ -5,22 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from bertrt._version import __version__
 from bertrt.artifact import Artifact
 from bertrt.batching import choose_budget, plan
-from bertrt.errors import ArtifactError, InputError
+from bertrt.engine import choose_engine, open_graph
+from bertrt.errors import InputError
 from bertrt.feeds import complete_feeds
 from bertrt.heads.base import Row
 from bertrt.outputs import FLAGS, answers, choose_outputs, split_rows
 from bertrt.processor import read_processor
-from bertrt.session import Session
 from bertrt.session_options import SessionOptions
 from bertrt.threads import Threads
 from bertrt.tokenizer import Encoding, Tokenizer, pad
 
 __all__ = ["Executor"]
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "any": "CPUExecutionProvider"}
 
 
 class Executor:
@@ -39,29 +36,27 @@ class Executor:
         batch_tokens: int | str,
     ) -> None:
         """Prepare to run an artifact's graph; the arguments are those of `bertrt.load`."""
-        device = artifact.manifest.target.get("device", "")
-        if device not in _PROVIDERS:
-            raise ArtifactError(
-                f"the artifact is made for the device {device!r}, which bertrt {__version__} "
-                f"does not run: export it again for {' or '.join(_PROVIDERS)}"
-            )
+        self.engine = choose_engine(artifact.manifest.target)
         self._artifact = artifact
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self.threads = threads
         self.budget = choose_budget(
-            batch_tokens, hidden_size=artifact.config.hidden_size, threads=threads.count
+            batch_tokens,
+            hidden_size=artifact.config.hidden_size,
+            threads=threads.count,
+            device=self.engine.device,
         )
         self.processor = read_processor()
         int8 = artifact.manifest.target.get("dtype") == "int8"
         self.options = SessionOptions(
             level=artifact.manifest.graph.session_level,
             threads=threads.count,
-            provider=_PROVIDERS[device],
+            provider=self.engine.provider,
             spinning=spinning,
             exact_int8=int8 and self.processor.int8_saturates,
         )
-        self._session = Session(artifact.graph_path, self.options, artifact.check_large_files)
+        self._session = open_graph(artifact, self.engine, self.options)
 
     def with_threads(self, count: int) -> "Executor":
         """The same with another number of threads, and so with a session of its own."""

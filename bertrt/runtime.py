@@ -227,7 +227,7 @@ class Runtime:
             max_waiting: the most requests that wait; one more is a BusyError.
             max_tokens: the most padded tokens of a batch; None is as for `batch_tokens`.
             workers: how many batches are run at a time; two when None, if there are as many
-                threads. Each worker is one of the runtime's threads, and they share the others,
+                threads, and one on a GPU. Each worker is one of the runtime's threads, and they share the others,
                 in a session of their own: a process that uses only streams opens no other.
                 With one worker the stream runs on the runtime's session, which answers a lone
                 request faster and many more slowly.
@@ -238,7 +238,8 @@ class Runtime:
         self._executor.check_open()
         threads = self._executor.threads.count
         if workers is None:
-            workers = min(2, threads)
+            # A GPU runs one batch at a time, and a second session would hold the weights twice.
+            workers = 1 if self._executor.engine.device == "cuda" else min(2, threads)
         check_whole("workers", workers, least=1)
         if workers > threads:
             raise InputError(
@@ -323,7 +324,9 @@ class Runtime:
             "processor": executor.processor.name,
             "processor_sets": list(executor.processor.sets),
             "int8": executor.processor.int8,
-            "provider": executor.options.provider,
+            "device": executor.engine.device,
+            "engine": executor.engine.name,
+            "provider": executor.engine.provider,
             "fused": dict(manifest.graph.fused),
             "parity": dict(manifest.parity),
         }

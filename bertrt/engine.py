@@ -1,0 +1,87 @@
+"""Which engine runs an artifact's graph, by the target that it was exported for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from bertrt._version import __version__
+from bertrt.artifact import Artifact
+from bertrt.errors import ArtifactError, DeviceError
+from bertrt.session import Session
+from bertrt.session_options import SessionOptions
+
+__all__ = ["Engine", "GraphSession", "choose_engine", "open_graph"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A device and what runs graphs on it.
+
+    `provider` is ONNX Runtime's execution provider, or "triton" for bertrt's own kernels.
+    """
+
+    device: str
+    name: str
+    provider: str
+
+
+_ENGINES = (
+    Engine("cpu", "ort", "CPUExecutionProvider"),
+    Engine("any", "ort", "CPUExecutionProvider"),
+    Engine("cuda", "ort", "CUDAExecutionProvider"),
+    Engine("cuda", "triton", "triton"),
+)
+
+
+class GraphSession(Protocol):
+    """What runs a graph; see `bertrt.session.Session`."""
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+
+    def check_open(self) -> None:
+        """Raise BertrtError when this was closed."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+def choose_engine(target: Mapping[str, str]) -> Engine:
+    """The engine for a manifest's target; one that names none is for ONNX Runtime.
+
+    Raises ArtifactError for a target that this version does not run.
+    """
+    device, name = target.get("device", ""), target.get("engine", "ort")
+    for one in _ENGINES:
+        if (one.device, one.name) == (device, name):
+            return one
+    devices = dict.fromkeys(one.device for one in _ENGINES)
+    what = f"the device {device!r}"
+    if device in devices:
+        what = f"the engine {name!r} on {what}"
+    raise ArtifactError(
+        f"the artifact is made for {what}, which bertrt {__version__} does not run: export it "
+        f"again for {' or '.join(devices)}"
+    )
+
+
+def open_graph(artifact: Artifact, engine: Engine, options: SessionOptions) -> GraphSession:
+    """A session on an artifact's graph, which opens on its first run.
+
+    Raises DeviceError when the packages that the engine needs are not installed.
+    """
+    if engine.name == "ort":
+        return Session(artifact.graph_path, options, artifact.check_large_files)
+    try:
+        from bertrt.kernels.session import TritonSession  # brings PyTorch
+    except ImportError as error:
+        raise DeviceError(
+            f"the Triton engine cannot be imported ({error}): install it with "
+            "pip install 'bertrt[gpu]'"
+        ) from error
+    session: GraphSession = TritonSession(artifact.graph_path, artifact.check_large_files)
+    return session
