@@ -32,9 +32,8 @@ def _linear(
     rows: int,
     depth: int,
     columns: int,
-    stride_k: int,
-    stride_n: int,
     ACTIVATION: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -46,42 +45,55 @@ def _linear(
     tile = tl.program_id(0)
     part = tl.program_id(1)
     across = tl.cdiv(columns, BLOCK_N)
-    first = tile // (GROUP * across) * GROUP
-    height = tl.minimum(tl.cdiv(rows, BLOCK_M) - first, GROUP)
+    top = tile // (GROUP * across) * GROUP
+    height = tl.minimum(tl.cdiv(rows, BLOCK_M) - top, GROUP)
     inside = tile % (GROUP * across)
-    m = (first + inside % height) * BLOCK_M + tl.arange(0, BLOCK_M)
-    n = inside // height * BLOCK_N + tl.arange(0, BLOCK_N)
+    first_m = (top + inside % height) * BLOCK_M
+    first_n = inside // height * BLOCK_N
+    m = tl.arange(0, BLOCK_M)
+    n = tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
-    in_m = m[:, None] < rows
-    in_n = n[None, :] < columns
+    in_m = (m < rows - first_m)[:, None]
+    in_n = (n < columns - first_n)[None, :]
 
     # This part's share of the depth, in whole steps.
     span = tl.cdiv(tl.cdiv(depth, BLOCK_K), SPLITS) * BLOCK_K
     begin = part * span
     end = tl.minimum(begin + span, depth)
-    from_x = x + m.to(tl.int64)[:, None] * depth + (begin + k)[None, :]
-    from_w = weight + (begin + k).to(tl.int64)[:, None] * stride_k + n[None, :] * stride_n
+    # The place of a tile needs 64 bits, and moves; inside one 32 are enough, and stay in registers.
+    from_x = x + first_m.to(tl.int64) * depth + begin
+    in_x = m[:, None] * depth + k[None, :]
+    if TRANSPOSED:
+        from_w = weight + first_n.to(tl.int64) * depth + begin
+        in_w = n[None, :] * depth + k[:, None]
+        step = BLOCK_K
+    else:
+        from_w = weight + begin.to(tl.int64) * columns + first_n
+        in_w = k[:, None] * columns + n[None, :]
+        step = BLOCK_K * columns
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for at in range(begin, end, BLOCK_K):
         if EVEN_K:
-            a = tl.load(from_x, mask=in_m, other=0.0)
-            b = tl.load(from_w) if EVEN_N else tl.load(from_w, mask=in_n, other=0.0)
+            a = tl.load(from_x + in_x, mask=in_m, other=0.0)
+            b = tl.load(from_w + in_w) if EVEN_N else tl.load(from_w + in_w, mask=in_n, other=0.0)
         else:
-            in_k = at + k < depth
-            a = tl.load(from_x, mask=in_m & in_k[None, :], other=0.0)
-            b = tl.load(from_w, mask=in_n & in_k[:, None], other=0.0)
+            in_k = k < depth - at
+            a = tl.load(from_x + in_x, mask=in_m & in_k[None, :], other=0.0)
+            b = tl.load(from_w + in_w, mask=in_n & in_k[:, None], other=0.0)
         # float32 in full, not in the tensor cores' 19 bits.
         total = tl.dot(a, b, total, input_precision="ieee")
         from_x += BLOCK_K
-        from_w += BLOCK_K * stride_k
+        from_w += step
 
     if bias is not None:
         # One part adds the bias.
-        addend = tl.load(bias + n, mask=(n < columns) & (part == 0), other=0.0)
+        in_bias = (n < columns - first_n) & (part == 0)
+        addend = tl.load(bias + first_n + n, mask=in_bias, other=0.0)
         total += addend.to(tl.float32)[None, :]
     total = activate(total, ACTIVATION)
-    to = (part.to(tl.int64) * rows + m)[:, None] * columns + n[None, :]
-    tl.store(y + to, total.to(y.dtype.element_ty), mask=in_m & in_n)
+    to = y + (part.to(tl.int64) * rows + first_m) * columns + first_n
+    result = total.to(y.dtype.element_ty)
+    tl.store(to + m[:, None] * columns + n[None, :], result, mask=in_m & in_n)
 
 
 def linear(
@@ -154,9 +166,8 @@ def _launch(
         rows,
         depth,
         columns,
-        1 if transposed else columns,
-        depth if transposed else 1,
         ACTIVATION=activation,
+        TRANSPOSED=transposed,
         BLOCK_M=tiles.block_m,
         BLOCK_N=tiles.block_n,
         BLOCK_K=tiles.block_k,
