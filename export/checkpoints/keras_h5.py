@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bertrt.errors import ExportError
@@ -71,8 +72,8 @@ def _reader(path: Path, name: str) -> Callable[[], torch.Tensor]:
 
         try:
             with h5py.File(path, "r") as file:
+                values = np.asarray(file[name][()])
                 # In this machine's byte order, which PyTorch asks for.
-                values = file[name][()]
                 return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
         except Exception as error:
             raise ExportError(

@@ -1,4 +1,4 @@
-"""Another framework's weights as PyTorch's: each stored array has one place, or the export ends.
+"""Another framework's weights as PyTorch's: each stored array has its place, or the export ends.
 
 Nothing is read before its name and its shape are known to be right.
 """
@@ -34,7 +34,7 @@ def from_scheme(
     """The weights by PyTorch's names, with its layouts, and the stored name of each.
 
     Raises ExportError, naming the stored array, for one that is no weight of a BERT of this
-    config, has another shape, or is one that another array is too.
+    config, has another shape, or is one that another array has other values for.
     """
     names = SCHEMES[scheme]
     table = _with_base(names.variables(config))
@@ -49,14 +49,15 @@ def from_scheme(
                 f"the checkpoint holds {stored!r}, which is no weight of a BERT of this config: "
                 "correct the config, or save the checkpoint without it"
             )
-        if variable.name in sources:
-            raise ExportError(
-                f"the checkpoint holds {stored!r} and {sources[variable.name]!r}, which are the "
-                "same weight: save it again with one of them"
-            )
         _check_shape(stored, array.shape, variable)
-        sources[variable.name] = stored
-        weights[variable.name] = variable.restore(array.read()).contiguous()
+        tensor = variable.restore(array.read()).contiguous()
+        other = sources.setdefault(variable.name, stored)
+        # Keras writes a layer that two others share into the group of each.
+        if not torch.equal(weights.setdefault(variable.name, tensor), tensor):
+            raise ExportError(
+                f"the checkpoint holds {other!r} and {stored!r}, which are the same weight with "
+                "different values: save it again with one of them"
+            )
     return weights, sources
 
 

@@ -4,6 +4,7 @@ Run in an environment with TensorFlow and Flax, see frameworks.sh; nothing here 
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,14 @@ def inputs(*, choices: bool = False) -> dict[str, Any]:
 
 
 def finish(folder: Path, task: str, form: str, given: dict[str, Any], got: dict[str, Any]) -> None:
-    """Put the vocabulary, what was asked and what the framework answered beside a checkpoint."""
+    """Put the vocabulary, what was asked and what the framework answered beside a checkpoint.
+
+    TensorFlow's note of the newest checkpoint is changed to name a folder that is not there, as
+    after a move.
+    """
+    note = folder / "checkpoint"
+    if note.exists():
+        note.write_text(re.sub(r': "(.*/)?', ': "/on/another/machine/', note.read_text()))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     arrays = {f"in {name}": value for name, value in given.items()}
     arrays |= {f"out {name}": np.asarray(value, np.float32) for name, value in got.items()}

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import transformers
-from common import SIZES, finish, inputs, weights
 from flax.traverse_util import flatten_dict, unflatten_dict
+
+from common import SIZES, finish, inputs, weights
 
 HEADS = {
     "feature-extraction": "FlaxBertModel",

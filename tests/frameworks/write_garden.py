@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
+
 from common import SIZES, finish, inputs, weights
 
 HIDDEN, HEADS = SIZES["hidden_size"], SIZES["num_attention_heads"]

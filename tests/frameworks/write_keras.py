@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import transformers
+
 from common import SIZES, finish, inputs, weights
 
 HEADS = {

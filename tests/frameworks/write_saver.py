@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
 from common import SIZES, finish, inputs, weights
 
 tf1 = tf.compat.v1
@@ -37,7 +38,7 @@ def _write(folder: Path, task: str, steps: list[str], *, parts: int = 1) -> None
         session.run(tf1.global_variables_initializer())
         saver = tf1.train.Saver()
         for step in steps:
-            saver.save(session, str(folder / step))
+            saver.save(session, str(folder / step), write_meta_graph=False)
             # The last one has the weights that the answers are of.
             if step != steps[-1]:
                 session.run([tf1.assign_add(one, one) for one in tf1.trainable_variables()])
@@ -65,7 +66,9 @@ class _Bert:
         for one in tf1.trainable_variables():
             for slot in ("adam_m", "adam_v"):
                 tf1.get_variable(
-                    f"{one.op.name}/{slot}", one.shape, trainable=False,
+                    f"{one.op.name}/{slot}",
+                    one.shape,
+                    trainable=False,
                     initializer=tf1.zeros_initializer(),
                 )
         tf1.train.get_or_create_global_step()
