@@ -7,7 +7,7 @@ BENCH := $(BENCH_VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
-.PHONY: demo test check lint types package install optimum transformers4 clean
+.PHONY: demo test check lint types package install optimum transformers4 frameworks clean
 .PHONY: bench bench-quick bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
@@ -39,6 +39,9 @@ optimum: $(INSTALLED)  ## Optimum opens the artifacts; in an environment of its 
 transformers4: $(INSTALLED)  ## the tests with transformers 4.57; in an environment of its own
 	bash tests/peers/transformers4.sh
 
+frameworks: $(INSTALLED)  ## checkpoints as TensorFlow and Flax write them, in an environment with both
+	bash tests/frameworks/frameworks.sh
+
 bench-quick: bench-install  ## bertrt beside everything else that one could use, in minutes
 	$(BENCH)/python benchmarks/run.py --quick
 
@@ -66,4 +69,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf build out $(VENV) $(BENCH_VENV) .venv-optimum *.egg-info
+	rm -rf build out $(VENV) $(BENCH_VENV) .venv-optimum .venv-frameworks *.egg-info

@@ -1,7 +1,7 @@
 """Where generation ends: as generation_config.json says, or failing that the config."""
 
 from bertrt.export.checkpoints import Checkpoint
-from bertrt.export.checkpoints.folder import read_json
+from bertrt.export.checkpoints.formats import read_json
 
 __all__ = ["eos_token_id"]
 

@@ -28,6 +28,9 @@ HEADS: tuple[Head, ...] = (
     Head("question-answering", "BertForQuestionAnswering", ("start_logits", "end_logits")),
 )
 
+# Flax' name for a head's class, which its checkpoints have as their architecture.
+_OTHER_NAMES = {"BertForCausalLM": "BertLMHeadModel"}
+
 # Tasks that are another task's graph, asked differently.
 ALIASES = {"zero-shot-classification": "text-classification"}
 
@@ -43,8 +46,9 @@ def head_for(task: str | None, architectures: list[str] | None) -> Head:
                 return head
         known = ", ".join([head.task for head in HEADS] + list(ALIASES))
         raise ExportError(f"unknown task {task!r}: choose one of {known}")
+    stated = architectures[0] if architectures else ""
     for head in HEADS:
-        if architectures and architectures[0] == head.class_name:
+        if _OTHER_NAMES.get(stated, stated) == head.class_name:
             return head
     raise ExportError(
         f"the config's architectures are {architectures!r}, none of the nine BERT heads: "

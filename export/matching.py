@@ -61,9 +61,14 @@ def head_form(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def match(
-    expected: Mapping[str, torch.Size], weights: Mapping[str, torch.Tensor], config: BertConfig
+    expected: Mapping[str, torch.Size],
+    weights: Mapping[str, torch.Tensor],
+    config: BertConfig,
+    stored: Mapping[str, str],
 ) -> Match:
     """Pair parameters with stored weights; both have names in the form that heads have.
+
+    `stored` has the names in the file, for errors, of weights that have another there.
 
     Weights of other heads are left out, and unknown ones beside the encoder too, with a warning.
     Raises ExportError when the config contradicts the weights: a layer, a shape or a part of the
@@ -81,7 +86,7 @@ def match(
         _log.warning("the weight %r belongs to no BERT head and is left out", name)
     found = {name: weights[name] for name in expected if name in weights}
     for name, tensor in found.items():
-        _check_tensor(name, tensor, expected[name], config)
+        _check_tensor(name, tensor, expected[name], config, stored.get(name, name))
     return Match(found, tuple(name for name in expected if name not in weights))
 
 
@@ -94,9 +99,13 @@ def _check_layers(weights: Mapping[str, torch.Tensor], config: BertConfig) -> No
         )
 
 
-def _check_tensor(name: str, tensor: torch.Tensor, shape: torch.Size, config: BertConfig) -> None:
+def _check_tensor(
+    name: str, tensor: torch.Tensor, shape: torch.Size, config: BertConfig, spelled: str
+) -> None:
     if not tensor.is_floating_point():
-        raise ExportError(f"the weight {name!r} is {tensor.dtype}: only float weights are exported")
+        raise ExportError(
+            f"the weight {spelled!r} is {tensor.dtype}: only float weights are exported"
+        )
     if tensor.shape == shape:
         return
     stored, wanted = list(tensor.shape), list(shape)
@@ -104,10 +113,10 @@ def _check_tensor(name: str, tensor: torch.Tensor, shape: torch.Size, config: Be
     for field, here, there in zip(fields, wanted, stored, strict=False):
         if here != there and getattr(config, field) == here:
             raise ExportError(
-                f"the config contradicts the weights: its {field} is {here}, and {name!r} has "
+                f"the config contradicts the weights: its {field} is {here}, and {spelled!r} has "
                 f"{there} (shape {stored})"
             )
     raise ExportError(
-        f"the config contradicts the weights: {name!r} has the shape {stored}, and the config asks "
-        f"for {wanted}"
+        f"the config contradicts the weights: {spelled!r} has the shape {stored}, and the config "
+        f"asks for {wanted}"
     )

@@ -59,10 +59,10 @@ def build_model(
     prefix = "bert." if head.class_name == "BertModel" else ""
     expected = {prefix + name: value.shape for name, value in model.state_dict().items()}
     tied = _tie(weights, expected, config)
-    paired = match(expected, weights, config)
+    paired = match(expected, weights, config, checkpoint.stored)
     found = paired.found
     if paired.missing:
-        _check_missing(paired.missing, head, allow_new_head)
+        _check_missing(paired.missing, head, checkpoint.stored, allow_new_head)
         found |= _new_weights(paired.missing, expected, config)
         # A decoder that was not there to be tied may be now that its bias is.
         tied = _tie(found, expected, config)
@@ -124,9 +124,11 @@ def _tie(
     return shared
 
 
-def _check_missing(missing: Sequence[str], head: Head, allow_new_head: bool) -> None:
+def _check_missing(
+    missing: Sequence[str], head: Head, stored: Mapping[str, str], allow_new_head: bool
+) -> None:
     body = [name for name in missing if name.startswith(BODY)]
-    listed = ", ".join((body or list(missing))[:4])
+    listed = ", ".join(stored.get(name, name) for name in (body or missing)[:4])
     count = len(body or missing)
     more = f" and {count - 4} more" if count > 4 else ""
     if body:

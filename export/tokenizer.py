@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from bertrt.artifact import TokenizerFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints import Checkpoint
-from bertrt.export.checkpoints.folder import read_json
+from bertrt.export.checkpoints.formats import read_json
 from bertrt.export.wordpiece import from_vocabulary, read_vocabulary
 from bertrt.tokenizer import write_vocabulary
 

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ OLD_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
 
 CLIENT = """
 import json, sys
+import torch
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints import open_checkpoint
 for line in sys.stdin:
@@ -36,7 +38,7 @@ for line in sys.stdin:
             "source": vars(found.source),
             "weights": sorted(found.weights),
             "files": sorted(path.name for path in found.folder.iterdir()),
-            "first": found.weights["bert.pooler.dense.bias"][0].item(),
+            "first": found.weights.get("bert.pooler.dense.bias", torch.zeros(1))[0].item(),
         }
     except ExportError as error:
         answer = {"error": str(error)}
@@ -44,6 +46,16 @@ for line in sys.stdin:
 """
 
 Files = dict[str, bytes]
+
+FRAMEWORKS = Path(__file__).parent / "golden" / "frameworks"
+# What is fetched of each besides the tokenizer's files.
+GOLDEN = {
+    "tf1-pretraining": ["bert_config.json", "bert_model.ckpt."],
+    "tf1-squad": ["bert_config.json", "checkpoint", "model.ckpt-11."],
+    "h5-question-answering": ["config.json", "tf_model.h5"],
+    "h5-shards-question-answering": ["config.json", "tf_model-0000", "tf_model.h5.index.json"],
+    "msgpack-shards-multiple-choice": ["config.json", "flax_model"],
+}
 
 
 @dataclass
@@ -157,6 +169,7 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
             "owner/roberta": one(foreign),
             "owner/gated": one(files),
             "owner/later": one(files),
+            **{f"owner/{name}": one(_golden(name)) for name in GOLDEN},
         }
     )
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
@@ -167,6 +180,17 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def _golden(name: str) -> Files:
+    """The files of a checkpoint that another framework wrote, and some beside them."""
+    files: Files = {}
+    with tarfile.open(FRAMEWORKS / f"{name}.tar.xz") as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            assert content is not None
+            files[member.name.partition("/")[2]] = content.read()
+    return files | {"bert_model.ckpt.meta": b"never read", "more/x.index": b"never read"}
 
 
 def _pickled(weights: dict[str, torch.Tensor], folder: Path) -> Files:
@@ -293,6 +317,24 @@ def test_shards_are_fetched_with_their_index(online: Ask, hub: Hub) -> None:
     assert answer["weights"] == online("owner/both")["weights"]
 
 
+@pytest.mark.parametrize("name", GOLDEN)
+def test_other_frameworks_files_are_fetched_and_read(online: Ask, hub: Hub, name: str) -> None:
+    hub.requests.clear()
+    answer = online(f"owner/{name}")
+    # TensorFlow wrote a first shard that has nothing, and that its index does not list.
+    left_out = ("bert_model.ckpt.meta", "tf_model-00001-of-00008.h5")
+    wanted = [
+        file
+        for file in hub.models[f"owner/{name}"]["main"]
+        if file.startswith(("vocab.txt", *GOLDEN[name])) and file not in left_out
+    ]
+    assert hub.fetched() == sorted(wanted)
+    assert set(answer["source"]["files"]) <= set(wanted)
+    assert len(answer["weights"]) > 30
+    assert online(f"owner/{name}", offline=True) == answer
+    assert hub.fetched() == []
+
+
 @pytest.mark.parametrize(
     ("model", "options", "said"),
     [
@@ -300,9 +342,9 @@ def test_shards_are_fetched_with_their_index(online: Ask, hub: Hub) -> None:
         ("owner/both", {"revision": "v9"}, "no revision 'v9'"),
         ("owner/gated", {}, "is gated"),
         ("owner/broken", {}, "cannot be reached"),
-        ("owner/no-config", {}, "no config.json on the hub"),
+        ("owner/no-config", {}, "no config.json or bert_config.json on the hub"),
         ("owner/empty", {}, "has no weights"),
-        ("owner/tf", {}, "TensorFlow weights only (tf_model.h5)"),
+        ("owner/tf", {}, "tf_model.h5 is damaged"),
         ("owner/na--me..", {}, "neither a folder nor a hub id"),
         ("two words", {}, "neither a folder nor a hub id"),
         ("", {}, "name is empty"),

@@ -1,20 +1,23 @@
 """Where a model's name becomes a checkpoint: its config, its weights, and the folder they lie in.
 
 A model is "demo" (the embedded one), a local folder, or a hub id. Whatever it is, it ends as a
-folder, whose weights are read by the first format in `folder.FORMATS` that it holds. No code from
-a checkpoint is run.
+folder, whose weights are read in the best format that it holds (`formats.py`). Three things are
+kept apart: which files there are, what bytes they have (`read_…`), and how the arrays in them are
+named (`…_names.py`). No code from a checkpoint is run, and no other framework is imported.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.folder import find_weights, hash_of, read_config, read_weights
+from bertrt.export.checkpoints.folder import find_in_folder, hash_of, read_config
 from bertrt.export.checkpoints.hub import fetch, looks_like_path
-from bertrt.export.config import check_config
+from bertrt.export.checkpoints.mapping import from_scheme, stored_names
+from bertrt.export.checkpoints.names import pytorch_names
+from bertrt.export.config import bert_config, check_config
 
 __all__ = ["DEMO", "Checkpoint", "Source", "open_checkpoint"]
 
@@ -42,14 +45,16 @@ class Source:
 class Checkpoint:
     """A checkpoint that was read.
 
-    `config` is config.json as it stands. `weights` have PyTorch's current names and the stored
-    dtypes; they may be mapped from their files. `folder` holds the tokenizer's files.
+    `config` is config.json as it stands. `weights` have PyTorch's current names and layouts and the
+    stored dtypes; they may be mapped from their files. `folder` holds the tokenizer's files.
+    `stored` has the name in the file for each of PyTorch's names, where another framework wrote it.
     """
 
     config: dict[str, Any]
     weights: dict[str, torch.Tensor]
     folder: Path
     source: Source
+    stored: dict[str, str] = field(default_factory=dict)
 
 
 def open_checkpoint(
@@ -85,10 +90,28 @@ def open_checkpoint(
 
     config = read_config(folder)
     check_config(config)
-    found = find_weights(folder)
+    found = find_in_folder(folder)
+    contents = found.read(folder)
+    if contents.scheme == "pytorch":
+        tensors = {name: array.read() for name, array in contents.arrays.items()}
+        weights, stored = pytorch_names(tensors), {}
+    else:
+        full = bert_config(config)
+        weights, stored = from_scheme(contents.scheme, contents.arrays, full)
+        stored = stored_names(contents.scheme, full) | stored
+        config = _with_labels(config, weights)
     return Checkpoint(
         config=config,
-        weights=read_weights(folder, found),
+        weights=weights,
         folder=folder,
-        source=Source(name, commit, found.format.name, found.files, hash_of(folder, found.files)),
+        source=Source(name, commit, contents.format, found.files, hash_of(folder, found.files)),
+        stored=stored,
     )
+
+
+def _with_labels(config: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Google's config, which says nothing of labels, with as many as the classifier has."""
+    if "model_type" in config or not {"num_labels", "id2label"}.isdisjoint(config):
+        return config
+    classifier = weights.get("classifier.weight")
+    return config if classifier is None else {**config, "num_labels": len(classifier)}

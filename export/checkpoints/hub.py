@@ -15,12 +15,8 @@ from huggingface_hub.errors import (
 )
 
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.folder import (
-    choose_weights,
-    find_weights,
-    read_json,
-    shard_names,
-)
+from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
+from bertrt.export.checkpoints.formats import find_weights, read_json
 from bertrt.export.config import check_config
 
 __all__ = ["fetch", "looks_like_path"]
@@ -67,11 +63,7 @@ def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str
             _log.warning("the hub cannot be reached (%s): the cache is used", unreachable)
     with _explained(model, revision, at, unreachable):
         cached = offline or unreachable is not None
-        if names and "config.json" not in names:
-            raise ExportError(f"{at} has no config.json on the hub")
-        config = Path(
-            hf_hub_download(model, "config.json", revision=revision, local_files_only=cached)
-        )
+        config = _config(model, names, revision, cached, at)
         check_config(read_json(config))
         folder = config.parent
         # The cache keeps each commit in a folder of its hash.
@@ -97,19 +89,32 @@ def _listed(model: str, revision: str | None) -> set[str]:
     return {sibling.rfilename for sibling in info.siblings or []}
 
 
+def _config(model: str, names: set[str], revision: str | None, cached: bool, at: str) -> Path:
+    """The config's path in the cache; without a listing of the hub's files, the cache's own."""
+    wanted = [name for name in CONFIG_FILES if name in names or not names]
+    if not wanted:
+        raise ExportError(f"{at} has no {' or '.join(CONFIG_FILES)} on the hub")
+    for name in wanted[:-1]:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return Path(hf_hub_download(model, name, revision=revision, local_files_only=cached))
+    return Path(hf_hub_download(model, wanted[-1], revision=revision, local_files_only=cached))
+
+
 def _fetch_rest(model: str, names: set[str], folder: Path, commit: str) -> None:
-    _, entry = choose_weights(names, model)
-    for name in (*SMALL_FILES, entry):
+    """Have the tokenizer's files and the weights in the cache, beside the config."""
+
+    def get(name: str) -> Path:
+        return Path(hf_hub_download(model, name, revision=commit))
+
+    weights = find_weights(names, get, model)
+    for name in (*SMALL_FILES, *weights.files):
         if name in names:
-            hf_hub_download(model, name, revision=commit)
-    if entry.endswith(".index.json"):
-        for name in shard_names(folder / entry):
-            hf_hub_download(model, name, revision=commit)
+            get(name)
 
 
 def _has_weights(folder: Path) -> bool:
     try:
-        find_weights(folder)
+        find_in_folder(folder)
     except ExportError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Weights out of PyTorch's two file formats, without running anything that the files hold."""
+"""Weights out of safetensors and PyTorch's pickles, without running anything that they hold."""
 
 import zipfile
 from pathlib import Path
@@ -7,47 +7,52 @@ import safetensors
 import torch
 
 from bertrt.errors import ExportError
+from bertrt.export.checkpoints.stored import Contents, in_memory
 
 __all__ = ["read_pickle", "read_safetensors"]
 
+# By a safetensors file's metadata: its format for the manifest, and how its tensors are named.
+_FRAMEWORKS = {
+    "pt": ("safetensors", "pytorch"),
+    "tf": ("safetensors of TensorFlow", "keras"),
+    "flax": ("safetensors of Flax", "flax"),
+}
 # How names end in files of TensorFlow or Flax that do not say so.
 _TENSORFLOW_ENDS = (":0", "/kernel", "/embeddings")
 _FLAX_ENDS = (".kernel", ".scale", ".embedding")
 
 
-def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def read_safetensors(path: Path) -> Contents:
     """The tensors of a safetensors file, by name, with the stored dtypes.
 
-    Raises ExportError when the file is damaged, or holds TensorFlow's or Flax's weights: their
-    names and layouts differ, so that every one of them would be taken for missing.
+    The framework whose names they have is what the file says, or what its names look like.
+
+    Raises ExportError when the file is damaged.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = list(file.keys())
-            framework = _framework(file.metadata() or {}, names)
-            if framework is not None:
-                raise ExportError(
-                    f"{path.name} holds {framework} weights, which are not read: convert the "
-                    "checkpoint to PyTorch"
-                )
-            return {name: file.get_tensor(name) for name in names}
+            format, scheme = _FRAMEWORKS[_framework(file.metadata() or {}, names)]
+            return Contents(
+                format, scheme, in_memory({name: file.get_tensor(name) for name in names})
+            )
     except (safetensors.SafetensorError, OSError) as error:
         raise ExportError(f"{path.name} is damaged ({error}): fetch it again") from error
 
 
-def _framework(metadata: dict[str, str], names: list[str]) -> str | None:
-    """The framework other than PyTorch that wrote a file, None when it was PyTorch."""
+def _framework(metadata: dict[str, str], names: list[str]) -> str:
+    """The framework that wrote a file, as its metadata would name it."""
     stated = metadata.get("format")
     if stated is not None:
-        return {"tf": "TensorFlow", "flax": "Flax"}.get(stated)
+        return stated if stated in _FRAMEWORKS else "pt"
     if any(name.endswith(_TENSORFLOW_ENDS) for name in names):
-        return "TensorFlow"
+        return "tf"
     if any(name.endswith(_FLAX_ENDS) for name in names):
-        return "Flax"
-    return None
+        return "flax"
+    return "pt"
 
 
-def read_pickle(path: Path) -> dict[str, torch.Tensor]:
+def read_pickle(path: Path) -> Contents:
     """The tensors of a `pytorch_model.bin`, by name, with the stored dtypes.
 
     The file is a pickle, so only tensors and plain containers are loaded from it. Raises
@@ -76,4 +81,4 @@ def read_pickle(path: Path) -> dict[str, torch.Tensor]:
                 f"{path.name} holds {name!r}, a {type(value).__name__} and no tensor: save the "
                 "model's state_dict alone"
             )
-    return dict(loaded)
+    return Contents("pytorch_model.bin", "pytorch", in_memory(loaded))

@@ -1,0 +1,26 @@
+"""Random damage to every format: refused or read, and never a crash, a hang or a heap of memory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parent / "fuzz.py"
+ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "250"))
+
+
+def test_damaged_checkpoints(unpacked: Path, tmp_path: Path) -> None:
+    seed = os.environ.get("FUZZ_SEED", "1")
+    answer = subprocess.run(
+        [sys.executable, str(SCRIPT), str(unpacked), str(tmp_path), str(ROUNDS), seed],
+        capture_output=True,
+        text=True,
+        timeout=120 + ROUNDS,
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    found = json.loads(answer.stdout)
+    assert found["read"] + found["refused"] == ROUNDS
+    assert found["refused"] > ROUNDS // 4
+    # The checkpoints have twenty kilobytes; all of them together are in memory before.
+    assert found["grown"] < 64

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# TensorFlow and Flax write checkpoints, in an environment of their own; bertrt gives their answers.
+set -euo pipefail
+root="$(cd "$(dirname "$0")/../.." && pwd)"
+venv="$root/.venv-frameworks"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
+if [ ! -f "$venv/.installed" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --upgrade pip
+    # The last transformers that has TensorFlow's and Flax' classes.
+    "$venv/bin/pip" install --quiet transformers==4.57.6 tensorflow-cpu==2.19.1 tf-keras==2.19.0 \
+        jax==0.4.38 flax==0.10.2
+    touch "$venv/.installed"
+fi
+"$venv/bin/python" "$root/tests/frameworks/write.py" "$work/cases"
+FRAMEWORK_CASES="$work/cases" "$root/.venv/bin/pytest" "$root/tests/checkpoints/test_frameworks.py"

@@ -1,0 +1,56 @@
+"""Checkpoints of transformers' FlaxBert classes: msgpack and safetensors, whole and in shards."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import transformers
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from common import SIZES, finish, inputs, weights
+
+HEADS = {
+    "feature-extraction": "FlaxBertModel",
+    "pretraining": "FlaxBertForPreTraining",
+    "text-generation": "FlaxBertForCausalLM",
+    "fill-mask": "FlaxBertForMaskedLM",
+    "next-sentence-prediction": "FlaxBertForNextSentencePrediction",
+    "text-classification": "FlaxBertForSequenceClassification",
+    "multiple-choice": "FlaxBertForMultipleChoice",
+    "token-classification": "FlaxBertForTokenClassification",
+    "question-answering": "FlaxBertForQuestionAnswering",
+}
+
+
+def main(root: Path) -> None:
+    """Write a checkpoint of each head, and of two heads in each other form."""
+    for task in HEADS:
+        _write(root / f"msgpack-{task}", task, "flax_model.msgpack")
+    for task in ("pretraining", "multiple-choice"):
+        form = "flax_model.msgpack"
+        _write(root / f"msgpack-shards-{task}", task, form, max_shard_size="1kB")
+        _write(root / f"msgpack-bfloat16-{task}", task, form, half=True)
+        form = "safetensors of Flax"
+        _write(root / f"flax-safetensors-{task}", task, form, safe_serialization=True)
+
+
+def _write(folder: Path, task: str, form: str, *, half: bool = False, **options: Any) -> None:
+    labels = 2 if task == "question-answering" else 3
+    config = transformers.BertConfig(
+        **SIZES, num_labels=labels, is_decoder=task == "text-generation"
+    )
+    model = getattr(transformers, HEADS[task])(config)
+    random = np.random.default_rng(1)
+    flat = flatten_dict(model.params, sep="/")
+    flat = {name: weights(name, value.shape, random) for name, value in sorted(flat.items())}
+    params = unflatten_dict(flat, sep="/")
+    if half:
+        params = jax.tree_util.tree_map(lambda one: jnp.asarray(one, jnp.bfloat16), params)
+    model.save_pretrained(folder, params=params, **options)
+    # The answers are those of the rounded weights, computed in float32.
+    model.params = jax.tree_util.tree_map(lambda one: jnp.asarray(one, jnp.float32), params)
+    given = inputs(choices=task == "multiple-choice")
+    answer = model(**given)
+    finish(folder, task, form, given, {name: np.asarray(value) for name, value in answer.items()})
