@@ -227,10 +227,10 @@ class Runtime:
             max_waiting: the most requests that wait; one more is a BusyError.
             max_tokens: the most padded tokens of a batch; None is as for `batch_tokens`.
             workers: how many batches are run at a time; two when None, if there are as many
-                threads, and one on a GPU. Each worker is one of the runtime's threads, and they share the others,
-                in a session of their own: a process that uses only streams opens no other.
-                With one worker the stream runs on the runtime's session, which answers a lone
-                request faster and many more slowly.
+                threads, and one on a GPU. Each worker is one of the runtime's threads, and they
+                share the others, in a session of their own: a process that uses only streams opens
+                no other. With one worker the stream runs on the runtime's session, which answers a
+                lone request faster and many more slowly.
 
         Raises InputError for what is not a whole number of at least 1, and for more workers than
         threads; BertrtError when the runtime is closed.
