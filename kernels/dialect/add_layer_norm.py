@@ -40,4 +40,5 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: floa
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
     scaled = centred / np.sqrt(variance + np.float32(epsilon))
-    return scaled * gamma.astype(np.float32) + beta.astype(np.float32)
+    result: np.ndarray = scaled * gamma.astype(np.float32) + beta.astype(np.float32)
+    return result

@@ -20,4 +20,5 @@ def first_rows(offsets: np.ndarray, rows: np.ndarray, only: np.ndarray | None = 
     """
     if only is not None and not only:
         return np.arange(len(rows), dtype=np.int32)
-    return np.minimum(offsets[:-1], max(len(rows) - 1, 0)).astype(np.int32)
+    first: np.ndarray = np.minimum(offsets[:-1], max(len(rows) - 1, 0))
+    return first.astype(np.int32)

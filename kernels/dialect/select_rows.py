@@ -17,4 +17,5 @@ def select_rows(x: np.ndarray, picked: np.ndarray) -> np.ndarray:
 
     Returns [R, F], of x's dtype.
     """
-    return x[picked]
+    selected: np.ndarray = x[picked]
+    return selected

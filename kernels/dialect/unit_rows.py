@@ -15,4 +15,5 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
     """Each row of x [R, F] over its length; float32 [R, F]."""
     x = x.astype(np.float32)
     length = np.sqrt(np.square(x).sum(axis=-1, keepdims=True))
-    return x / np.maximum(length, np.float32(SHORTEST))
+    unit: np.ndarray = x / np.maximum(length, np.float32(SHORTEST))
+    return unit
