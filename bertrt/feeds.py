@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bertrt.arrays import to_numpy
 from bertrt.artifact import TensorSpec
 from bertrt.config import ModelConfig
 from bertrt.errors import InputError
@@ -77,20 +78,14 @@ def complete_feeds(
 
 
 def _flag(name: str, value: Any) -> np.ndarray:
-    if value is not None and not (
-        isinstance(value, (bool, np.bool_, np.ndarray))
-        and np.shape(value) == ()
-        and np.asarray(value).dtype == bool
-    ):
+    flag = np.array(False) if value is None else to_numpy(name, value)
+    if flag.shape != () or flag.dtype != bool:
         raise InputError(f"{name} is {value!r:.60}: give True or False")
-    return np.array(bool(value))
+    return np.array(bool(flag))
 
 
 def _integers(name: str, value: Any, spec: TensorSpec, *, allow_bool: bool = False) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InputError(f"{name} is not an array: its rows differ in length") from error
+    array = to_numpy(name, value)
     if not (array.dtype.kind in "iu" or (allow_bool and array.dtype.kind == "b")):
         raise InputError(f"{name} has dtype {array.dtype}: give integers")
     if array.ndim != len(spec.shape):
@@ -141,7 +136,7 @@ def _past(
     size = config.hidden_size // heads
     if not present:
         return {name: np.zeros((batch, heads, 0, size), np.float32) for name in names}
-    past = {name: np.asarray(given[name]) for name in names}
+    past = {name: to_numpy(name, given[name]) for name in names}
     first = past[names[0]]
     length = first.shape[2] if first.ndim == 4 else 0
     for name, value in past.items():

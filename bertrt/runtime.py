@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bertrt.arrays import converter
 from bertrt.artifact import Artifact
 from bertrt.errors import InputError
 from bertrt.executor import Executor
@@ -191,19 +192,23 @@ class Runtime:
             tell(len(parts), len(parts))
         return vectors[0] if single else vectors
 
-    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> ModelOutput:
+    def run(
+        self, *, outputs: Sequence[str] | None = None, like: Any = None, **arrays: Any
+    ) -> ModelOutput:
         """Run the raw graph on arrays and return its outputs by name, float32.
 
         Args:
             outputs: the names of the outputs to return; None for those of transformers' model.
                 A graph may have others: `info["outputs"]` lists all.
+            like: an array of numpy, PyTorch, JAX, TensorFlow or CuPy: the results are of its kind
+                and on its device. numpy's when None.
             arrays: `input_ids`, integers [B, S] ([B, C, S] for multiple choice), and optionally
                 `attention_mask` (ones), `token_type_ids` (zeros) and, for a decoder, the
                 key/value cache `past_key_values.{layer}.key` and `.value` (empty), float32
                 [B, N, past, D]. Some graphs take a truth value: with `first_token_only=True`
                 `last_hidden_state` is [B, 1, H], the first token's; with `masked_only=True` the
                 logits over the vocabulary are [R, 1, V], those of the R mask tokens in
-                `input_ids`, row by row.
+                `input_ids`, row by row. Each may be an array of any library.
 
         The outputs are items and attributes: `output["logits"]`, `output.logits`. A graph exported
         with `--output-hidden-states` or `--output-attentions` gives `hidden_states`, a tuple of
@@ -212,7 +217,11 @@ class Runtime:
 
         Raises InputError when they do not fit the graph; padding has to be on the right.
         """
-        return ModelOutput(gather(self._executor.run(outputs=outputs, **arrays), outputs))
+        convert = None if like is None else converter(like)
+        values = self._executor.run(outputs=outputs, **arrays)
+        if convert is not None:
+            values = {name: convert(value) for name, value in values.items()}
+        return ModelOutput(gather(values, outputs))
 
     def stream(
         self,

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# TensorFlow and Flax write checkpoints, in an environment of their own; bertrt gives their answers.
+# In an environment of their own, TensorFlow and Flax write checkpoints, of which bertrt gives their
+# answers, and arrays are theirs and JAX'.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 venv="$root/.venv-frameworks"
@@ -11,8 +12,10 @@ if [ ! -f "$venv/.installed" ]; then
     "$venv/bin/pip" install --quiet --upgrade pip
     # The last transformers that has TensorFlow's and Flax' classes.
     "$venv/bin/pip" install --quiet transformers==4.57.6 tensorflow-cpu==2.19.1 tf-keras==2.19.0 \
-        jax==0.4.38 flax==0.10.2
+        jax==0.4.38 flax==0.10.2 pytest setuptools
+    "$venv/bin/pip" install --quiet --no-deps --no-build-isolation --editable "$root"
     touch "$venv/.installed"
 fi
 "$venv/bin/python" "$root/tests/frameworks/write.py" "$work/cases"
+"$venv/bin/pytest" "$root/tests/test_arrays.py" -k "in_and_out"
 FRAMEWORK_CASES="$work/cases" "$root/.venv/bin/pytest" "$root/tests/checkpoints/test_frameworks.py"

@@ -1,0 +1,110 @@
+"""Arrays of other libraries go in, and come out where one was given.
+
+JAX and TensorFlow are not among the packages of the tests: `make frameworks` runs these in an
+environment that has them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertrt.arrays import converter, to_numpy
+from bertrt.errors import InputError
+
+NUMBERS = np.array([[1, 2, 3], [4, 5, 6]])
+
+
+def make(library: str) -> Callable[[np.ndarray], Any]:
+    module = pytest.importorskip(library)
+    if library == "jax":
+        return module.numpy.asarray
+    return {"numpy": np.asarray, "torch": module.__dict__.get("from_numpy")}.get(
+        library
+    ) or module.convert_to_tensor
+
+
+LIBRARIES = ["numpy", "torch", "jax", "tensorflow"]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_in_and_out(library: str) -> None:
+    array = make(library)(NUMBERS)
+    numbers = to_numpy("input_ids", array)
+    np.testing.assert_array_equal(numbers, NUMBERS)
+    assert numbers.dtype.kind == "i"
+    result = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+    back = converter(array)(result)
+    assert type(back) is type(array)
+    np.testing.assert_array_equal(np.asarray(back), result)
+
+
+def test_without_a_copy() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.arange(6)
+    assert np.shares_memory(to_numpy("input_ids", tensor), tensor.numpy())
+    result = np.zeros(4, np.float32)
+    converter(tensor)(result)[1] = 7
+    assert result[1] == 7
+    assert converter(result)(result) is result
+
+
+class Elsewhere:
+    """An array on a GPU, as far as DLPack says."""
+
+    def __init__(self, method: str | None) -> None:
+        if method:
+            setattr(self, method, lambda: NUMBERS)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("implicit conversion to a NumPy array is not allowed")
+
+
+@pytest.mark.parametrize("method", ["cpu", "get", "numpy"])
+def test_from_a_device(method: str) -> None:
+    np.testing.assert_array_equal(to_numpy("input_ids", Elsewhere(method)), NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Elsewhere(None), "input_ids is a Elsewhere that cannot be read.*implicit conversion"),
+        ([[1, 2], [3]], "input_ids is not an array: its rows differ in length"),
+    ],
+)
+def test_no_array(value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        to_numpy("input_ids", value)
+
+
+def test_gradients_are_no_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="requires grad"):
+        to_numpy("input_ids", torch.ones(3, requires_grad=True))
+
+
+@pytest.mark.parametrize("like", ["torch", 3, [1.0]])
+def test_of_no_kind(like: Any) -> None:
+    with pytest.raises(InputError, match=r"like is a (str|int|list): give an array of numpy"):
+        converter(like)
+
+
+def test_runs(load_artifact: Callable[..., Any]) -> None:
+    torch = pytest.importorskip("torch")
+    rt = load_artifact("BertModel")
+    ids = torch.tensor([[2, 7, 3, 0], [2, 9, 8, 3]])
+    mask = (ids != 0).long()
+    theirs = rt.run(input_ids=ids, attention_mask=mask, like=ids)
+    ours = rt.run(input_ids=ids.numpy(), attention_mask=mask.numpy())
+    assert list(theirs) == list(ours)
+    for name, tensor in theirs.items():
+        assert isinstance(tensor, torch.Tensor)
+        np.testing.assert_array_equal(tensor.numpy(), ours[name])
+    flagged = rt.run(input_ids=ids, first_token_only=torch.tensor(True), like=ids)
+    assert flagged.last_hidden_state.shape[1] == 1
+    with pytest.raises(InputError, match="like is a str"):
+        rt.run(input_ids=ids, like="torch")
