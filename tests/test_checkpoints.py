@@ -209,12 +209,13 @@ def test_pytorchs_names_in_a_file_of_another_framework_are_refused(
     assert "is no weight of a BERT of this config" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["bert/pooler/dense/kernel:0", "bert.pooler.dense.kernel"])
+@pytest.mark.parametrize("name", ["bert/pooler/dense/{}:0", "bert.pooler.dense.{}"])
 def test_safetensors_need_not_say_what_they_are(folder: Path, name: str) -> None:
     kernel = torch.arange(32 * 32, dtype=torch.float32).reshape(32, 32)
-    safetensors.torch.save_file({name: kernel}, folder / "model.safetensors")
+    stored = {name.format("kernel"): kernel, name.format("bias"): kernel[3].clone()}
+    safetensors.torch.save_file(stored, folder / "model.safetensors")
     found = open_checkpoint(str(folder)).weights
-    assert equal(found, {"bert.pooler.dense.weight": kernel.T})
+    assert equal(found, {"bert.pooler.dense.weight": kernel.T, "bert.pooler.dense.bias": kernel[3]})
 
 
 @pytest.mark.parametrize("file", ["tf_model.h5", "flax_model.msgpack", "bert_model.ckpt.index"])
@@ -230,6 +231,12 @@ def test_folders_without_weights_that_are_read(folder: Path) -> None:
     assert "has no weights" in message
     for name in ("model.safetensors", "tf_model.h5", "flax_model.msgpack", "bert_model.ckpt"):
         assert name in message
+
+
+def test_an_index_of_something_else_is_no_checkpoint(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "search.index").write_bytes(b"never read")
+    assert "has no weights" in refusal(folder)
 
 
 def test_damaged_shards_are_refused(folder: Path, weights: Weights) -> None:

@@ -92,9 +92,9 @@ def open_checkpoint(
     check_config(config)
     found = find_in_folder(folder)
     contents = found.read(folder)
+    stored: dict[str, str] = {}
     if contents.scheme == "pytorch":
-        tensors = {name: array.read() for name, array in contents.arrays.items()}
-        weights, stored = pytorch_names(tensors), {}
+        weights = pytorch_names({name: array.read() for name, array in contents.arrays.items()})
     else:
         full = bert_config(config)
         weights, stored = from_scheme(contents.scheme, contents.arrays, full)

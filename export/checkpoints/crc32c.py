@@ -94,4 +94,4 @@ def _table(power: int) -> Words:
 def _halves() -> tuple[Words, Words]:
     """What a remainder's lower and upper 16 bits become after four zero bytes, [65536] each."""
     half = np.arange(65536, dtype=np.uint32)
-    return _zeros(half, 2), _zeros(half << 16, 2)
+    return _zeros(half, 2), _zeros(half << np.uint32(16), 2)

@@ -9,7 +9,7 @@ from transformers import BertConfig
 
 from bertrt.export.checkpoints.layout import Variable, all_weights, plain, transposed
 
-__all__ = ["is_skipped", "keys", "variables"]
+__all__ = ["keys", "skipped", "variables"]
 
 
 def variables(config: BertConfig) -> dict[str, Variable]:
@@ -38,6 +38,6 @@ def keys(stored: str) -> tuple[str, ...]:
     return (name,)
 
 
-def is_skipped(stored: str, others: Collection[str]) -> bool:
-    """Whether an array is no weight but a training state's step or optimizer."""
-    return stored == "step" or stored.startswith(("opt_state/", "opt_state."))
+def skipped(names: Collection[str]) -> set[str]:
+    """The arrays that are no weights but a training state's step or optimizer."""
+    return {n for n in names if n == "step" or n.startswith(("opt_state/", "opt_state."))}

@@ -28,13 +28,9 @@ _INDEX = ".index.json"
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight files of a checkpoint: `files` with the weights, and `index`, which lists them.
-
-    `read` takes their folder.
-    """
+    """The weight files of a checkpoint, and what reads them, given their folder."""
 
     files: tuple[str, ...]
-    index: str | None
     read: Callable[[Path], Contents]
 
 
@@ -58,19 +54,20 @@ def find_weights(names: Collection[str], open_: Open, where: str) -> Weights:
     names = {name for name in names if "/" not in name}
     for file, read in _READERS.items():
         if file in names:
-            return _shards((file,), None, read)
+            return Weights((file,), _joined((file,), None, read))
         if file + _INDEX in names:
-            shards = _shard_names(open_(file + _INDEX))
-            _check_there(shards, names, file + _INDEX)
-            return _shards(shards, open_(file + _INDEX), read)
-    index = _tensorflow_index(names, open_, where)
-    if index is None:
+            index = open_(file + _INDEX)
+            shards = _shard_names(index)
+            _check_there(shards, names, index.name)
+            return Weights(shards, _joined(shards, index, read))
+    entry = _tensorflow_index(names, open_, where)
+    if entry is None:
         raise ExportError(
             f"{where} has no weights: {', '.join(_READERS)} or a TensorFlow checkpoint such as "
             "bert_model.ckpt.index is missing"
         )
-    files = (index, *_data_files(index, names))
-    return Weights(files, None, lambda folder: read_bundle(folder, files))
+    files = (entry, *_data_files(entry, names))
+    return Weights(files, lambda folder: read_bundle(folder, files))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,10 +81,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _shards(
+def _joined(
     files: tuple[str, ...], index: Path | None, read: Callable[[Path], Contents]
-) -> Weights:
-    """Files of which each is read by itself."""
+) -> Callable[[Path], Contents]:
+    """A reader of several files, of which `read` reads one; `index` lists what they hold."""
 
     def read_all(folder: Path) -> Contents:
         parts = [read(folder / file) for file in files]
@@ -103,7 +100,7 @@ def _shards(
             _check_held(index, arrays)
         return Contents(parts[0].format, parts[0].scheme, arrays)
 
-    return Weights(files, None if index is None else index.name, read_all)
+    return read_all
 
 
 def _shard_names(index: Path) -> tuple[str, ...]:
@@ -142,8 +139,13 @@ def _tensorflow_index(names: Collection[str], open_: Open, where: str) -> str | 
     TensorFlow notes the newest in a file named "checkpoint". Raises ExportError when there are
     several and no such note.
     """
-    found = sorted(name for name in names if name.endswith(".index"))
     data = sorted(name for name in names if re.search(r"\.data-\d{5}-of-\d{5}$", name))
+    stems = {name.rpartition(".data-")[0] for name in data}
+    found = sorted(
+        name
+        for name in names
+        if name.endswith(".index") and (".ckpt" in name or name.removesuffix(".index") in stems)
+    )
     if not found and data:
         stem = data[0].rpartition(".data-")[0]
         raise ExportError(f"{stem}.index is missing, to which {data[0]} belongs: fetch it too")

@@ -13,7 +13,7 @@ from transformers import BertConfig
 
 from bertrt.export.checkpoints.layout import Shape, Variable, all_weights, plain, transposed
 
-__all__ = ["is_skipped", "keys", "variables"]
+__all__ = ["keys", "skipped", "variables"]
 
 _END = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LAYER = "layer_with_weights-"
@@ -114,10 +114,9 @@ def keys(stored: str) -> tuple[str, ...]:
     return (name,)
 
 
-def is_skipped(stored: str, others: Collection[str]) -> bool:
-    """Whether a variable is an optimizer's state, a counter, or a pooler that was never trained."""
-    if any(name.startswith(_TRAINED_POOLER) for name in others) and _OWN_POOLER.match(
-        keys(stored)[0]
-    ):
-        return True
-    return _COUNTERS.match(stored) is not None or "optimizer/" in stored
+def skipped(names: Collection[str]) -> set[str]:
+    """The variables that are an optimizer's state, a counter, or a pooler that is not trained."""
+    found = {name for name in names if _COUNTERS.match(name) or "optimizer/" in name}
+    if any(name.startswith(_TRAINED_POOLER) for name in names):
+        found |= {name for name in names if _OWN_POOLER.match(keys(name)[0])}
+    return found

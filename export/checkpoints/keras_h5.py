@@ -74,7 +74,7 @@ def _reader(path: Path, name: str) -> Callable[[], torch.Tensor]:
             with h5py.File(path, "r") as file:
                 values = np.asarray(file[name][()])
                 # In this machine's byte order, which PyTorch asks for.
-                return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
+                return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
         except Exception as error:
             raise ExportError(
                 f"{path.name} is damaged at {name!r} ({_reason(error)}): fetch it again"

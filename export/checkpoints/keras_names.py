@@ -9,11 +9,13 @@ from transformers import BertConfig
 
 from bertrt.export.checkpoints.layout import Variable, all_weights, plain, transposed
 
-__all__ = ["is_skipped", "keys", "variables"]
+__all__ = ["keys", "skipped", "variables"]
 
 # The word embeddings were named like the other two before transformers 3.
 _WORDS = "word_embeddings/weight:0"
 _OLD_WORDS = "word_embeddings/embeddings:0"
+# The parts of the longest key, bert/encoder/layer_._0/attention/output/LayerNorm/gamma:0.
+_DEEPEST = 7
 # Always the word embeddings.
 _TIED = "cls.predictions.decoder.weight"
 
@@ -48,10 +50,10 @@ def keys(stored: str) -> tuple[str, ...]:
     puts "mlm___cls" where PyTorch has "cls".
     """
     name = stored.replace(_OLD_WORDS, _WORDS)
-    parts = [part.rpartition("___")[2] for part in name.split("/") if part]
+    parts = [part.rpartition("___")[2] for part in name.split("/") if part][-_DEEPEST:]
     return tuple("/".join(parts[start:]) for start in range(len(parts)))
 
 
-def is_skipped(stored: str, others: Collection[str]) -> bool:
-    """Whether a variable is no weight but an optimizer's state, which Keras saves apart."""
-    return stored.startswith("optimizer_weights/")
+def skipped(names: Collection[str]) -> set[str]:
+    """The variables that are no weights but an optimizer's state, which Keras saves apart."""
+    return {name for name in names if name.startswith("optimizer_weights/")}

@@ -17,7 +17,8 @@ from bertrt.export.checkpoints.stored import Stored
 __all__ = ["SCHEMES", "from_scheme", "stored_names"]
 
 # How weights are named. Each module has three functions: `variables` (a config to all weights, by
-# keys of the scheme), `keys` (a stored name to the keys it may mean) and `is_skipped`.
+# keys of the scheme), `keys` (a stored name to the keys it may mean) and `skipped` (of stored
+# names, those that are no weights).
 SCHEMES: dict[str, ModuleType] = {
     "flax": flax_names,
     "keras": keras_names,
@@ -36,12 +37,18 @@ def from_scheme(
     Raises ExportError, naming the stored array, for one that is no weight of a BERT of this
     config, has another shape, or is one that another array has other values for.
     """
+    if config.num_hidden_layers > len(arrays):
+        raise ExportError(
+            f"the config contradicts the weights: its num_hidden_layers is "
+            f"{config.num_hidden_layers}, and the checkpoint has {len(arrays)} arrays"
+        )
     names = SCHEMES[scheme]
     table = _with_base(names.variables(config))
+    skipped = names.skipped(arrays)
     weights: dict[str, torch.Tensor] = {}
     sources: dict[str, str] = {}
     for stored, array in arrays.items():
-        if names.is_skipped(stored, arrays):
+        if stored in skipped:
             continue
         variable = next((table[key] for key in names.keys(stored) if key in table), None)
         if variable is None:

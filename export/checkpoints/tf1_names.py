@@ -10,7 +10,7 @@ from transformers import BertConfig
 
 from bertrt.export.checkpoints.layout import Variable, all_weights, plain, transposed
 
-__all__ = ["is_skipped", "keys", "variables"]
+__all__ = ["keys", "skipped", "variables"]
 
 # The heads' own, which Google multiplies with from the right, so that none is transposed.
 _HEADS = {
@@ -57,6 +57,6 @@ def keys(stored: str) -> tuple[str, ...]:
     return (stored,)
 
 
-def is_skipped(stored: str, others: Collection[str]) -> bool:
-    """Whether a variable is no weight but an optimizer's state or a counter."""
-    return stored in _COUNTERS or _OPTIMIZER.search(stored) is not None
+def skipped(names: Collection[str]) -> set[str]:
+    """The variables that are no weights but an optimizer's state or a counter."""
+    return {name for name in names if name in _COUNTERS or _OPTIMIZER.search(name)}

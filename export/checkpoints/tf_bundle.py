@@ -34,6 +34,7 @@ _DTYPES = {
     14: torch.bfloat16,
     19: torch.float16,
 }
+_MOST_AXES = 8
 _OBJECT_GRAPH = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -94,8 +95,8 @@ def _entry(message: bytes) -> _Entry:
         elif number == 7 and isinstance(value, bytes):
             extents = [one for kind, one in fields(value) if kind == 1]
             slices.append(tuple((_int64(one, 1), _int64(one, 2, -1)) for one in extents))
-    if any(size < 0 for size in shape):
-        raise ValueError(f"the shape {list(shape)} is impossible")
+    if any(size < 0 for size in shape) or len(shape) > _MOST_AXES:
+        raise ValueError(f"the shape {list(shape[:_MOST_AXES])} is impossible")
     return _Entry(numbers[1], shape, numbers[3], numbers[4], numbers[5], numbers[6], tuple(slices))
 
 

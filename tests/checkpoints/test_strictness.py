@@ -303,6 +303,33 @@ def test_the_number_of_heads_is_the_stored_one(case: Callable[[str], Path]) -> N
         open_checkpoint(str(folder))
 
 
+def test_a_config_of_a_billion_layers(case: Callable[[str], Path]) -> None:
+    folder = case("tf1-pretraining")
+    config = json.loads((folder / "bert_config.json").read_text())
+    (folder / "bert_config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**9}))
+    with pytest.raises(ExportError, match="num_hidden_layers is 1000000000"):
+        open_checkpoint(str(folder))
+
+
+def test_an_encoders_own_pooler_gives_way_to_the_trained_one(
+    case: Callable[[str], Path], bundles: ModuleType
+) -> None:
+    """The model garden's next sentence head has a pooler, and the encoder's is never trained."""
+    folder, stem = case("tf2-pretraining"), "bert_model.ckpt-1"
+    arrays = load_bundle(folder, stem)
+    own = "encoder/layer_with_weights-6/{}/.ATTRIBUTES/VARIABLE_VALUE"
+    trained = "next_sentence..pooler_dense/{}/.ATTRIBUTES/VARIABLE_VALUE"
+    for last in ("kernel", "bias"):
+        assert not np.array_equal(arrays[own.format(last)], arrays[trained.format(last)])
+    weights = open_checkpoint(str(folder)).weights
+    assert np.array_equal(weights["bert.pooler.dense.bias"], arrays[trained.format("bias")])
+    for last in ("kernel", "bias"):
+        del arrays[trained.format(last)]
+    bundles.bundle_of(arrays).write(folder, stem)
+    weights = open_checkpoint(str(folder)).weights
+    assert np.array_equal(weights["bert.pooler.dense.bias"], arrays[own.format("bias")])
+
+
 def test_a_head_that_was_not_trained_is_named_as_stored(case: Callable[[str], Path]) -> None:
     with pytest.raises(ExportError, match="cls/squad/output_weights, cls/squad/output_bias"):
         build_model(

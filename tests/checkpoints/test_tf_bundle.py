@@ -51,6 +51,28 @@ def test_all_arrays_are_read(tmp_path: Path, bundles: ModuleType, arrays: Any) -
         assert torch.equal(stored.read(), torch.from_numpy(array)), name
 
 
+def test_data_in_several_files(tmp_path: Path, bundles: ModuleType) -> None:
+    """As machines that train together leave it."""
+    x, y = np.arange(6, dtype=np.float32), np.arange(5, dtype=np.float32)
+    bundle = bundles.bundle_of({"x": x})
+    bundle.entries["y"] = bundles.Entry((5,), 0, 20, bundles.masked(y.tobytes()), shard=1)
+    bundle.header = bundles.number(1, 2)
+    bundle.write(tmp_path)
+    names = ("x.data-00000-of-00002", "x.data-00001-of-00002")
+    (tmp_path / FILES[1]).rename(tmp_path / names[0])
+    (tmp_path / names[1]).write_bytes(y.tobytes())
+    arrays = read_bundle(tmp_path, (FILES[0], *names)).arrays
+    assert torch.equal(arrays["x"].read(), torch.from_numpy(x))
+    assert torch.equal(arrays["y"].read(), torch.from_numpy(y))
+
+
+def test_a_shape_of_a_million_axes(tmp_path: Path, bundles: ModuleType) -> None:
+    bundle = bundles.bundle_of({"x": np.ones(2, np.float32)})
+    bundle.entries["x"].shape = (1 << 60,) * 10_000
+    bundle.write(tmp_path)
+    assert "is impossible" in refusal(tmp_path)
+
+
 def test_object_graphs_are_told_apart(tmp_path: Path, bundles: ModuleType) -> None:
     bundles.bundle_of({"a/.ATTRIBUTES/VARIABLE_VALUE": np.zeros(2)}).write(tmp_path)
     assert read_bundle(tmp_path, FILES).scheme == "model garden"
