@@ -70,12 +70,12 @@ def _packed_attention(
             p, v, now = _weigh(
                 query, q, row, at, length, top, WIDTH, SIZE, SCALE, CAUSAL, False, BLOCK_N
             )
-            top, mass, total = _add(p, v, top, now, mass, total)
+            top, mass, total = _add(p, v, top, now, mass, total, SCALE)
         for at in range(whole, seen, BLOCK_N):
             p, v, now = _weigh(
                 query, q, row, at, length, top, WIDTH, SIZE, SCALE, CAUSAL, True, BLOCK_N
             )
-            top, mass, total = _add(p, v, top, now, mass, total)
+            top, mass, total = _add(p, v, top, now, mass, total, SCALE)
 
     to = context + begin.to(tl.int64) * WIDTH + head * SIZE
     result = (total / mass[:, None]).to(context.dtype.element_ty)
@@ -118,8 +118,8 @@ def _weigh(  # type: ignore[no-untyped-def]
 ):
     """The weights of BLOCK_N keys from `at` on, before their division, and the values.
 
-    Returns float32 [BLOCK_M, BLOCK_N] powers of two relative to the third result, each query's
-    largest score up to now; and [BLOCK_N, BLOCK_D].
+    SCALE is what scores are multiplied by for powers of two. Returns float32 [BLOCK_M, BLOCK_N],
+    relative to the third result, each query's largest score up to now; and [BLOCK_N, BLOCK_D].
     """
     column = at + tl.arange(0, BLOCK_N)
     dim = tl.arange(0, q.shape[1])
@@ -140,9 +140,10 @@ def _weigh(  # type: ignore[no-untyped-def]
         if CAUSAL:
             visible = visible & (column[None, :] <= row[:, None])
         scores = tl.where(visible, scores, float("-inf"))
-    # SCALE has the factor to base two; the first key is visible to all, so `now` is finite.
-    now = tl.maximum(top, tl.max(scores, axis=1) * SCALE)
-    return tl.math.exp2(scores * SCALE - now[:, None]), v, now
+    # The first key is visible to all, so `now` is finite. Subtract, then scale: a fused product
+    # less the rounded product of the largest can be positive, and its power infinite.
+    now = tl.maximum(top, tl.max(scores, axis=1))
+    return tl.math.exp2((scores - now[:, None]) * SCALE), v, now
 
 
 @triton.jit
@@ -153,9 +154,10 @@ def _add(  # type: ignore[no-untyped-def]
     now: tl.tensor,
     mass: tl.tensor,
     total: tl.tensor,
+    SCALE: tl.constexpr,
 ):
     """Sums that were relative to the score `top`, made relative to `now`, and p's added."""
-    factor = tl.math.exp2(top - now)
+    factor = tl.math.exp2((top - now) * SCALE)
     mass = mass * factor + tl.sum(p, axis=1)
     total = tl.dot(p.to(v.dtype), v, total * factor[:, None], input_precision="ieee")
     return now, mass, total

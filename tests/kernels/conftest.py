@@ -1,170 +1,84 @@
-"""A tiny graph of the dialect with every operator, and stand-ins for the kernels."""
+"""For the kernels: a device to run them on, hard buffers, and what a good answer is."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
-from bertrt.kernels.dialect import DOMAIN, OPERATORS, REFERENCES, VERSION, Place
-from bertrt.kernels.program import Kernels
-
-HIDDEN, WORDS, MASK = 16, 23, 4
+Near = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
-def _weights() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(3)
-
-    def draw(*shape: int) -> np.ndarray:
-        return random.standard_normal(shape).astype(np.float32)
-
-    return {
-        "word": draw(WORDS, HIDDEN),
-        "type": draw(2, HIDDEN),
-        "position": draw(20, HIDDEN),
-        "gamma": draw(HIDDEN),
-        "beta": draw(HIDDEN),
-        "w_qkv": draw(HIDDEN, 3 * HIDDEN) * 0.2,
-        "w_out": draw(HIDDEN, HIDDEN),
-        "b_out": draw(HIDDEN),
-        "w_pool": draw(HIDDEN, HIDDEN),
-        "w_span": draw(HIDDEN, 2),
-        "masked_only": np.array(False),
-        "axes": np.array([-1]),
-    }
+@pytest.fixture(scope="session")
+def device() -> str:
+    """The GPU, or the CPU, where Triton's interpreter runs the kernels."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _nodes() -> list[onnx.NodeProto]:
-    def own(name: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
-        given = ["" if one == "-" else one for one in inputs.split()]
-        return helper.make_node(name, given, outputs.split(), domain=DOMAIN, **attributes)
-
-    return [
-        own("Pack", "input_ids token_type_ids attention_mask", "ids types positions rows offsets"),
-        own("EmbedLayerNorm", "ids types positions word type position gamma beta", "embedded"),
-        own("Linear", "embedded w_qkv", "qkv"),
-        own("PackedAttention", "qkv offsets", "context", num_heads=2),
-        own("Linear", "context w_out", "summed"),
-        own("AddLayerNorm", "summed gamma beta b_out embedded", "x", epsilon=1e-5),
-        own("FirstRows", "offsets rows", "first"),
-        own("SelectRows", "x first", "cls"),
-        own("Linear", "cls w_pool -", "pooled", activation="tanh"),
-        own("MeanRows", "x offsets", "mean"),
-        own("UnitRows", "mean", "unit"),
-        own("MaskedRows", "ids masked_only", "picked", mask_id=MASK),
-        own("SelectRows", "x picked", "chosen"),
-        own("Linear", "chosen word", "scores", transposed=1),
-        own("Unpack", "scores input_ids rows masked_only", "logits"),
-        own("Linear", "x w_span", "span"),
-        own("Unpack", "span input_ids rows", "spans"),
-        helper.make_node("Split", ["spans"], ["one", "two"], axis=-1, num_outputs=2),
-        helper.make_node("Squeeze", ["one", "axes"], ["start"]),
-        helper.make_node("Squeeze", ["two", "axes"], ["end"]),
-    ]
-
-
-def _model() -> onnx.ModelProto:
-    def integers(name: str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
-
-    graph = helper.make_graph(
-        _nodes(),
-        "tiny",
-        [
-            *map(integers, ("input_ids", "attention_mask", "token_type_ids")),
-            helper.make_tensor_value_info("masked_only", TensorProto.BOOL, []),
-        ],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-            for name in ("logits", "pooled", "unit", "start", "end")
-        ],
-        [numpy_helper.from_array(value, name) for name, value in _weights().items()],
-    )
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, VERSION)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+@pytest.fixture(
+    params=[
+        torch.float32,
+        torch.float16,
+        # The interpreter's products of bfloat16 are wrong.
+        pytest.param(torch.bfloat16, marks=pytest.mark.gpu),
+    ],
+    ids=lambda dtype: str(dtype)[6:],
+)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """Each type that activations and weights may have."""
+    return request.param
 
 
 @pytest.fixture
-def tiny() -> onnx.ModelProto:
-    """The graph, to change at will: outputs logits, pooled, unit, start and end."""
-    return _model()
+def normal(device: str) -> Callable[..., torch.Tensor]:
+    """A factory of tensors of normal numbers, the same ones in each run.
 
-
-@pytest.fixture
-def tiny_path(tiny: onnx.ModelProto, tmp_path: Path) -> Path:
-    """The graph's file."""
-    path = tmp_path / "model.onnx"
-    onnx.save(tiny, path)
-    return path
-
-
-@pytest.fixture
-def feeds_of() -> Callable[..., dict[str, np.ndarray]]:
-    """A factory: the lengths of sequences to feeds, padded, with mask tokens and no flag.
-
-    `hole` leaves a token out in the middle of each sequence of at least three.
+    A tensor lies amid NaN: who reads before or after it does not stay unnoticed.
     """
+    generator = torch.Generator().manual_seed(11)
 
-    def make(lengths: Sequence[int], *, hole: bool = False) -> dict[str, np.ndarray]:
-        random = np.random.default_rng(sum(lengths))
-        shape = (len(lengths), max(lengths) + 1)
-        mask = (np.arange(shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
-        if hole:
-            mask[np.array(lengths) >= 3, 1] = 0
-        ids = random.integers(0, WORDS, shape)
-        ids[:, 0] = MASK
-        types = random.integers(0, 2, shape)
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    def make(*shape: int, dtype: torch.dtype, scale: float = 1.0) -> torch.Tensor:
+        values = torch.randn(shape, generator=generator) * scale
+        margin = 1024
+        buffer = torch.full((values.numel() + 2 * margin,), torch.nan, dtype=dtype, device=device)
+        buffer[margin : margin + values.numel()] = values.to(dtype).flatten()
+        return buffer[margin : margin + values.numel()].view(shape)
 
     return make
 
 
 @pytest.fixture
-def expected() -> Callable[..., dict[str, np.ndarray]]:
-    """A factory: feeds to the tiny graph's outputs by onnx.reference."""
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel allocates is full of NaN, so that what it leaves out shows."""
+    empty = torch.Tensor.new_empty
 
-    def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        evaluator = ReferenceEvaluator(_model(), new_ops=REFERENCES)
-        return dict(zip(evaluator.output_names, evaluator.run(None, feeds), strict=True))
+    def full_of_nan(self: torch.Tensor, *shape: Any, **options: Any) -> torch.Tensor:
+        made = empty(self, *shape, **options)
+        return made.fill_(torch.nan) if made.is_floating_point() else made
 
-    return run
+    monkeypatch.setattr(torch.Tensor, "new_empty", full_of_nan)
 
 
-class StandIn:
-    """The references as kernels, which record what is launched and spoil rows that mean nothing.
+@pytest.fixture(scope="session")
+def near() -> Near:
+    """A check: `got` is near `exact`, of float64, for its type; `eager` is PyTorch's answer.
 
-    As from a kernel, rows of an attention's context from offsets[-1] on are not written: here they
-    are NaN, and so is what is computed of them.
+    float32 keeps 24 bits, and sums of a few hundred terms lose some of them: 1e-5 of the largest
+    number is a hundred roundings. In half precision the error may be twice eager PyTorch's,
+    root mean square, since eager rounds no more often.
     """
 
-    def __init__(self) -> None:
-        self.launched: list[str] = []
-        self.rows: list[int] = []
-        names = [name for name, one in OPERATORS.items() if one.place is Place.DEVICE]
-        self.kernels = Kernels({name: self._kernel(name) for name in names})
+    def check(got: torch.Tensor, exact: torch.Tensor, eager: torch.Tensor) -> None:
+        assert exact.dtype == torch.float64
+        assert got.shape == exact.shape
+        assert not got.isnan().any()
+        error = (got.double() - exact).abs()
+        if exact.numel() == 0:
+            return
+        if eager.dtype == torch.float32:
+            assert error.max() <= 1e-5 * exact.abs().max()
+        else:
+            theirs = (eager.double() - exact).square().mean().sqrt()
+            assert error.square().mean().sqrt() <= 2 * theirs
 
-    def _kernel(self, name: str) -> Callable[..., torch.Tensor]:
-        def run(*given: Any, longest: int | None = None, **attributes: Any) -> torch.Tensor:
-            arrays = [None if one is None else one.numpy() for one in given]
-            result = OPERATORS[name].reference(*arrays, **attributes)
-            if name == "PackedAttention":
-                offsets = arrays[1]
-                assert longest is not None
-                assert np.diff(offsets).max() <= longest
-                result[offsets[-1] :] = np.nan
-            self.launched.append(name)
-            self.rows.append(len(result))
-            return torch.from_numpy(result)
-
-        return run
-
-
-@pytest.fixture
-def stand_in() -> StandIn:
-    """Kernels that are the references; see `StandIn`."""
-    return StandIn()
+    return check
