@@ -54,22 +54,21 @@ def test_run_equals_eager_pytorch(
     dtype: str,
 ) -> None:
     rt = load_artifact(class_name, device="cuda", engine="triton", dtype=dtype)
-    for lengths in ([1], [7, 3, 9]):
-        arrays = arrays_of(class_name, lengths)
-        expected = eager(make_checkpoint(class_name), class_name, arrays)
-        answer = rt.run(**arrays)
-        assert set(answer) <= set(expected)
-        for name, value in answer.items():
-            assert value.dtype == np.float32
-            assert value.shape == expected[name].shape
-            real = np.ones(value.shape[:2], bool)
-            if value.shape[:2] == arrays["input_ids"].shape:
-                real = arrays["attention_mask"].astype(bool)
-                assert not value[~real].any()  # what is padded is zero
-            size = max(1.0, float(np.abs(expected[name]).max()))
-            np.testing.assert_allclose(
-                value[real], expected[name][real], atol=TOLERANCE[dtype] * size, rtol=0
-            )
+    arrays = arrays_of(class_name, [4, 1, 3])
+    expected = eager(make_checkpoint(class_name), class_name, arrays)
+    answer = rt.run(**arrays)
+    assert set(answer) <= set(expected)
+    for name, value in answer.items():
+        assert value.dtype == np.float32
+        assert value.shape == expected[name].shape
+        real = np.ones(value.shape[:2], bool)
+        if value.shape[:2] == arrays["input_ids"].shape:
+            real = arrays["attention_mask"].astype(bool)
+            assert not value[~real].any()  # what is padded is zero
+        size = max(1.0, float(np.abs(expected[name]).max()))
+        np.testing.assert_allclose(
+            value[real], expected[name][real], atol=TOLERANCE[dtype] * size, rtol=0
+        )
 
 
 def test_info(load_artifact: Callable[..., Any]) -> None:
