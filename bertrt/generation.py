@@ -22,7 +22,7 @@ def generate(
     Args:
         run: the graph. When it returns keys and values (`present.*`), a step reads the newest
             tokens only and gets the others from there; otherwise it reads every row anew, as it
-            must where attention looks both ways.
+            must where attention looks both ways, and as graphs for a GPU do.
         prompts: int64 [B, S], all of one length: BERT's positions are absolute, so that a padded
             prompt would be another one.
         stop: the tokens that end a row; the token itself is part of the result.

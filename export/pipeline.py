@@ -28,7 +28,7 @@ from bertrt.export.fusion.half import to_float16
 from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.half_parity import check_half
-from bertrt.export.heads import ALIASES, head_for
+from bertrt.export.heads import ALIASES, Head, head_for
 from bertrt.export.model import build_model
 from bertrt.export.optional_types import make_token_types_optional
 from bertrt.export.parity import check_parity
@@ -96,8 +96,9 @@ def export(
     Returns the manifest that was written.
 
     Raises ExportError for a checkpoint, an output or options that cannot be used, and ParityError
-    when the graph's answers are not the checkpoint's, or no int8 graph's are near enough; in
-    either case nothing is written.
+    when the graph's answers are not the checkpoint's, no int8 graph's are near enough, or float16
+    or bfloat16 takes it further from float32 than twice as far as PyTorch; in each case nothing is
+    written.
     """
     output = Path(output)
     target, dtype = choose_target(device, engine, dtype)
@@ -125,19 +126,14 @@ def export(
         tell()
         tokenizer = write_tokenizer(checkpoint, stage)
         mask_id = tokenizer.special_ids["mask"]
-        if target.engine == "triton":
-            fused = fuse_to_dialect(graph, module.config, head, mask_id=mask_id)
-        elif target.device == "cuda":
-            fused = fuse_for_cuda(graph, module.config, head)
-        else:
-            fused = fuse(
-                graph,
-                module.config,
-                head,
-                target.name,
-                mask_id=mask_id,
-                to_quantize=wishes is not None,
-            )
+        fused = _fuse(
+            graph,
+            module.config,
+            head,
+            target,
+            mask_id=mask_id,
+            to_quantize=wishes is not None,
+        )
         if cached:
             make_token_types_optional(graph)
 
@@ -152,8 +148,7 @@ def export(
         parity = asdict(report)
         if dtype in HALVES:
             tell.detail(f"in {dtype}")
-            triton = target.engine == "triton"
-            fused["Cast"] = to_precision(graph, dtype) if triton else to_float16(graph)
+            fused["Cast"] = _round(graph, target, dtype)
             for file in files:
                 (stage / file).unlink()
             files = _save(graph, stage)
@@ -195,6 +190,28 @@ def export(
         )
         (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _fuse(
+    graph: ir.Model,
+    config: Any,
+    head: Head,
+    target: Target,
+    *,
+    mask_id: int | None,
+    to_quantize: bool,
+) -> dict[str, int]:
+    """The target's fusions; how many of each operator there are after them."""
+    if target.engine == "triton":
+        return fuse_to_dialect(graph, config, head, mask_id=mask_id)
+    if target.device == "cuda":
+        return fuse_for_cuda(graph, config, head)
+    return fuse(graph, config, head, target.name, mask_id=mask_id, to_quantize=to_quantize)
+
+
+def _round(graph: ir.Model, target: Target, dtype: str) -> int:
+    """Half precision for a graph that was proved in float32; how many casts that took."""
+    return to_precision(graph, dtype) if target.engine == "triton" else to_float16(graph)
 
 
 def _save(graph: ir.Model, directory: Path) -> list[str]:

@@ -46,16 +46,19 @@ def model_of(class_name: str, **changes: Any) -> Any:
 
 
 @functools.cache
-def _traced(class_name: str, **changes: Any) -> ir.Model:
-    return trace(model_of(class_name, **changes), head_of(class_name))
+def _traced(class_name: str, cached: bool, **changes: Any) -> ir.Model:
+    return trace(model_of(class_name, **changes), head_of(class_name), cached=cached)
 
 
-def traced(class_name: str, **changes: Any) -> ir.Model:
-    """The head's traced graph: a copy, to change at will."""
-    return _traced(class_name, **changes).clone()
+def traced(class_name: str, *, cached: bool = True, **changes: Any) -> ir.Model:
+    """The head's traced graph: a copy, to change at will; `cached` is for decoders."""
+    decoder = class_name == "BertLMHeadModel"
+    return _traced(class_name, cached or not decoder, **changes).clone()
 
 
-def feeds_of(class_name: str, batch: int, sequence: int, **changes: Any) -> dict[str, np.ndarray]:
+def feeds_of(
+    class_name: str, batch: int, sequence: int, *, cached: bool = True, **changes: Any
+) -> dict[str, np.ndarray]:
     """Random arrays, right-padded in every row but the first, with an empty cache where needed."""
     config = model_of(class_name, **changes).config
     random = np.random.default_rng(batch * 1000 + sequence)
@@ -68,7 +71,7 @@ def feeds_of(class_name: str, batch: int, sequence: int, **changes: Any) -> dict
         "attention_mask": mask,
         "token_type_ids": random.integers(0, config.type_vocab_size, shape),
     }
-    if class_name == "BertLMHeadModel" and config.is_decoder:
+    if class_name == "BertLMHeadModel" and config.is_decoder and cached:
         size = config.hidden_size // config.num_attention_heads
         nothing = np.zeros((batch, config.num_attention_heads, 0, size), dtype=np.float32)
         for layer in range(config.num_hidden_layers):

@@ -5,7 +5,7 @@ sample. Like it, a prompt is encoded with [CLS] and [SEP] unless `add_special_to
 nothing treats them otherwise than text. Generation stops at an end-of-sequence token, if the
 model has one, or where its positions end. A checkpoint whose config does not say `is_decoder`
 looks both ways and has no cache, so that each step reads the whole text; this is what
-transformers gives with `use_cache=False`.
+transformers gives with `use_cache=False`. An artifact for a GPU has no cache either.
 """
 
 from collections import defaultdict

@@ -145,6 +145,9 @@ def test_export_in_full(
         (["--revision", "main"], "has no revision 'main'"),
         (["--model", "./nowhere"], "there is no folder './nowhere'"),
         (["--model", ""], "the model's name is empty"),
+        (["--engine", "triton"], "the engine 'triton' runs graphs for the device 'cuda'"),
+        (["--device", "cuda", "--dtype", "int8"], "int8 graphs are made for the device 'cpu'"),
+        (["--dtype", "bfloat16"], "bfloat16 graphs are made for the device 'cuda'"),
     ],
 )
 @pytest.mark.parametrize("output", [["--output", "out"], []])

@@ -34,6 +34,19 @@ def test_table(
     assert f"opset {manifest.graph.opset}" in done.out
 
 
+def test_table_of_a_half(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
+    path = make_artifact("BertForMaskedLM", device="cuda", dtype="bfloat16", num_hidden_layers=1)
+    done = bertrt_command("inspect", path)
+    assert (done.status, done.err) == (0, "")
+    assert "device cuda, engine triton, dtype bfloat16" in done.out
+    assert "torch 2.8 and triton 3.4 or newer" in done.out
+    assert "ONNX Runtime" not in done.out
+    assert "before the weights were rounded to bfloat16" in done.out
+    for one in Artifact.open(path).manifest.parity["half"]["outputs"]:
+        assert f"{one['absolute_error']:.1e} (bound {one['bound']:.1e})" in done.out
+        assert f"PyTorch's {one['eager_error']:.1e}" in done.out
+
+
 def test_json_is_the_manifest(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
     path = make_artifact("BertForMaskedLM")
     done = bertrt_command("inspect", path, "--json")
