@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).parent / "fuzz.py"
-ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "250"))
+ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "120"))
 
 
 def test_damaged_checkpoints(unpacked: Path, tmp_path: Path) -> None:
