@@ -12,8 +12,8 @@ if [ ! -f "$venv/.installed" ]; then
     "$venv/bin/pip" install --quiet --upgrade pip
     # The last transformers that has TensorFlow's and Flax' classes.
     "$venv/bin/pip" install --quiet transformers==4.57.6 tensorflow-cpu==2.19.1 tf-keras==2.19.0 \
-        jax==0.4.38 flax==0.10.2 pytest setuptools
-    "$venv/bin/pip" install --quiet --no-deps --no-build-isolation --editable "$root"
+        jax==0.4.38 flax==0.10.2 pytest
+    "$venv/bin/pip" install --quiet --no-deps --editable "$root"
     touch "$venv/.installed"
 fi
 "$venv/bin/python" "$root/tests/frameworks/write.py" "$work/cases"
