@@ -32,6 +32,8 @@ def to_numpy(name: str, value: Any) -> np.ndarray:
     try:
         if _is_elsewhere(value):
             return _fetched(value)
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
         return np.asarray(value)
     except ValueError as error:
         raise InputError(f"{name} is not an array: its rows differ in length") from error

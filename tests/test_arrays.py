@@ -50,6 +50,20 @@ def test_without_a_copy() -> None:
     assert converter(result)(result) is result
 
 
+class OnlyDlpack:
+    def __dlpack__(self, **options: Any) -> Any:
+        return NUMBERS.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return NUMBERS.__dlpack_device__()
+
+
+def test_dlpack_alone_is_enough() -> None:
+    array = to_numpy("input_ids", OnlyDlpack())
+    np.testing.assert_array_equal(array, NUMBERS)
+    assert np.shares_memory(array, NUMBERS)
+
+
 class Elsewhere:
     """An array on a GPU, as far as DLPack says."""
 
