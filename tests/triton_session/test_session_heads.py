@@ -12,8 +12,8 @@ import bertrt
 from bertrt.export.heads import HEADS as EXPORTED
 
 HEADS = [head.class_name for head in EXPORTED]
-# float16 has 11 bits of precision: 2⁻¹¹ is 5e-4, and the logits of these models reach 30.
-TOLERANCE = {"float32": 1e-4, "float16": 5e-2}
+# Of the largest number for float16, whose steps are 5e-4 of a number: some twenty roundings.
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for Triton's interpreter")
 
@@ -65,7 +65,7 @@ def test_run_equals_eager_pytorch(
         if value.shape[:2] == arrays["input_ids"].shape:
             real = arrays["attention_mask"].astype(bool)
             assert not value[~real].any()  # what is padded is zero
-        size = max(1.0, float(np.abs(expected[name]).max()))
+        size = max(1.0, float(np.abs(expected[name]).max())) if dtype == "float16" else 1.0
         np.testing.assert_allclose(
             value[real], expected[name][real], atol=TOLERANCE[dtype] * size, rtol=0
         )
@@ -88,7 +88,7 @@ QUESTIONS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         (),
         {"question": "who works", "context": "John Smith works at Google in New York."},
     ),
-    "BertLMHeadModel": (("the cat",), {"max_new_tokens": 4}),
+    "BertLMHeadModel": (("the cat",), {"max_new_tokens": 2, "do_sample": False}),
 }
 
 
