@@ -12,7 +12,7 @@ from bertrt.kernels.launches import AttentionTiles, Gpu, LinearTiles, bucket
 H200 = Gpu("NVIDIA H200", 132, 227 * 1024)
 L4 = Gpu("NVIDIA L4", 58, 99 * 1024)
 ROWS = [1, 2, 16, 17, 100, 128, 300, 1024, 4096, 16384, 65536]
-# Depths and widths of the layers of BERT-base, BERT-large and MiniLM, a vocabulary, heads, odd ones.
+# Depths and widths in BERT-base, BERT-large and MiniLM, of a vocabulary and of a head.
 LAYERS = [(768, 2304), (768, 768), (3072, 768), (1024, 4096), (384, 1536), (768, 30522), (768, 2)]
 ODD = [(30, 30), (16, 1), (1000, 50)]
 
