@@ -1,5 +1,7 @@
 """Pack: a padded batch to its tokens, one after the other, without the padding."""
 
+import math
+
 import numpy as np
 
 from bertrt.kernels.dialect.operator import Place, operator
@@ -22,8 +24,8 @@ def pack(
         rows: [T], each token's place among the B·S of the padded batch, ascending.
         offsets: [B + 1]; sequence b has the tokens offsets[b] to offsets[b + 1].
     """
-    length = input_ids.shape[-1]
-    mask = attention_mask.reshape(-1, length) != 0
+    *batch, length = input_ids.shape
+    mask = attention_mask.reshape(math.prod(batch), length) != 0
     rows = np.flatnonzero(mask)
     counts = mask.sum(axis=1)
     packed = (

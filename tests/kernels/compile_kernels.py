@@ -1,8 +1,9 @@
 """Compiles every kernel, as its launcher would launch it, for a GPU that need not be there.
 
-`python compile_kernels.py 90` prints a line of JSON for each launch, for compute capability 9.0:
-{"case", "kernel", "shared", "registers", "spilled"}; bytes of shared memory a program, registers
-a thread, and bytes that a thread keeps in memory for want of registers.
+`python compile_kernels.py 90 float16` prints a line of JSON for each launch in this and other
+dtypes that are named, for compute capability 9.0:
+{"case", "kernel", "shared", "registers", "stack"}; bytes of shared memory a program, registers
+a thread, and bytes that a thread keeps in memory, mostly for want of registers.
 """
 
 import json
@@ -21,12 +22,16 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from bertrt.kernels.gpu import KERNELS, hardware
-from bertrt.kernels.launches import Gpu
+from bertrt.kernels.launches import Gpu, LinearTiles
 
 __all__ = ["main"]
 
 # Multiprocessors and bytes of shared memory that one program may have.
-_GPUS = {80: ("A100", 108, 163 * 1024), 90: ("H100", 132, 227 * 1024)}
+_GPUS = {
+    80: ("A100", 108, 163 * 1024),
+    89: ("L4", 58, 99 * 1024),
+    90: ("H100", 132, 227 * 1024),
+}
 _DUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -46,7 +51,7 @@ class _NoDriver:
         return 0
 
 
-def main(capability: int) -> None:
+def main(capability: int, dtypes: list[str]) -> None:
     driver.set_active(_NoDriver(capability))
     hardware._INTERPRETED = Gpu(*_GPUS[capability])
     compiled: list[Any] = []
@@ -56,7 +61,7 @@ def main(capability: int) -> None:
         compiled.append(launch(self, *args, grid=grid, warmup=True, **options))
 
     JITFunction.run = compile_only
-    for case, name, arguments, options in _cases():
+    for case, name, arguments, options in _cases(dtypes):
         compiled.clear()
         KERNELS[name](*arguments, **options)
         for kernel in compiled:
@@ -71,13 +76,13 @@ def _registers(cubin: bytes) -> dict[str, int]:
         command = [str(_DUMP), "--dump-resource-usage", file.name]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = {key: int(value) for key, value in re.findall(r"(REG|STACK):(\d+)", text)}
-    return {"registers": found["REG"], "spilled": found["STACK"]}
+    return {"registers": found["REG"], "stack": found["STACK"]}
 
 
-def _cases() -> Iterator[tuple[str, str, tuple[Any, ...], dict[str, Any]]]:
-    for dtype in (torch.float16, torch.bfloat16, torch.float32):
-        for case, name, arguments, options in _cases_of(dtype):
-            yield f"{str(dtype)[6:]} {case}", name, arguments, options
+def _cases(dtypes: list[str]) -> Iterator[tuple[str, str, tuple[Any, ...], dict[str, Any]]]:
+    for dtype in dtypes:
+        for case, name, arguments, options in _cases_of(getattr(torch, dtype)):
+            yield f"{dtype} {case}", name, arguments, options
 
 
 def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], dict[str, Any]]]:
@@ -87,8 +92,7 @@ def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], d
     def integers(count: int) -> torch.Tensor:
         return torch.empty(count, dtype=torch.int32)
 
-    half = dtype != torch.float32
-    width, rows, narrow = 768, 128, 30
+    width, rows = 768, 128
     vector = new(width)
     table, indices = new(1000, width), integers(rows)
     tables = (indices, indices, indices, table, table, table, vector, vector)
@@ -104,21 +108,32 @@ def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], d
 
     gelu = {"activation": "gelu"}
     yield "gelu 128", "Linear", (x, new(width, 3072), new(3072)), gelu
-    yield "qkv 128", "Linear", (x, new(width, 2304), new(2304)), {}
-    if half:
-        yield "out 128, split", "Linear", (x, new(width, width), vector), {"partials": True}
-        yield "tied", "Linear", (x, new(1000, width), new(1000)), {"transposed": 1}
-        many = new(16384, width)
-        yield "gelu 16384", "Linear", (many, new(width, 3072), new(3072)), gelu
-        yield "odd", "Linear", (new(5, narrow), new(narrow, 2), new(2)), {"activation": "tanh"}
+    options = {"num_heads": 12, "longest": 512}
+    yield "512 of 64", "PackedAttention", (new(16384, 3 * width), integers(17)), options
+    if dtype == torch.float32:
+        # In the launch table float32 is cuBLAS's.
+        yield "product", "Linear", (x, new(width, 64)), {"how": LinearTiles(64, 64, 32, 4, 2)}
+    if dtype != torch.float16:
+        return
 
-    for size, tokens, longest in ((64, 16384, 512), (64, 128, 128), (32, 64, 16), (128, 512, 512)):
+    yield "ahead", "Linear", (x, new(width, 64)), {"how": LinearTiles(64, 64, 64, 4, 3)}
+    tied = {"transposed": 1, "how": LinearTiles(64, 64, 64, 4, 3)}
+    yield "ahead, transposed", "Linear", (x, new(64, width)), tied
+    yield "split", "Linear", (x, new(width, width), vector), {"partials": True}
+    many = new(16384, width)
+    yield "gelu 16384", "Linear", (many, new(width, 3072), new(3072)), gelu
+    yield "odd", "Linear", (new(5, 30), new(30, 2), new(2)), {"activation": "tanh"}
+    for activation in ("gelu_tanh", "relu", "silu"):
+        y = new(rows, 64)
+        yield activation, "Linear", (y, new(64, 64)), {"activation": activation, "how": "torch"}
+
+    for size, tokens, longest in ((64, 128, 128), (32, 64, 16), (128, 512, 512), (256, 512, 512)):
         qkv = new(tokens, 3 * 12 * size)
         options = {"num_heads": 12, "longest": longest}
-        yield f"{size} x {longest}", "PackedAttention", (qkv, integers(17)), options
+        yield f"{longest} of {size}", "PackedAttention", (qkv, integers(17)), options
     options = {"num_heads": 2, "causal": 1}
     yield "causal, 80, mixed", "PackedAttention", (new(700, 3 * 2 * 80), integers(33)), options
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])
