@@ -1,25 +1,22 @@
 """Launches for sizes and GPUs that nobody has measured: reasoned from the sizes alone.
 
-What a program costs is taken from published rates of the chip, and the launch that should end
+What a program costs is estimated from rough rates of the chip, and the launch that should end
 first is chosen. No figure here comes from a run on a GPU; where one has been measured, its entry
 in `bertrt.kernels.tuning` is used instead.
 """
 
 from bertrt.kernels.launches import AttentionTiles, Gpu, How, LinearTiles, bucket
 
-__all__ = ["attention", "linear", "row_warps", "split_linear"]
+__all__ = ["attention", "candidates", "linear", "row_warps", "split_linear"]
 
-# For one multiprocessor of a Hopper GPU, in units a nanosecond: two thirds of its share of the
-# dense half-precision rate, and of the second-level cache's bandwidth. Other GPUs differ, but
-# mostly in both at once, which leaves the choice the same.
+# For one multiprocessor of a Hopper GPU, a nanosecond: two thirds of its share of the data sheet's
+# dense half-precision rate, and what it may get from the second-level cache. Other GPUs differ,
+# but mostly in both at once, which leaves the choice the same.
 _FLOPS = 5000.0
 _BYTES = 45.0
 # A program's start and end, and the least time of one step along the depth, in nanoseconds.
 _PROGRAM = 1500.0
 _STEP = 120.0
-# What a pass over partial sums costs: the bytes, at all of the GPU's cache bandwidth, are a part;
-# nothing else is launched for it, since the operator that follows reads them.
-_WRITE_AND_READ = 2
 
 # Above this many rows cuBLAS is taken for plain products: its tiles for large ones are hard to
 # beat. An activation is worth more than the difference, being a read and a write of the result.
@@ -30,6 +27,7 @@ _TILES = (
     (128, 256, 64, 8),
     (128, 128, 64, 8),
     (64, 256, 64, 8),
+    (128, 64, 64, 4),
     (64, 128, 64, 4),
     (64, 64, 64, 4),
     (32, 128, 64, 4),
@@ -45,13 +43,30 @@ def linear(gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, activat
     """How to compute [rows, depth] · [depth, columns], of items of `itemsize` bytes."""
     if itemsize == 4 or (rows > _SMALL and not activated):
         return "torch"
-    return _best(gpu, rows, depth, columns, itemsize, (1,))
+    return candidates(gpu, rows, depth, columns, itemsize)[0]
 
 
 def split_linear(gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int) -> LinearTiles:
     """The same by Triton in partial sums; one where splitting gains nothing."""
-    splits = _SPLITS if rows <= _SMALL and itemsize < 4 else (1,)
-    return _best(gpu, rows, depth, columns, itemsize, splits)
+    split = rows <= _SMALL and itemsize < 4
+    return candidates(gpu, rows, depth, columns, itemsize, split=split)[0]
+
+
+def candidates(
+    gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, *, split: bool = False
+) -> list[LinearTiles]:
+    """Triton's launches for [rows, depth] · [depth, columns], the most promising first.
+
+    `split` allows partial sums over parts of the depth, for what follows to add up.
+    """
+    wide = max(32, 1 << (columns - 1).bit_length())
+    launches = [
+        LinearTiles(m, n, k, warps, _stages(gpu, m, n, k, itemsize), parts)
+        for m, n, k, warps in _TILES
+        for parts in (_SPLITS if split else (1,))
+        if m <= bucket(rows) and n <= wide and (parts == 1 or parts * k <= depth)
+    ]
+    return sorted(launches, key=lambda one: _cost(gpu, one, rows, depth, columns, itemsize))
 
 
 def attention(
@@ -85,19 +100,6 @@ def row_warps(columns: int) -> int:
     return max(1, min(16, (1 << (columns - 1).bit_length()) // 512)) if columns > 0 else 1
 
 
-def _best(
-    gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, splits: tuple[int, ...]
-) -> LinearTiles:
-    wide = max(32, 1 << (columns - 1).bit_length())
-    candidates = [
-        LinearTiles(m, n, k, warps, _stages(gpu, m, n, k, itemsize), parts)
-        for m, n, k, warps in _TILES
-        for parts in splits
-        if m <= bucket(rows) and (n <= wide or n == 32) and (parts == 1 or parts * k <= depth)
-    ]
-    return min(candidates, key=lambda one: _cost(gpu, one, rows, depth, columns, itemsize))
-
-
 def _cost(
     gpu: Gpu, tiles: LinearTiles, rows: int, depth: int, columns: int, itemsize: int
 ) -> float:
@@ -107,7 +109,8 @@ def _cost(
     waves = -(-programs // gpu.multiprocessors)
     step = max(2 * m * n * k / _FLOPS, (m + n) * k * itemsize / _BYTES, _STEP)
     steps = -(-depth // (k * tiles.splits))
-    sums = 4 * tiles.splits * rows * columns * _WRITE_AND_READ if tiles.splits > 1 else 0
+    # Partial sums of float32 are written, and read by what follows.
+    sums = 2 * 4 * tiles.splits * rows * columns if tiles.splits > 1 else 0
     return waves * (_PROGRAM + steps * step) + sums / (_BYTES * gpu.multiprocessors)
 
 

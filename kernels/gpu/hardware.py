@@ -13,12 +13,14 @@ _INTERPRETED = Gpu("interpreter", multiprocessors=132, shared_memory=227 * 1024)
 
 
 def gpu_of(device: torch.device) -> Gpu:
-    """The GPU with this device's index; a Hopper's sizes for the CPU."""
-    return _read(device.index) if device.type == "cuda" else _INTERPRETED
+    """The GPU of this index, the current one where it has none; a Hopper's sizes for the CPU."""
+    if device.type != "cuda":
+        return _INTERPRETED
+    return _read(torch.cuda.current_device() if device.index is None else device.index)
 
 
 @lru_cache
-def _read(index: int | None) -> Gpu:
+def _read(index: int) -> Gpu:
     found = torch.cuda.get_device_properties(index)
     # Older versions of PyTorch do not tell; every GPU since Volta allows this much.
     shared = getattr(found, "shared_memory_per_block_optin", 96 * 1024)

@@ -23,7 +23,7 @@ __all__ = ["linear", "splits"]
 _GROUP = 8
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "parts"])
 def _linear(
     x: tl.tensor,
     weight: tl.tensor,
@@ -32,13 +32,13 @@ def _linear(
     rows: int,
     depth: int,
     columns: int,
+    parts: int,
     ACTIVATION: tl.constexpr,
     TRANSPOSED: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
-    SPLITS: tl.constexpr,
     EVEN_K: tl.constexpr,
     EVEN_N: tl.constexpr,
 ) -> None:
@@ -57,7 +57,7 @@ def _linear(
     in_n = (n < columns - first_n)[None, :]
 
     # This part's share of the depth, in whole steps.
-    span = tl.cdiv(tl.cdiv(depth, BLOCK_K), SPLITS) * BLOCK_K
+    span = tl.cdiv(tl.cdiv(depth, BLOCK_K), parts) * BLOCK_K
     begin = part * span
     end = tl.minimum(begin + span, depth)
     # The place of a tile needs 64 bits, and moves; inside one 32 are enough, and stay in registers.
@@ -166,13 +166,13 @@ def _launch(
         rows,
         depth,
         columns,
+        parts,
         ACTIVATION=activation,
         TRANSPOSED=transposed,
         BLOCK_M=tiles.block_m,
         BLOCK_N=tiles.block_n,
         BLOCK_K=tiles.block_k,
         GROUP=_GROUP,
-        SPLITS=parts,
         EVEN_K=depth % tiles.block_k == 0,
         EVEN_N=columns % tiles.block_n == 0,
         num_warps=tiles.warps,
