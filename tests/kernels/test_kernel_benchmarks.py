@@ -131,7 +131,7 @@ def test_tuning_takes_the_fastest_and_writes_all(
     }
 
 
-def test_tuning_stops_in_time() -> None:
+def test_tuning_stops_in_time(device: str) -> None:
     tune = script("tune_kernels")
     assert tune.tune(torch.device(device), time.monotonic() - 1, {}, io.StringIO()) == {}
 
