@@ -1,7 +1,5 @@
 """From a checkpoint to an artifact: the steps of an export, in order."""
 
-import importlib.metadata
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,29 +7,19 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt._version import __version__
-from bertrt.artifact import (
-    MANIFEST,
-    SCHEMA,
-    FileEntry,
-    Graph,
-    Manifest,
-    TensorSpec,
-    TokenizerFacts,
-    sha256_of,
-)
+from bertrt.artifact import MANIFEST, SCHEMA, FileEntry, Manifest, TokenizerFacts, sha256_of
 from bertrt.config import ModelConfig
 from bertrt.export.checkpoints import open_checkpoint
 from bertrt.export.dialect.pipeline import fuse_to_dialect
 from bertrt.export.dialect.precision import to_precision
 from bertrt.export.fusion.cuda import fuse_for_cuda
-from bertrt.export.fusion.embeddings import EMBEDDINGS
 from bertrt.export.fusion.half import to_float16
 from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.generation import eos_token_id
 from bertrt.export.half_parity import check_half
 from bertrt.export.heads import ALIASES, Head, head_for
 from bertrt.export.internals import check_internals, internals
+from bertrt.export.manifest import describe_graph, spec_of, versions
 from bertrt.export.model import build_model
 from bertrt.export.optional_types import make_token_types_optional
 from bertrt.export.parity import check_parity
@@ -39,7 +27,7 @@ from bertrt.export.quantize.quantize import Subject, quantize
 from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.wishes import check_wishes
 from bertrt.export.rounding import HALVES
-from bertrt.export.staging import check_output, staged
+from bertrt.export.staging import check_output, default_output, staged
 from bertrt.export.steps import Progress, Steps
 from bertrt.export.targets import DEVICES, DTYPES, ENGINES, Target, choose_target
 from bertrt.export.text_graph.write import check_text_graph_wish, write_text_graph
@@ -53,12 +41,11 @@ STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "quantize", "wr
 # Above this many bytes the weights lie beside the graph, where ONNX Runtime maps them into memory:
 # it opens them twice as fast as a protobuf that holds them (which cannot hold 2 GB at all).
 _ONE_FILE = 16_000_000
-_VERSIONS = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tokenizers")
 
 
 def export(
     model: str | Path,
-    output: str | Path,
+    output: str | Path | None = None,
     *,
     task: str | None = None,
     device: str = "cpu",
@@ -80,7 +67,8 @@ def export(
 
     Args:
         model: a hub id, a local folder, or "demo" for the embedded model.
-        output: the directory to make.
+        output: the directory to make; None for one in the current folder, named after the model
+            and the task.
         task: the head, by its Hugging Face task name; None takes the config's architecture.
         device: "cpu" for the graph that is fastest on ONNX Runtime's CPU provider, "any" for
             standard ONNX operators only, "cuda" for an NVIDIA GPU.
@@ -111,7 +99,6 @@ def export(
     or bfloat16 takes it further from float32 than twice as far as PyTorch; in each case nothing is
     written.
     """
-    output = Path(output)
     target, dtype = choose_target(device, engine, dtype)
     tell = Steps([step for step in STEPS if dtype == "int8" or step != "quantize"], progress)
     wishes = check_wishes(
@@ -121,11 +108,15 @@ def export(
         min_agreement=min_agreement,
     )
     check_internals(device, dtype, asked=output_hidden_states or output_attentions)
-    check_output(output, overwrite=overwrite)
+    if output is not None:
+        check_output(Path(output), overwrite=overwrite)
 
     tell()
     checkpoint = open_checkpoint(str(model), revision=revision, offline=offline)
     head = head_for(task, checkpoint.config.get("architectures"))
+    task = task if task in ALIASES else head.task
+    output = Path(output or default_output(checkpoint.source.model, task))
+    check_output(output, overwrite=overwrite)
     if with_tokenizer:
         check_text_graph_wish(head, device)
     module = build_model(head, checkpoint, allow_new_head=allow_new_head)
@@ -169,8 +160,6 @@ def export(
         if dtype in HALVES:
             tell.detail(f"in {dtype}")
             fused["Cast"] = _round(graph, target, dtype)
-            for file in files:
-                (stage / file).unlink()
             files = _save(graph, stage)
             half = check_half(module, head, stage / files[0], dtype, **gate)
             parity["half"] = asdict(half)
@@ -178,13 +167,11 @@ def export(
         quantization = None
         if wishes is not None:
             tell()
-            for file in files:
-                (stage / file).unlink()
             subject = Subject(
                 head,
                 _tokenizer(stage, tokenizer),
                 ModelConfig.from_json(module.config.to_dict()),
-                tuple(_spec(value) for value in graph.graph.inputs),
+                tuple(spec_of(value) for value in graph.graph.inputs),
             )
             quantization = quantize(graph, subject, stage, wishes, tell.detail)
             fused |= finish_int8(graph)
@@ -197,18 +184,18 @@ def export(
         module.config.save_pretrained(stage)
         manifest = Manifest(
             schema=SCHEMA,
-            task=task if task in ALIASES else head.task,
+            task=task,
             architecture=head.class_name,
             target={"device": device, "engine": target.engine, "dtype": dtype},
             source=asdict(checkpoint.source),
-            graph=_describe(graph, files[0], target, dtype, fused),
+            graph=describe_graph(graph, files[0], target, dtype, fused),
             tokenizer=tokenizer,
             parity=parity,
             files=tuple(
                 FileEntry(path.name, path.stat().st_size, sha256_of(path))
                 for path in sorted(stage.iterdir())
             ),
-            versions=_versions(),
+            versions=versions(),
             quantization=quantization,
             text_graph=text_graph,
         )
@@ -252,45 +239,11 @@ def _round(graph: ir.Model, target: Target, dtype: str) -> int:
 
 
 def _save(graph: ir.Model, directory: Path) -> list[str]:
-    """Write the graph, with its weights beside it when they are many."""
+    """Write the graph in place of the last one, with its weights beside it when they are many."""
+    for old in directory.glob("model.onnx*"):
+        old.unlink()
     size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
     # The name that Optimum looks for on the hub.
     external = "model.onnx_data" if size > _ONE_FILE else None
     ir.save(graph, directory / "model.onnx", external_data=external)
     return ["model.onnx"] if external is None else ["model.onnx", external]
-
-
-def _describe(
-    graph: ir.Model, file: str, target: Target, dtype: str, fused: dict[str, int]
-) -> Graph:
-    return Graph(
-        file=file,
-        opset=graph.opset_imports[""],
-        least_onnxruntime="" if target.engine == "triton" else _least_onnxruntime(dtype),
-        session_level=target.session_level,
-        inputs=tuple(_spec(value) for value in graph.graph.inputs),
-        outputs=tuple(_spec(value) for value in graph.graph.outputs),
-        fused=fused,
-        least=target.least,
-    )
-
-
-def _least_onnxruntime(dtype: str) -> str:
-    """The first ONNX Runtime seen to run such graphs.
-
-    1.22 lacks opset 23's Attention, and 1.23 its QuantizeLinear.
-    """
-    return "1.24.1" if dtype == "int8" else "1.23.0"
-
-
-def _spec(value: Any) -> TensorSpec:
-    shape = tuple(d if isinstance(d, int) else str(d.value) for d in value.shape)
-    optional = value.is_initializer() or value.name in EMBEDDINGS
-    return TensorSpec(value.name, str(value.dtype.numpy()), shape, optional)
-
-
-def _versions() -> dict[str, str]:
-    found = {"bertrt": __version__, "python": platform.python_version()}
-    for name in _VERSIONS:
-        found[name] = importlib.metadata.version(name)
-    return found

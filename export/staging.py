@@ -14,7 +14,12 @@ from pathlib import Path
 from bertrt.artifact import MANIFEST
 from bertrt.errors import ExportError
 
-__all__ = ["check_output", "staged"]
+__all__ = ["check_output", "default_output", "staged"]
+
+
+def default_output(model: str, task: str) -> Path:
+    """The folder that an export goes to when none is named: bert-base-uncased-fill-mask."""
+    return Path(f"{Path(model).name}-{task}")
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertrt.errors import ExportError
-from bertrt.export.staging import check_output, staged
+from bertrt.export.staging import check_output, default_output, staged
 
 
 def fill(stage: Path, text: str) -> None:
@@ -95,3 +95,14 @@ def test_a_killed_export_leaves_no_output_and_the_next_one_cleans_up(tmp_path: P
     with staged(output, overwrite=False) as stage:
         fill(stage, "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "out"]
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "folder"),
+    [
+        ("google-bert/bert-base-uncased", "fill-mask", "bert-base-uncased-fill-mask"),
+        ("demo", "zero-shot-classification", "demo-zero-shot-classification"),
+    ],
+)
+def test_default_output(model: str, task: str, folder: str) -> None:
+    assert default_output(model, task) == Path(folder)

@@ -111,6 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         show(0, "load PyTorch")
         try:
             from bertrt.export import export
+            from bertrt.export.staging import default_output
         except ImportError as error:
             raise ExportError(
                 f"bertrt export needs PyTorch and more, and not all of it can be imported "
@@ -118,10 +119,9 @@ def run(arguments: argparse.Namespace) -> int:
             ) from error
         from bertrt.cli.manifest import as_json, summary
 
-        output = arguments.output or _default_output(arguments)
         manifest = export(
             arguments.model,
-            output,
+            arguments.output,
             task=arguments.task,
             device=arguments.device,
             engine=arguments.engine,
@@ -140,23 +140,12 @@ def run(arguments: argparse.Namespace) -> int:
                 (number - 1) / count, f"{number}/{count} {name}"
             ),
         )
+    output = arguments.output or default_output(manifest.source["model"], manifest.task)
     if arguments.json:
         print(json.dumps(as_json(output, manifest), indent=2, ensure_ascii=False))
     else:
         print(*summary(output, manifest), sep="\n")
     return 0
-
-
-def _default_output(arguments: argparse.Namespace) -> Path:
-    """A folder here, named after the model and the task: bert-base-uncased-fill-mask."""
-    from bertrt.export.checkpoints import open_checkpoint
-    from bertrt.export.heads import head_for
-
-    checkpoint = open_checkpoint(
-        arguments.model, revision=arguments.revision, offline=arguments.offline
-    )
-    head = head_for(arguments.task, checkpoint.config.get("architectures"))
-    return Path(f"{Path(checkpoint.source.model).name}-{arguments.task or head.task}")
 
 
 @contextlib.contextmanager

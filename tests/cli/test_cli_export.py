@@ -95,30 +95,6 @@ def test_json(bertrt_command: Command, calls: list[dict[str, Any]]) -> None:
     assert document["parity"]["outputs"][0]["name"] == "logits"
 
 
-@pytest.mark.parametrize(
-    ("class_name", "task", "suffix"),
-    [
-        ("BertForMaskedLM", None, "fill-mask"),
-        ("BertForSequenceClassification", None, "text-classification"),
-        ("BertForSequenceClassification", "zero-shot-classification", "zero-shot-classification"),
-    ],
-)
-def test_default_output(
-    bertrt_command: Command,
-    calls: list[dict[str, Any]],
-    make_checkpoint: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    class_name: str,
-    task: str | None,
-    suffix: str,
-) -> None:
-    checkpoint = make_checkpoint(class_name)
-    monkeypatch.chdir(checkpoint)
-    flags = ["--task", task] if task else []
-    assert bertrt_command("export", "--model", ".", *flags).status == 0
-    assert calls[0]["output"] == Path(f"{checkpoint.name}-{suffix}")
-
-
 def test_export_in_full(
     bertrt_command: Command,
     make_checkpoint: Callable[..., Path],
