@@ -90,7 +90,7 @@ def _bench(options: argparse.Namespace) -> Bench:
     if not 1 <= threads <= len(usable):
         raise ValueError(f"--threads is {threads}, and this process may use {len(usable)} CPUs")
     os.sched_setaffinity(0, usable[:threads])
-    rounds, seconds, turn = (5, 15.0, 0.1) if options.quick else (15, 90.0, 0.3)
+    rounds, seconds, turn = (5, 8.0, 0.1) if options.quick else (15, 90.0, 0.3)
     return Bench(
         folder=options.folder.resolve(),
         threads=threads,

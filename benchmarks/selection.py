@@ -27,11 +27,12 @@ class Step:
 
 # The baseline, the peer that most people would pick, and bertrt.
 _FEW = ("eager", "ort_plain", "bertrt")
-# A minute of compiling for a few seconds of timing.
-_SLOW_TO_START = ("torch_compile",)
+# Half a minute of preparing for a few seconds of timing, or more.
+_SLOW_TO_START = ("torch_compile", "openvino_int8", "optimum")
 
 LEFT_OUT_OF_QUICK = (
-    "left out of a quick run: torch.compile; most contenders at classification; fill-mask; "
+    "left out of a quick run: torch.compile, OpenVINO int8 and Optimum, which take longest to "
+    "prepare; most contenders at classification; fill-mask; "
     "BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; the workloads mixed, stream, "
     "cold_start and memory. make bench has them."
 )

@@ -33,6 +33,7 @@ def ladder(linear: Linear, observed: Observed) -> list[Rung]:
     """
     weight = linear.weight
     inputs, outputs = weight.shape
+    exact = observed.sample @ weight
 
     def rung(recipe: Recipe) -> Rung:
         cost = float(linear.products)
@@ -40,7 +41,7 @@ def ladder(linear: Linear, observed: Observed) -> list[Rung]:
             cost += _ELEMENT * inputs
         if recipe.outliers:
             cost += _FLOAT32 * recipe.outliers * outputs + _ELEMENT * (outputs + recipe.outliers)
-        return Rung(recipe, cost, relative_error(weight, observed, recipe))
+        return Rung(recipe, cost, relative_error(weight, observed, recipe, exact))
 
     smoothing = min((rung(Recipe(smoothing=one)) for one in _SMOOTHINGS), key=lambda r: r.error)
     rungs = [rung(Recipe()), smoothing]

@@ -72,7 +72,7 @@ class _Collector:
         self._random = np.random.default_rng(_SEED)
         self._low: np.ndarray | None = None
         self._high: np.ndarray | None = None
-        self._sample: list[np.ndarray] = []
+        self._sample: np.ndarray | None = None
         self._seen = 0
 
     def add(self, rows: np.ndarray) -> None:
@@ -81,16 +81,21 @@ class _Collector:
         low, high = rows.min(axis=0), rows.max(axis=0)
         self._low = low if self._low is None else np.minimum(self._low, low)
         self._high = high if self._high is None else np.maximum(self._high, high)
-        for row in rows:  # reservoir sampling
-            self._seen += 1
-            if len(self._sample) < _SAMPLE:
-                self._sample.append(row.copy())
-                continue
-            place = int(self._random.integers(self._seen))
-            if place < _SAMPLE:
-                self._sample[place] = row.copy()
+        # Reservoir sampling: the first rows fill it, and row i after them takes a place below i.
+        if self._sample is None:
+            self._sample = np.empty((_SAMPLE, rows.shape[1]), rows.dtype)
+        first = rows[: max(_SAMPLE - self._seen, 0)]
+        self._sample[self._seen : self._seen + len(first)] = first
+        self._seen += len(first)
+        rest = rows[len(first) :]
+        places = self._random.integers(self._seen + 1 + np.arange(len(rest)))
+        taken = places < _SAMPLE
+        # Of two rows for one place the later one stays, as if they came one at a time.
+        self._sample[places[taken]] = rest[taken]
+        self._seen += len(rest)
 
     def result(self) -> Observed:
         assert self._low is not None
         assert self._high is not None
-        return Observed(self._low, self._high, np.stack(self._sample))
+        assert self._sample is not None
+        return Observed(self._low, self._high, self._sample[: self._seen])

@@ -12,7 +12,7 @@ stands beside it in a batch. Two things make that accurate enough:
 The mean error that is left over the calibration's tokens is taken off the bias.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,6 +70,13 @@ class Quantized:
 
 def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
     """Quantize a weight [K, N] for the inputs that were observed."""
+    linear = _rounded(weight, observed, recipe)
+    error = multiply(linear, observed.sample) - observed.sample @ weight
+    return replace(linear, correction=-error.mean(axis=0))
+
+
+def _rounded(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
+    """A linear layer whose mean error is still to be corrected."""
     divisor = None
     low, high = observed.low, observed.high
     if recipe.smoothing is not None:
@@ -84,7 +91,7 @@ def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Q
     outlier_weight = np.ascontiguousarray(weight[outliers], dtype=np.float32)
     inner = np.where(kept[:, None], weight, 0)
     weight_scale = np.maximum(np.abs(inner).max(axis=0) / 127, _TINY * _TINY).astype(np.float32)
-    result = Quantized(
+    return Quantized(
         divisor=divisor,
         scale=scale,
         zero=zero,
@@ -94,9 +101,6 @@ def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Q
         outlier_weight=outlier_weight,
         correction=np.zeros(weight.shape[1], dtype=np.float32),
     )
-    exact = observed.sample @ (weight if divisor is None else weight / divisor[:, None])
-    correction = (exact - multiply(result, observed.sample)).mean(axis=0).astype(np.float32)
-    return Quantized(**{**vars(result), "correction": correction})
 
 
 def multiply(linear: Quantized, inputs: np.ndarray) -> np.ndarray:
@@ -113,10 +117,15 @@ def multiply(linear: Quantized, inputs: np.ndarray) -> np.ndarray:
     return result
 
 
-def relative_error(weight: np.ndarray, observed: Observed, recipe: Recipe) -> float:
-    """The squared error of a recipe over the observed sample, as a share of the output's square."""
-    exact = observed.sample @ weight
-    error = multiply(quantize_linear(weight, observed, recipe), observed.sample) - exact
+def relative_error(
+    weight: np.ndarray, observed: Observed, recipe: Recipe, exact: np.ndarray
+) -> float:
+    """The squared error of a recipe over the observed sample, as a share of the output's square.
+
+    `exact` float32 [R, N] is the sample's product with the weight, which all recipes share.
+    """
+    error = multiply(_rounded(weight, observed, recipe), observed.sample) - exact
+    error -= error.mean(axis=0)  # as the correction of the bias will
     return float(np.square(error, dtype=np.float64).sum() / np.square(exact).sum(dtype=np.float64))
 
 

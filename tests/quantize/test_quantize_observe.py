@@ -60,3 +60,16 @@ def test_smoothed_values_are_the_same_function(
     again = observe(model, list(find_linears(model).values()), [feeds], tmp_path)
     for name in changed:
         np.testing.assert_allclose(again[name].high, smoothed[name].high, rtol=1e-4, atol=1e-5)
+
+
+def test_of_many_rows_a_fair_sample_is_kept(graphs: ModuleType, fused: Any, tmp_path: Any) -> None:
+    linear = find_linears(fused(HEAD))[INNER]
+    feeds = [graphs.feeds_of(HEAD, batch, 40) for batch in range(1, 12)]
+    alone = [observe(fused(HEAD), [linear], [one], tmp_path)[INNER].sample for one in feeds]
+    found = observe(fused(HEAD), [linear], feeds, tmp_path)[INNER]
+    rows = {row.tobytes(): place for place, part in enumerate(alone) for row in part}
+    assert sum(map(len, alone)) > 2 * len(found.sample) == 2 * 512
+    places = np.array([rows[row.tobytes()] for row in found.sample])
+    assert len({row.tobytes() for row in found.sample}) == 512  # none twice
+    expected = sum(map(len, alone[:8])) / sum(map(len, alone))
+    assert abs((places < 8).mean() - expected) < 0.08  # more than three standard deviations

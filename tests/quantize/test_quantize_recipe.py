@@ -19,6 +19,10 @@ recipes = pytest.mark.parametrize(
 )
 
 
+def error_of(seen: Any, recipe: Recipe) -> float:
+    return relative_error(WEIGHT, seen, recipe, seen.sample @ WEIGHT)
+
+
 @recipes
 def test_tensors(observed: Any, recipe: Recipe) -> None:
     seen = observed()
@@ -47,7 +51,7 @@ def test_near_the_float32_product(observed: Any, recipe: Recipe) -> None:
     # The bias takes off what is wrong on average.
     np.testing.assert_allclose((answer - exact).mean(axis=0), 0, atol=1e-4)
     error = np.square(answer - exact).sum() / np.square(exact).sum()
-    assert error == pytest.approx(relative_error(WEIGHT, seen, recipe), rel=1e-3)
+    assert error == pytest.approx(error_of(seen, recipe), rel=1e-3)
     assert error < 2e-3
 
 
@@ -59,9 +63,9 @@ def test_outliers_are_the_widest_columns(observed: Any) -> None:
 def test_smoothing_and_outliers_gain_where_columns_are_uneven(observed: Any) -> None:
     seen = observed(wide=2)
     narrow = type(seen)(seen.low, seen.high, seen.sample * (np.arange(24) >= 2))
-    plain = relative_error(WEIGHT, narrow, Recipe())
-    assert relative_error(WEIGHT, narrow, Recipe(smoothing=0.5)) < plain / 4
-    assert relative_error(WEIGHT, narrow, Recipe(outliers=2)) < plain / 4
+    plain = error_of(narrow, Recipe())
+    assert error_of(narrow, Recipe(smoothing=0.5)) < plain / 4
+    assert error_of(narrow, Recipe(outliers=2)) < plain / 4
 
 
 def test_a_layer_that_saw_only_zeros(observed: Any) -> None:
