@@ -25,24 +25,20 @@ class Step:
     contenders: tuple[str, ...]
 
 
-# The baseline, the peer that most people would pick, and bertrt.
-_FEW = ("eager", "ort_plain", "bertrt")
 # Half a minute of preparing for a few seconds of timing, or more.
 _SLOW_TO_START = ("torch_compile", "openvino_int8", "optimum")
 
 LEFT_OUT_OF_QUICK = (
-    "left out of a quick run: torch.compile, OpenVINO int8 and Optimum, which take longest to "
-    "prepare; most contenders at classification; fill-mask; "
-    "BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; the workloads mixed, stream, "
-    "cold_start and memory. make bench has them."
+    "left out of a quick run: torch.compile, OpenVINO int8 and Optimum; classification and "
+    "fill-mask; BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; the workloads mixed, "
+    "stream, cold_start and memory. make bench has them."
 )
 
 
 def quick() -> Iterator[Step]:
-    """Nearly everyone's embeddings on a small model, and a few at classification."""
+    """Nearly everyone's embeddings on a small model."""
     nearly_all = tuple(name for name in NAMES if name not in _SLOW_TO_START)
     yield Step("fixed", "minilm", ("embeddings",), nearly_all)
-    yield Step("fixed", "minilm", ("classification",), _FEW)
 
 
 def full(
