@@ -48,13 +48,15 @@ class Executor:
             device=self.engine.device,
         )
         self.processor = read_processor()
+        # Artifacts of earlier versions have int8 weights that may saturate, and say nothing of it.
         int8 = artifact.manifest.target.get("dtype") == "int8"
+        saturates = int8 and (artifact.manifest.quantization or {}).get("saturates", True)
         self.options = SessionOptions(
             level=artifact.manifest.graph.session_level,
             threads=threads.count,
             provider=self.engine.provider,
             spinning=spinning,
-            exact_int8=int8 and self.processor.int8_saturates,
+            exact_int8=saturates and self.processor.int8_saturates,
         )
         self._session = open_graph(artifact, self.engine, self.options)
 

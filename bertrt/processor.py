@@ -2,8 +2,9 @@
 
 On x86, ONNX Runtime multiplies unsigned activations by signed int8 weights with an instruction
 that adds two products in 16 bits and saturates, unless the processor has VNNI. Sums above 32,767
-are then cut off, and the answer is wrong without a word (`vpmaddubsw`; ONNX Runtime's
-`Avx2WeightS8ToU8Transformer` is its way around).
+are then cut off, and the answer is wrong without a word (`vpmaddubsw`). Graphs whose weights are
+small enough for that not to happen say so in the manifest; for others ONNX Runtime's
+`Avx2WeightS8ToU8Transformer` is the way around, and slower.
 """
 
 import platform
@@ -35,14 +36,14 @@ class Processor:
 
     @property
     def int8_saturates(self) -> bool:
-        """Whether a product of uint8 and int8 may overflow, so that a session has to avoid it."""
+        """Whether products of uint8 and int8 may overflow, of graphs that do not see to it."""
         return self.x86 and not _VNNI.intersection(self.sets)
 
     @property
     def int8(self) -> str:
         """How int8 graphs are computed here, in words."""
         if self.int8_saturates:
-            return "no VNNI: int8 products are computed in 16 bits, correct but slower"
+            return "no VNNI: int8 products are as exact as with it, and slower"
         return "int8 products are computed with VNNI" if self.x86 else "not an x86 processor"
 
 

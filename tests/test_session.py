@@ -120,19 +120,34 @@ def test_settings_travel_and_are_told(artifact: Path) -> None:
         assert 128 <= rt.info["batch_tokens"] <= 1024
 
 
-def test_exact_int8_is_for_int8_where_products_saturate(
-    artifact: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("dtype", "quantization", "may_saturate"),
+    [
+        ("float32", None, False),
+        ("int8", None, True),
+        ("int8", {}, True),
+        ("int8", {"saturates": True}, True),
+        ("int8", {"saturates": False}, False),
+    ],
+)
+@pytest.mark.parametrize(("sets", "saturating"), [((), True), (("avx_vnni",), False)])
+def test_exact_int8_is_for_what_would_saturate(
+    artifact: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    quantization: dict[str, bool] | None,
+    may_saturate: bool,
+    sets: tuple[str, ...],
+    saturating: bool,
 ) -> None:
-    for dtype in ("float32", "int8"):
-        for sets, exact in (((), dtype == "int8"), (("avx_vnni",), False)):
-            processor = Processor("some", sets, x86=True)
-            monkeypatch.setattr("bertrt.executor.read_processor", lambda one=processor: one)
-            opened = Artifact.open(artifact)
-            target = {**opened.manifest.target, "dtype": dtype}
-            manifest = dataclasses.replace(opened.manifest, target=target)
-            with bertrt.Runtime(dataclasses.replace(opened, manifest=manifest)) as rt:
-                assert rt._executor.options.exact_int8 is exact
-                assert rt("the [MASK] sat")
+    processor = Processor("some", sets, x86=True)
+    monkeypatch.setattr("bertrt.executor.read_processor", lambda: processor)
+    opened = Artifact.open(artifact)
+    target = {**opened.manifest.target, "dtype": dtype}
+    manifest = dataclasses.replace(opened.manifest, target=target, quantization=quantization)
+    with bertrt.Runtime(dataclasses.replace(opened, manifest=manifest)) as rt:
+        assert rt._executor.options.exact_int8 is (may_saturate and saturating)
+        assert rt("the [MASK] sat")
 
 
 def test_pickle(artifact: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.processor import read_processor
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
 from bertrt.threads import choose_threads
@@ -33,11 +32,7 @@ def open_graph(model: ir.Model, folder: Path) -> Iterator[Run]:
     try:
         # A copy of the structure: saving points the tensors of the graph itself at the file.
         ir.save(model.clone(), place / "model.onnx", external_data="model.onnx_data")
-        options = SessionOptions(
-            level="basic",
-            threads=choose_threads().count,
-            exact_int8=read_processor().int8_saturates,
-        )
+        options = SessionOptions(level="basic", threads=choose_threads().count)
         session = Session(place / "model.onnx", options)
         try:
             yield session.run

