@@ -25,8 +25,8 @@ _MOST_TOKENS = 4096
 _MOST_GRAPHS = 128
 _MOST_BYTES = 1 << 30
 
-# Lengths are rounded up to multiples of it: fewer graphs, and ONNX Runtime's fastest attention
-# kernels take only biases whose rows are aligned to 16 bytes.
+# Lengths are rounded up to multiples of it: fewer graphs, and in float16 the least for which ONNX
+# Runtime's memory-efficient attention takes a bias (contrib_ops/cuda/bert/multihead_attention.cc).
 _STEP = 8
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
