@@ -1,13 +1,14 @@
 """Which engine runs an artifact's graph, by the target that it was exported for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from bertrt._version import __version__
 from bertrt.artifact import Artifact
+from bertrt.cuda_session import CudaSession
 from bertrt.errors import ArtifactError, DeviceError
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
@@ -46,6 +47,9 @@ class GraphSession(Protocol):
     def check_open(self) -> None:
         """Raise BertrtError when this was closed."""
 
+    def info(self) -> dict[str, Any]:
+        """What `Runtime.info` says of how this session runs."""
+
     def close(self) -> None:
         """Free what it holds."""
 
@@ -74,6 +78,13 @@ def open_graph(artifact: Artifact, engine: Engine, options: SessionOptions) -> G
 
     Raises DeviceError when the packages that the engine needs are not installed.
     """
+    if engine.name == "ort" and engine.device == "cuda":
+        return CudaSession(
+            artifact.graph_path,
+            replace(options, cuda_graphs=True),
+            artifact.check_large_files,
+            longest=artifact.config.max_position_embeddings,
+        )
     if engine.name == "ort":
         return Session(artifact.graph_path, options, artifact.check_large_files)
     try:

@@ -1,6 +1,7 @@
 """Encodings and arrays through the graph: batched, padded, run, and split into each text's own."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,14 @@ class Executor:
             if len(self._artifact.manifest.graph.inputs[0].shape) == 3:
                 ids = ids[:, None]
             self.run(input_ids=ids)
+            if (self.engine.device, self.engine.name) == ("cuda", "ort"):
+                # Its CUDA graphs are the main thread's, or those of all other threads.
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(self.run, input_ids=ids).result()
+
+    def session_info(self) -> dict[str, Any]:
+        """What the session says of how it runs, for `Runtime.info`."""
+        return self._session.info()
 
     def check_open(self) -> None:
         """Raise BertrtError when this was closed."""

@@ -336,6 +336,7 @@ class Runtime:
             "device": executor.engine.device,
             "engine": executor.engine.name,
             "provider": executor.engine.provider,
+            **executor.session_info(),
             "fused": dict(manifest.graph.fused),
             "parity": dict(manifest.parity),
         }

@@ -1,16 +1,13 @@
 """Arrays to arrays: one ONNX Runtime session on one graph, built on first use in each process."""
 
-import os
-import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bertrt.errors import BertrtError
+from bertrt.lazy import LazySession
 from bertrt.session_options import SessionOptions, open_session, shrinking
 
 __all__ = ["Session"]
@@ -18,15 +15,16 @@ __all__ = ["Session"]
 # A run of more tokens than this gives its working memory back to the system when it is done, and
 # the next run that of its outputs; the session would keep what the largest run so far needed.
 _LARGE_RUN = 8192
-_LIVE: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
-class Session:
+class Session(LazySession):
     """A graph that can be run from many threads, and survives fork and pickle.
 
     ONNX Runtime's own session does neither: its threads do not exist in a forked child. So it is
     made on the first run, again on the first run in a child, and never travels in a pickle.
     """
+
+    _settings = ("_graph", "_options")
 
     def __init__(
         self, graph: Path, options: SessionOptions, check: Callable[[], None] | None = None
@@ -41,22 +39,11 @@ class Session:
         """
         self._graph = graph
         self._options = options
-        self._check = check
-        self._reset()
+        super().__init__(check)
 
     def _reset(self) -> None:
-        self._inner: Any = None
-        self._closed = False
+        super()._reset()
         self._after_large = False
-        self._lock = threading.Lock()
-        _LIVE.add(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_graph": self._graph, "_options": self._options, "_check": self._check}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
 
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
@@ -77,17 +64,6 @@ class Session:
             raise BertrtError(f"ONNX Runtime failed on this input: {error}") from error
         return dict(zip(names, values, strict=True))
 
-    def close(self) -> None:
-        """Free the session's memory and threads; a later run is an error."""
-        with self._lock:
-            self._inner = None
-            self._closed = True
-
-    def check_open(self) -> None:
-        """Raise BertrtError when the session is closed."""
-        if self._closed:
-            raise BertrtError("this runtime is closed: load the artifact again")
-
     def inputs_with_defaults(self) -> list[str]:
         """The names of the graph's inputs that a caller may leave out."""
         return [one.name for one in self._open().get_overridable_initializers()]
@@ -96,43 +72,5 @@ class Session:
         """The execution providers of the open session, in order."""
         return list(self._open().get_providers())
 
-    def _open(self) -> Any:
-        if self._inner is not None:
-            return self._inner
-        with self._lock:
-            self.check_open()
-            if self._inner is None:
-                self._inner = self._make()
-            return self._inner
-
     def _make(self) -> Any:
-        if self._check is None:
-            return open_session(self._graph, self._options)
-        # Both let go of the interpreter's lock: hashing a large file costs no time of its own.
-        with ThreadPoolExecutor(1) as pool:
-            checked = pool.submit(self._check)
-            try:
-                session = open_session(self._graph, self._options)
-            finally:
-                # A file that is not the one exported is the better reason for a failure here.
-                checked.result()
-        self._check = None
-        return session
-
-
-def _forget_the_parents_sessions() -> None:
-    """In a forked child: leave the parent's sessions alone, and build new ones on first use.
-
-    They are kept, not freed: their destructors would join threads that the child never had.
-    """
-    for session in list(_LIVE):
-        if session._inner is not None:
-            _ABANDONED.append(session._inner)
-        closed = session._closed
-        session._reset()
-        session._closed = closed
-
-
-_ABANDONED: list[Any] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents_sessions)
+        return open_session(self._graph, self._options)

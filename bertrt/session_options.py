@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertrt.cuda_provider import CUDA, cuda_options, failure, missing, preload
 from bertrt.errors import ArtifactError, DeviceError
 from bertrt.ort import onnxruntime
 
@@ -27,7 +28,8 @@ class SessionOptions:
     `level` is ONNX Runtime's graph optimization level: "disabled", "basic", "extended" or "all".
     `spinning` is whether threads that wait for work stay awake for it, some 50 ms of CPU time
     after each run; else they sleep at once. `exact_int8` has products of uint8 and int8 computed
-    in 16 bits, for processors on which they would saturate.
+    in 16 bits, for processors on which they would saturate. `cuda_graphs` lets runs on a GPU
+    capture CUDA graphs.
 
     Raises ArtifactError for a level that ONNX Runtime does not have.
     """
@@ -37,6 +39,7 @@ class SessionOptions:
     provider: str = "CPUExecutionProvider"
     spinning: bool = True
     exact_int8: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.level not in _LEVELS:
@@ -55,24 +58,35 @@ def open_session(graph: Path, options: SessionOptions) -> Any:
     ort = onnxruntime()
     available = ort.get_available_providers()
     if options.provider not in available:
+        other = "onnxruntime and pip install 'bertrt[gpu]'"
+        if options.provider != CUDA:
+            other = "it and pip install 'bertrt[cpu]'"
         raise DeviceError(
             f"{options.provider} is not in this ONNX Runtime, which has {', '.join(available)}: "
-            "install the wheel that has it, or export for another device"
+            f"uninstall {other}, or export for another device"
         )
+    provider: Any = options.provider
+    if provider == CUDA:
+        preload(ort)
+        provider = (CUDA, cuda_options(graphs=options.cuda_graphs))
     try:
         session = ort.InferenceSession(
             str(graph),
             _native(options),
-            providers=[options.provider],
+            providers=[provider],
             disabled_optimizers=_SLOWER if options.exact_int8 else None,
             enable_fallback=False,
         )
     except Exception as error:
+        if options.provider == CUDA and (reason := failure(error)):
+            raise reason from error
         raise ArtifactError(
             f"ONNX Runtime {ort.__version__} cannot open {graph.name}: {error}"
         ) from error
     session.disable_fallback()
     if session.get_providers()[0] != options.provider:
+        if options.provider == CUDA:
+            raise missing(ort)
         raise DeviceError(
             f"{options.provider} was asked for and ONNX Runtime gave {session.get_providers()}"
         )

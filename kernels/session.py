@@ -2,9 +2,7 @@
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +17,20 @@ from bertrt.kernels.plan import Step, make_plan
 from bertrt.kernels.program import Kernels, Program, to_tensor
 from bertrt.kernels.standard import ON_HOST
 from bertrt.kernels.strategies import Captured, Launched, Strategy
+from bertrt.lazy import LazySession
 
 __all__ = ["TritonSession"]
 
-_LIVE: "weakref.WeakSet[TritonSession]" = weakref.WeakSet()
 
-
-class TritonSession:
+class TritonSession(LazySession):
     """A graph of the dialect that can be run from many threads, and survives fork and pickle.
 
     It is opened on the first run: the weights go to the current CUDA device. It is opened again on
     the first run of a copy from a pickle, and in a forked child, unless the parent had used the
     GPU by then: CUDA does not survive a fork.
     """
+
+    _settings = ("_graph", "_kernels", "_strategy")
 
     def __init__(
         self,
@@ -52,24 +51,9 @@ class TritonSession:
                 graphs on a GPU, and launches under Triton's interpreter.
         """
         self._graph = graph
-        self._check = check
         self._kernels = kernels
         self._strategy = strategy
-        self._reset()
-
-    def _reset(self) -> None:
-        self._inner: _Opened | None = None
-        self._closed = False
-        self._lock = threading.Lock()
-        _LIVE.add(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("_graph", "_check", "_kernels", "_strategy")
-        return {name: self.__dict__[name] for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+        super().__init__(check)
 
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
@@ -80,7 +64,7 @@ class TritonSession:
         the check fails, InputError for an input that is missing or an output that is not there,
         and BertrtError when the run itself fails or the session is closed.
         """
-        opened = self._open()
+        opened: _Opened = self._open()
         try:
             return opened.run(feeds, outputs)
         except BertrtError:
@@ -88,49 +72,19 @@ class TritonSession:
         except Exception as error:
             raise BertrtError(f"the Triton engine failed on this input: {error}") from error
 
-    def close(self) -> None:
-        """Free the session's memory; a later run is an error."""
-        with self._lock:
-            self._inner = None
-            self._closed = True
-
-    def check_open(self) -> None:
-        """Raise BertrtError when the session is closed."""
-        if self._closed:
-            raise BertrtError("this runtime is closed: load the artifact again")
-
     def inputs_with_defaults(self) -> list[str]:
         """The names of the graph's inputs that a caller may leave out."""
-        return self._open().graph.optional
+        opened: _Opened = self._open()
+        return opened.graph.optional
 
     def providers(self) -> list[str]:
         """The device that the open session runs on: "cuda:0", or "cpu" for the interpreter."""
         return [str(self._open().strategy.device)]
 
-    def _open(self) -> "_Opened":
-        # A thread that closes this meanwhile takes nothing from one that has it already.
-        inner = self._inner
-        if inner is not None:
-            return inner
-        with self._lock:
-            self.check_open()
-            if self._inner is None:
-                self._inner = self._make()
-            return self._inner
-
     def _make(self) -> "_Opened":
         strategy = (self._strategy or _suitable)()
         kernels = self._kernels or _triton_kernels()
-        # Hashing lets go of the interpreter's lock: it costs no time of its own.
-        with ThreadPoolExecutor(1) as pool:
-            checked = pool.submit(self._check or (lambda: None))
-            try:
-                graph, values = read_graph(self._graph)
-            finally:
-                # A file that is not the one exported is the better reason for a failure here.
-                checked.result()
-        self._check = None
-        return _Opened(graph, values, kernels, strategy)
+        return _Opened(*read_graph(self._graph), kernels, strategy)
 
 
 class _Opened:
@@ -224,23 +178,12 @@ def _before_fork() -> None:
     _CUDA_IN_USE = torch.cuda.is_initialized()
 
 
-def _forget_the_parents_sessions() -> None:
-    """In a forked child: leave the parent's sessions alone, and open them anew on first use.
-
-    They are kept, not freed: their destructors would call a driver that the child has not.
-    """
+def _after_fork() -> None:
     global _FORKED_WITH_CUDA
     _FORKED_WITH_CUDA = _FORKED_WITH_CUDA or _CUDA_IN_USE
-    for session in list(_LIVE):
-        if session._inner is not None:
-            _ABANDONED.append(session._inner)
-        closed = session._closed
-        session._reset()
-        session._closed = closed
 
 
 _CUDA_IN_USE = False
 _FORKED_WITH_CUDA = False
-_ABANDONED: list[Any] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_forget_the_parents_sessions)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
