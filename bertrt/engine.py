@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from bertrt._version import __version__
-from bertrt.artifact import Artifact
+from bertrt.artifact import Artifact, TensorSpec
+from bertrt.config import ModelConfig
 from bertrt.errors import ArtifactError, DeviceError
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
 
-__all__ = ["Engine", "GraphSession", "choose_engine", "open_graph"]
+__all__ = ["DeviceSession", "Engine", "GraphSession", "choose_engine", "open_graph"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,27 @@ class GraphSession(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
+
+
+@runtime_checkable
+class DeviceSession(GraphSession, Protocol):
+    """A session that takes and gives arrays on its device too; see `kernels/session.py`."""
+
+    def complete(
+        self, given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
+    ) -> Mapping[str, Any] | None:
+        """What to run for arrays on the device; None where `complete_feeds` has to say."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether an array is on this session's device."""
+
+    def run_there(
+        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """As `run`, with results that stay on the device."""
+
+    def info(self) -> dict[str, Any]:
+        """What `Runtime.info` says of how this session runs."""
 
 
 def choose_engine(target: Mapping[str, str]) -> Engine:
