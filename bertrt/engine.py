@@ -12,6 +12,7 @@ from bertrt.config import ModelConfig
 from bertrt.errors import ArtifactError, DeviceError
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
+from bertrt.versions import check_versions
 
 __all__ = ["DeviceSession", "Engine", "GraphSession", "choose_engine", "open_graph"]
 
@@ -94,10 +95,11 @@ def choose_engine(target: Mapping[str, str]) -> Engine:
 def open_graph(artifact: Artifact, engine: Engine, options: SessionOptions) -> GraphSession:
     """A session on an artifact's graph, which opens on its first run.
 
-    Raises DeviceError when the packages that the engine needs are not installed.
+    Raises DeviceError when the packages that the engine needs are not installed, or too old.
     """
     if engine.name == "ort":
         return Session(artifact.graph_path, options, artifact.check_large_files)
+    check_versions(artifact.manifest.graph.least)
     try:
         from bertrt.kernels.session import TritonSession  # brings PyTorch
     except ImportError as error:
