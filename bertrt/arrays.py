@@ -5,13 +5,16 @@ No library is imported here: who has made an array has imported its library alre
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from bertrt.errors import InputError
 
-__all__ = ["converter", "to_numpy"]
+__all__ = ["converter", "place_of", "to_numpy"]
+
+# Makes an array of the caller's kind of a result.
+Convert: TypeAlias = Callable[[Any], Any]
 
 # DLPack's numbers for memory that the CPU reads: its own, and that pinned for a GPU's copies.
 _ON_HOST = (1, 3, 11)
@@ -46,21 +49,40 @@ def to_numpy(name: str, value: Any) -> np.ndarray:
         ) from error
 
 
-def converter(like: Any) -> Callable[[np.ndarray], Any]:
-    """What turns numpy arrays into arrays of the kind of `like`, on its device.
+def place_of(value: Any) -> tuple[int, int] | None:
+    """Where an array is, by DLPack's numbers for the kind of device and the device.
 
-    On the CPU the result has the numpy array's own memory, where its library allows that.
+    None for numpy's arrays, for what DLPack does not know, and for TensorFlow's: that does not say
+    which of its streams an array is of, so that its arrays go by way of the host.
+    """
+    if isinstance(value, np.ndarray) or _library(value) == "tensorflow":
+        return None
+    try:
+        kind, number = value.__dlpack_device__()
+    except Exception:  # an array that is on many devices, for one
+        return None
+    return int(kind), int(number)
+
+
+def converter(like: Any) -> Convert:
+    """What turns results into arrays of the kind of `like`, on its device.
+
+    It takes numpy arrays, and tensors on a device where `place_of` says that `like` is there too.
+    The result has their memory, where its library allows that.
 
     Raises InputError for what is no array of numpy, PyTorch, JAX, TensorFlow or CuPy.
     """
-    library = type(like).__module__.partition(".")[0]
-    make = _LIBRARIES.get(library)
+    make = _LIBRARIES.get(_library(like))
     if make is None:
         raise InputError(
             f"like is a {type(like).__name__}: give an array of numpy, PyTorch, JAX, TensorFlow or "
             "CuPy, whose kind the results shall be of"
         )
     return make(like)
+
+
+def _library(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def _is_elsewhere(value: Any) -> bool:
@@ -77,21 +99,31 @@ def _fetched(value: Any) -> np.ndarray:
     return np.asarray(value)  # JAX
 
 
-def _numpy(_: Any) -> Callable[[np.ndarray], Any]:
+def _numpy(_: Any) -> Convert:
     return lambda array: array
 
 
-def _torch(like: Any) -> Callable[[np.ndarray], Any]:
+def _torch(like: Any) -> Convert:
     torch = sys.modules["torch"]
-    return lambda array: torch.from_numpy(array).to(like.device)
+
+    def convert(result: Any) -> Any:
+        tensor = torch.from_numpy(result) if isinstance(result, np.ndarray) else result
+        return tensor.to(like.device)
+
+    return convert
 
 
-def _jax(like: Any) -> Callable[[np.ndarray], Any]:
+def _jax(like: Any) -> Convert:
     jax = sys.modules["jax"]
-    return lambda array: jax.device_put(array, like.sharding)
+
+    def convert(result: Any) -> Any:
+        array = result if isinstance(result, np.ndarray) else jax.dlpack.from_dlpack(result)
+        return jax.device_put(array, like.sharding)
+
+    return convert
 
 
-def _tensorflow(like: Any) -> Callable[[np.ndarray], Any]:
+def _tensorflow(like: Any) -> Convert:
     tensorflow = sys.modules["tensorflow"]
 
     def convert(array: np.ndarray) -> Any:
@@ -101,18 +133,19 @@ def _tensorflow(like: Any) -> Callable[[np.ndarray], Any]:
     return convert
 
 
-def _cupy(like: Any) -> Callable[[np.ndarray], Any]:
+def _cupy(like: Any) -> Convert:
     cupy = sys.modules["cupy"]
 
-    def convert(array: np.ndarray) -> Any:
+    def convert(result: Any) -> Any:
         with like.device:
-            return cupy.asarray(array)
+            on_host = isinstance(result, np.ndarray)
+            return cupy.asarray(result) if on_host else cupy.from_dlpack(result)
 
     return convert
 
 
 # By the package that an array's class is in; JAX' arrays are of its compiled part.
-_LIBRARIES: dict[str, Callable[[Any], Callable[[np.ndarray], Any]]] = {
+_LIBRARIES: dict[str, Callable[[Any], Convert]] = {
     "numpy": _numpy,
     "torch": _torch,
     "jax": _jax,

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from bertrt._version import __version__
-from bertrt.artifact import Artifact
+from bertrt.artifact import Artifact, TensorSpec
+from bertrt.config import ModelConfig
 from bertrt.cuda_session import CudaSession
 from bertrt.errors import ArtifactError, DeviceError
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
+from bertrt.versions import check_versions
 
-__all__ = ["Engine", "GraphSession", "choose_engine", "open_graph"]
+__all__ = ["DeviceSession", "Engine", "GraphSession", "choose_engine", "open_graph"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,24 @@ class GraphSession(Protocol):
         """Free what it holds."""
 
 
+@runtime_checkable
+class DeviceSession(GraphSession, Protocol):
+    """A session that takes and gives arrays on its device too; see `kernels/session.py`."""
+
+    def complete(
+        self, given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
+    ) -> Mapping[str, Any] | None:
+        """What to run for arrays on the device; None where `complete_feeds` has to say."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether an array is on this session's device."""
+
+    def run_there(
+        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """As `run`, with results that stay on the device."""
+
+
 def choose_engine(target: Mapping[str, str]) -> Engine:
     """The engine for a manifest's target; one that names none is for ONNX Runtime.
 
@@ -76,7 +96,7 @@ def choose_engine(target: Mapping[str, str]) -> Engine:
 def open_graph(artifact: Artifact, engine: Engine, options: SessionOptions) -> GraphSession:
     """A session on an artifact's graph, which opens on its first run.
 
-    Raises DeviceError when the packages that the engine needs are not installed.
+    Raises DeviceError when the packages that the engine needs are not installed, or too old.
     """
     if engine.name == "ort" and engine.device == "cuda":
         return CudaSession(
@@ -87,6 +107,7 @@ def open_graph(artifact: Artifact, engine: Engine, options: SessionOptions) -> G
         )
     if engine.name == "ort":
         return Session(artifact.graph_path, options, artifact.check_large_files)
+    check_versions(artifact.manifest.graph.least)
     try:
         from bertrt.kernels.session import TritonSession  # brings PyTorch
     except ImportError as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bertrt.artifact import Artifact
 from bertrt.batching import choose_budget, plan
-from bertrt.engine import choose_engine, open_graph
+from bertrt.engine import DeviceSession, choose_engine, open_graph
 from bertrt.errors import InputError
 from bertrt.feeds import complete_feeds
 from bertrt.heads.base import Row
@@ -60,6 +60,7 @@ class Executor:
             exact_int8=saturates and self.processor.int8_saturates,
         )
         self._session = open_graph(artifact, self.engine, self.options)
+        self._on_device = self._session if isinstance(self._session, DeviceSession) else None
 
     def with_threads(self, count: int) -> "Executor":
         """The same with another number of threads, and so with a session of its own."""
@@ -71,11 +72,24 @@ class Executor:
             batch_tokens=self._batch_tokens,
         )
 
-    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:
-        """Run the graph on arrays; see `Runtime.run`."""
-        graph = self._artifact.manifest.graph
-        feeds = complete_feeds(arrays, graph.inputs, self._artifact.config)
-        return self._session.run(feeds, choose_outputs(outputs, graph.outputs, feeds))
+    def run(
+        self, *, outputs: Sequence[str] | None = None, like: Any = None, **arrays: Any
+    ) -> dict[str, Any]:
+        """Run the graph on arrays; see `Runtime.run`.
+
+        The results are tensors on the device where that is the session's and `like` is there, and
+        numpy arrays otherwise.
+        """
+        graph, config = self._artifact.manifest.graph, self._artifact.config
+        feeds = None
+        if self._on_device is not None:
+            feeds = self._on_device.complete(arrays, graph.inputs, config)
+        if feeds is None:
+            feeds = complete_feeds(arrays, graph.inputs, config)
+        names = choose_outputs(outputs, graph.outputs, feeds)
+        if self._on_device is not None and self._on_device.holds(like):
+            return self._on_device.run_there(feeds, names)
+        return self._session.run(feeds, names)
 
     def rows(
         self,

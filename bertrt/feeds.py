@@ -14,7 +14,7 @@ from bertrt.artifact import TensorSpec
 from bertrt.config import ModelConfig
 from bertrt.errors import InputError
 
-__all__ = ["complete_feeds"]
+__all__ = ["complete_feeds", "complete_flags"]
 
 Arrays = dict[str, np.ndarray]
 
@@ -71,10 +71,16 @@ def complete_feeds(
     types = _integers("token_type_ids", types, specs["token_type_ids"])
     _check_shape("token_type_ids", types, ids.shape)
     _check_range("token_type_ids", types, config.type_vocab_size)
-    flags = {
-        one.name: _flag(one.name, given.get(one.name)) for one in inputs if one.dtype == "bool"
-    }
+    flags = complete_flags(given, inputs)
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, **past, **flags}
+
+
+def complete_flags(given: Mapping[str, Any], inputs: tuple[TensorSpec, ...]) -> Arrays:
+    """The graph's inputs that are truth values, bool []; False where they are not given.
+
+    Raises InputError for one that is none.
+    """
+    return {one.name: _flag(one.name, given.get(one.name)) for one in inputs if one.dtype == "bool"}
 
 
 def _flag(name: str, value: Any) -> np.ndarray:

@@ -215,10 +215,14 @@ class Runtime:
         L + 1 arrays [B, S, H], and `attentions`, one of L arrays [B, N, S, S]; for multiple choice
         B counts the choices of all questions.
 
+        With the Triton engine, arrays of PyTorch, CuPy and JAX that are on the GPU stay there, and
+        so do results where `like` is there. This works in the order of PyTorch's current stream,
+        and does not wait for results that stay.
+
         Raises InputError when they do not fit the graph; padding has to be on the right.
         """
         convert = None if like is None else converter(like)
-        values = self._executor.run(outputs=outputs, **arrays)
+        values = self._executor.run(outputs=outputs, like=like, **arrays)
         if convert is not None:
             values = {name: convert(value) for name, value in values.items()}
         return ModelOutput(gather(values, outputs))
@@ -333,7 +337,8 @@ class Runtime:
             "processor": executor.processor.name,
             "processor_sets": list(executor.processor.sets),
             "int8": executor.processor.int8,
-            "device": executor.engine.device,
+            # A graph for any device runs on the CPU.
+            "device": executor.engine.device.replace("any", "cpu"),
             "engine": executor.engine.name,
             "provider": executor.engine.provider,
             **executor.session_info(),

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -31,12 +31,14 @@ class Bucket:
     longest: int
 
 
-def choose_bucket(plan: Plan, arrays: Mapping[str, np.ndarray]) -> Bucket:
+def choose_bucket(plan: Plan, arrays: Mapping[str, Any], longest: int | None = None) -> Bucket:
     """The bucket of a run, by what ENTRY made.
 
     Args:
         plan: whose uploads they are.
         arrays: int32 [T], [R] or, for offsets, [B + 1].
+        longest: the most tokens of a sequence, where the arrays are on a device; by the offsets
+            when None.
     """
     sizes = (
         1 + round_sequences(len(arrays[name]) - 1)
@@ -44,8 +46,10 @@ def choose_bucket(plan: Plan, arrays: Mapping[str, np.ndarray]) -> Bucket:
         else round_rows(len(arrays[name]))
         for name in plan.uploads
     )
-    lengths = [np.diff(arrays[name]).max(initial=0) for name in plan.sequences]
-    return Bucket(tuple(sizes), round_length(int(max(lengths, default=0))))
+    if longest is None:
+        lengths = [np.diff(arrays[name]).max(initial=0) for name in plan.sequences]
+        longest = int(max(lengths, default=0))
+    return Bucket(tuple(sizes), round_length(longest))
 
 
 def round_rows(count: int) -> int:

@@ -41,6 +41,12 @@ class Graph:
     initializers: frozenset[str]
 
     @property
+    def mask_id(self) -> int | None:
+        """The id of the tokens that it picks where only mask tokens are asked for."""
+        picks = [node for node in self.nodes if node.operator == "MaskedRows"]
+        return picks[0].attributes["mask_id"] if picks else None
+
+    @property
     def optional(self) -> list[str]:
         """The names of the inputs that a caller may leave out."""
         return [name for name in self.inputs if name in self.initializers]

@@ -42,7 +42,8 @@ class Plan:
 
     `uploads` are the integers that ENTRY, or the caller, gives to the device; `offsets` are those
     of them that are offsets, and `sequences` those by which attention tells sequences apart.
-    `results` are the values that leave the device, each with its height.
+    `results` are the values that leave the device, each with its height, and `carried` what EXIT
+    takes from ENTRY.
     """
 
     outputs: tuple[str, ...]
@@ -54,6 +55,7 @@ class Plan:
     sequences: frozenset[str]
     weights: tuple[str, ...]
     results: Mapping[str, Height]
+    carried: tuple[str, ...]
 
 
 def make_plan(graph: Graph, outputs: Sequence[str]) -> Plan:
@@ -79,9 +81,11 @@ def make_plan(graph: Graph, outputs: Sequence[str]) -> Plan:
     ]
     uploads = tuple(n for n in read if n not in made and n not in graph.initializers)
     heights = _heights(device, uploads)
+    entry = [step for step in steps if step.node.place is Place.ENTRY]
+    packed = {name for step in entry for name in step.node.outputs}
     return Plan(
         outputs=tuple(outputs),
-        entry=tuple(step for step in steps if step.node.place is Place.ENTRY),
+        entry=tuple(entry),
         device=tuple(step for step in steps if step.node.place is Place.DEVICE),
         exit=tuple(step for step in steps if step.node.place is Place.EXIT),
         uploads=uploads,
@@ -91,6 +95,7 @@ def make_plan(graph: Graph, outputs: Sequence[str]) -> Plan:
         ),
         weights=tuple(name for name in read if name in graph.initializers),
         results=MappingProxyType({name: heights[name] for name in left if name in made}),
+        carried=tuple(dict.fromkeys(name for name in left if name in packed)),
     )
 
 

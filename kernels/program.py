@@ -1,6 +1,6 @@
-"""A plan's device steps as kernel launches, and their results back on the host."""
+"""A plan's device steps as kernel launches, and what of their results is real."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from bertrt.kernels.plan import Plan, Step
 
-__all__ = ["Kernels", "Program", "fetch", "to_tensor"]
+__all__ = ["Kernels", "Program", "real_rows", "to_tensor"]
 
 
 def _one(*_: Any) -> int:
@@ -71,23 +71,20 @@ class Program:
         return self._kernels.splits(x.shape[0], x.shape[1], columns, x.dtype, x.device)
 
 
-def fetch(
-    plan: Plan, results: Mapping[str, torch.Tensor], arrays: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The results on the host, float32 arrays of the caller's own, without the bucket's padding.
+def real_rows(
+    plan: Plan, results: Mapping[str, torch.Tensor], arrays: Mapping[str, Sized]
+) -> dict[str, torch.Tensor]:
+    """The results without the bucket's padding; views.
 
     Args:
         plan: what was run.
-        results: as from `Program.launch`; on a GPU, of the current stream.
+        results: as from `Program.launch`.
         arrays: what ENTRY made, whose lengths say how many rows are real.
     """
-    parts = {}
-    for name, height in plan.results.items():
-        rows = len(arrays[height.upload]) + height.more
-        parts[name] = results[name][:rows].to("cpu", non_blocking=True)
-    if any(result.is_cuda for result in results.values()):
-        torch.cuda.current_stream().synchronize()
-    return {name: np.array(part.numpy()) for name, part in parts.items()}
+    return {
+        name: results[name][: len(arrays[height.upload]) + height.more]
+        for name, height in plan.results.items()
+    }
 
 
 def to_tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:

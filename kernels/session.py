@@ -2,24 +2,32 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from bertrt.arrays import place_of
+from bertrt.artifact import TensorSpec
+from bertrt.config import ModelConfig
 from bertrt.errors import BertrtError, DeviceError, InputError
 from bertrt.kernels.buckets import choose_bucket
-from bertrt.kernels.dialect import OPERATORS
+from bertrt.kernels.device_feeds import NAMES, DeviceFeeds, complete_device_feeds
+from bertrt.kernels.ends import EXIT_ON_DEVICE, ON_HOST, entry_on_device, run_steps
 from bertrt.kernels.graph import Graph, read_graph
-from bertrt.kernels.plan import Step, make_plan
+from bertrt.kernels.plan import make_plan
 from bertrt.kernels.program import Kernels, Program, to_tensor
-from bertrt.kernels.standard import ON_HOST
 from bertrt.kernels.strategies import Captured, Launched, Strategy
+from bertrt.kernels.transfer import fetch, owned, upload
 from bertrt.lazy import LazySession
 
 __all__ = ["TritonSession"]
+
+# DLPack's numbers for a device's kind.
+_DLPACK = {"cpu": 1, "cuda": 2}
 
 
 class TritonSession(LazySession):
@@ -56,21 +64,66 @@ class TritonSession(LazySession):
         super().__init__(check)
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Run the graph and return its outputs by name, float32; `outputs` limits which.
+
+        Args:
+            feeds: numpy arrays by name, or what `complete` gives.
+            outputs: names; None for all.
 
         Raises DeviceError when there is no GPU, ArtifactError when the graph cannot be read or
         the check fails, InputError for an input that is missing or an output that is not there,
         and BertrtError when the run itself fails or the session is closed.
         """
         opened: _Opened = self._open()
-        try:
+        with _failing_in_one_sentence():
+            if isinstance(feeds, DeviceFeeds):
+                return fetch(opened.run_there(feeds, outputs))
             return opened.run(feeds, outputs)
-        except BertrtError:
-            raise
-        except Exception as error:
-            raise BertrtError(f"the Triton engine failed on this input: {error}") from error
+
+    def run_there(
+        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """As `run`, with results that stay on the device, as tensors of the caller's own.
+
+        They are ready for what the caller puts on its current stream; this does not wait for them.
+        """
+        opened: _Opened = self._open()
+        with _failing_in_one_sentence():
+            return opened.run_there(feeds, outputs)
+
+    def complete(
+        self, given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
+    ) -> DeviceFeeds | None:
+        """What `bertrt.feeds.complete_feeds` does, for inputs of which some are on the device.
+
+        Returns None where the host shall do it: none is on the device, or they are not what the
+        graph takes.
+        """
+        if not any(self.holds(given.get(name)) for name in NAMES):
+            return None
+        opened: _Opened = self._open()
+        with _failing_in_one_sentence():
+            device, mask_id = opened.strategy.device, opened.graph.mask_id
+            return complete_device_feeds(given, inputs, config, device, mask_id)
+
+    def holds(self, value: Any) -> bool:
+        """Whether this is an array of another library than numpy on the session's device.
+
+        The device of Triton's interpreter is the CPU.
+        """
+        place = place_of(value)
+        if place is None:
+            return False
+        opened: _Opened = self._open()
+        device = opened.strategy.device
+        return place == (_DLPACK[device.type], device.index or 0)
+
+    def info(self) -> dict[str, Any]:
+        """The device by its number and name; before it is in use, "cuda"."""
+        opened: _Opened | None = self._inner
+        return {"device": "cuda" if opened is None else opened.name}
 
     def inputs_with_defaults(self) -> list[str]:
         """The names of the graph's inputs that a caller may leave out."""
@@ -104,26 +157,62 @@ class _Opened:
         self._weights = {name: to_tensor(values[name], strategy.device) for name in weights}
         # What the host needs itself; the rest is on the device now.
         self._values = {name: values[name] for name in values if name not in self._weights}
+        self.name = "cpu, by Triton's interpreter"
+        if strategy.device.type == "cuda":
+            self.name = f"{strategy.device} {torch.cuda.get_device_name(strategy.device)}"
         self._programs: dict[tuple[str, ...], Program] = {}
         self._turn = threading.Lock()
 
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None
     ) -> dict[str, np.ndarray]:
+        """From the host to the host: ENTRY and EXIT in numpy, side by side with other threads'."""
+        names, program, values = self._begin(feeds, outputs)
+        plan = program.plan
+        run_steps(plan.entry, values, ON_HOST)
+        if plan.device:
+            arrays = {name: values[name] for name in plan.uploads}
+            bucket = choose_bucket(plan, arrays)
+            with self._turn:
+                values.update(self.strategy.run(program, bucket, arrays, fetch, there=False))
+        run_steps(plan.exit, values, ON_HOST)
+        return {name: values[name] for name in names}
+
+    def run_there(
+        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None
+    ) -> dict[str, torch.Tensor]:
+        """To the device, from there or from the host; EXIT in torch, in this thread's turn."""
+        names, program, values = self._begin(feeds, outputs)
+        plan = program.plan
+        if isinstance(feeds, DeviceFeeds):
+            run_steps(plan.entry, values, entry_on_device(feeds.sizes))
+            bucket = choose_bucket(plan, values, feeds.sizes.longest)
+        else:
+            run_steps(plan.entry, values, ON_HOST)
+            bucket = choose_bucket(plan, values)
+            packed = {name: values[name] for name in (*plan.uploads, *plan.carried)}
+            values.update(upload(packed, self.strategy.device))
+
+        def take(results: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            values.update(results)
+            run_steps(plan.exit, values, EXIT_ON_DEVICE)
+            return {name: owned(values[name], results.values()) for name in names}
+
+        arrays = {name: values[name] for name in plan.uploads}
+        with self._turn:
+            return self.strategy.run(program, bucket, arrays, take, there=True)
+
+    def _begin(
+        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None
+    ) -> tuple[list[str], Program, dict[str, Any]]:
+        """The outputs' names, what runs for them, and the values that it begins with."""
         names = list(outputs) if outputs else list(self.graph.outputs)
         program = self._program(names)
-        plan = program.plan
         values = {**self._values, **feeds}
         for name in self.graph.inputs:
             if name not in values:
                 raise InputError(f"{name} is missing: this graph takes it")
-        _on_host(plan.entry, values)
-        if plan.device:
-            arrays = {name: values[name] for name in plan.uploads}
-            with self._turn:
-                values.update(self.strategy.run(program, choose_bucket(plan, arrays), arrays))
-        _on_host(plan.exit, values)
-        return {name: values[name] for name in names}
+        return names, program, values
 
     def _program(self, names: Sequence[str]) -> Program:
         """The program for these outputs, in whichever order they are asked for."""
@@ -135,17 +224,14 @@ class _Opened:
         return self._programs[key]
 
 
-def _on_host(steps: Sequence[Step], values: dict[str, Any]) -> None:
-    """Run ENTRY's or EXIT's steps by the dialect's references, in place."""
-    for step in steps:
-        node = step.node
-        known = OPERATORS.get(node.operator)
-        run = ON_HOST[node.operator] if known is None else known.reference
-        given = [values[name] if name else None for name in node.inputs]
-        made = run(*given, **node.attributes)
-        values.update(zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True))
-        for name in step.dies:
-            values.pop(name, None)
+@contextmanager
+def _failing_in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except BertrtError:
+        raise
+    except Exception as error:
+        raise BertrtError(f"the Triton engine failed on this input: {error}") from error
 
 
 def _suitable() -> Strategy:

@@ -1,4 +1,4 @@
-"""A bucket's integers on their way to the device: one block of memory, one copy a run."""
+"""A bucket's integers on their way to the kernels: one block of memory, one copy a run."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ class Staging:
     """The static memory of a bucket's uploads.
 
     `uploads` are int32 tensors on the device, each of its size in the bucket; they stay where they
-    are for as long as this lives, and change with `send`.
+    are for as long as this lives, and change with `send` and `gather`.
     """
 
     def __init__(self, plan: Plan, bucket: Bucket, device: torch.device) -> None:
@@ -29,7 +29,7 @@ class Staging:
             begins.append(total)
             total += -(-size // _APART) * _APART
         pinned = device.type == "cuda"
-        self._host = torch.zeros(total, dtype=torch.int32, pin_memory=pinned)
+        self._host = torch.zeros(total, dtype=torch.int32, device="cpu", pin_memory=pinned)
         self._device = torch.zeros_like(self._host, device=device) if pinned else self._host
         places = {
             name: slice(begin, begin + size)
@@ -37,11 +37,16 @@ class Staging:
         }
         block = self._host.numpy()
         self._parts = {name: block[place] for name, place in places.items()}
+        self._widths = {
+            name: end - place.start
+            for (name, place), end in zip(places.items(), [*begins[1:], total], strict=True)
+        }
         self._offsets = plan.offsets
+        self._zero = torch.zeros(1, dtype=torch.int32, device=device)
         self.uploads = {name: self._device[place] for name, place in places.items()}
 
     def send(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Fill the uploads; the run before must be over.
+        """Fill the uploads from the host; the run before must be over.
 
         Args:
             arrays: int32 [n] for each upload, n at most its size. What is left is filled with
@@ -53,3 +58,12 @@ class Staging:
             part[len(array) :] = array[-1] if name in self._offsets else 0
         if self._device is not self._host:
             self._device.copy_(self._host, non_blocking=True)
+
+    def gather(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Fill the uploads as `send` does, from tensors on the device, and in one launch."""
+        pieces = []
+        for name, width in self._widths.items():
+            tensor = tensors[name]
+            fill = tensor[-1:] if name in self._offsets else self._zero
+            pieces += [tensor, fill.expand(width - len(tensor))]
+        torch.cat(pieces, out=self._device)

@@ -1,11 +1,12 @@
-"""The standard operators on results, in numpy: Split and Squeeze."""
+"""The standard operators on results, for arrays of numpy and tensors alike: Split and Squeeze."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-__all__ = ["ATTRIBUTES", "ON_HOST"]
+__all__ = ["ATTRIBUTES", "STANDARD_EXITS"]
 
 # Their attributes and those of Cast, with defaults; None where a node has to give one.
 ATTRIBUTES: dict[str, dict[str, Any]] = {
@@ -16,23 +17,24 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 
 
 def split(
-    x: np.ndarray, sizes: np.ndarray | None = None, *, axis: int, num_outputs: int
-) -> tuple[np.ndarray, ...]:
-    """Cut x along an axis in parts of the given sizes, or in `num_outputs` of one size.
+    x: Any, sizes: np.ndarray | None = None, *, axis: int, num_outputs: int
+) -> tuple[Any, ...]:
+    """Cut x along an axis in parts of the given sizes, or in `num_outputs` of one size; views.
 
     Of a length that `num_outputs` does not divide, the last part is the smaller one.
     """
     if sizes is None:
         part = -(-x.shape[axis] // num_outputs)
-        ends = part * np.arange(1, num_outputs)
+        ends = [part * (i + 1) for i in range(num_outputs)]
     else:
-        ends = np.cumsum(sizes)[:-1]
-    return tuple(np.split(x, ends, axis=axis))
+        ends = np.cumsum(sizes).tolist()
+    before = (slice(None),) * (axis % x.ndim)
+    return tuple(x[(*before, slice(begin, end))] for begin, end in pairwise([0, *ends]))
 
 
-def squeeze(x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
+def squeeze(x: Any, axes: np.ndarray | None = None) -> Any:
     """Drop the axes named, each of length 1; every such axis when none is named."""
-    return np.squeeze(x, axis=None if axes is None else tuple(axes.tolist()))
+    return x.squeeze() if axes is None else x.squeeze(tuple(axes.tolist()))
 
 
-ON_HOST: dict[str, Callable[..., Any]] = {"Split": split, "Squeeze": squeeze}
+STANDARD_EXITS: dict[str, Callable[..., Any]] = {"Split": split, "Squeeze": squeeze}

@@ -4,13 +4,16 @@ JAX and TensorFlow are not among the packages of the tests: `make frameworks` ru
 environment that has them.
 """
 
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bertrt.arrays import converter, to_numpy
+from bertrt.arrays import converter, place_of, to_numpy
 from bertrt.errors import InputError
 
 NUMBERS = np.array([[1, 2, 3], [4, 5, 6]])
@@ -99,6 +102,43 @@ def test_gradients_are_no_arrays() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(InputError, match="requires grad"):
         to_numpy("input_ids", torch.ones(3, requires_grad=True))
+
+
+def test_places() -> None:
+    torch = pytest.importorskip("torch")
+    assert place_of(Elsewhere(None)) == (2, 0)
+    assert place_of(torch.ones(2)) == (1, 0)
+    assert place_of(OnlyDlpack()) == (1, 0)
+    for value in (NUMBERS, NUMBERS[0, 0], [1, 2], 3, None, "torch"):
+        assert place_of(value) is None
+    assert place_of(_of("tensorflow", __dlpack_device__=lambda _: (2, 0))) is None
+
+    def on_two_devices(_: Any) -> Any:
+        raise BufferError("the array is sharded")
+
+    assert place_of(_of("jax", __dlpack_device__=on_two_devices)) is None
+
+
+def _of(library: str, **members: Any) -> Any:
+    """A stand-in for an array of a library."""
+    return type("Array", (), {"__module__": f"{library}.core", **members})()
+
+
+def test_results_on_a_device_are_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By stand-ins, which say what was asked of them."""
+    torch = pytest.importorskip("torch")
+    array, tensor = np.zeros(2, np.float32), torch.ones(2)
+    there = {"device": nullcontext(), "sharding": "there"}
+    cupy = SimpleNamespace(asarray=lambda x: ("up", x), from_dlpack=lambda x: ("shared", x))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert converter(_of("cupy", **there))(tensor) == ("shared", tensor)
+    assert converter(_of("cupy", **there))(array)[0] == "up"
+    jax = SimpleNamespace(device_put=lambda x, place: (x, place), dlpack=cupy)
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    for module in ("jax", "jaxlib"):
+        assert converter(_of(module, **there))(tensor) == (("shared", tensor), "there")
+        assert converter(_of(module, **there))(array) == (array, "there")
+    assert converter(torch.zeros(1))(tensor) is tensor
 
 
 @pytest.mark.parametrize("like", ["torch", 3, [1.0]])

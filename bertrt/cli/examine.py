@@ -3,8 +3,10 @@
 import importlib
 import importlib.metadata
 import platform
+import re
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ _RUNTIME = ("numpy", "tokenizers")
 # Asked for by metadata only: importing PyTorch takes seconds.
 _EXPORT = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "huggingface_hub")
 _GPU = ("triton",)
+# What the Triton engine imports.
+_TRITON = ("torch", "triton", "onnx")
+_MODEL = re.compile(r"^Model:\s*(.+?)\s*$", re.MULTILINE)
 _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -82,11 +87,26 @@ def _import_problem(name: str) -> str | None:
 
 
 def _gpu(root: Path, providers: list[str]) -> str:
-    """Whether there is an NVIDIA GPU, by its device files, and whether ONNX Runtime can use it."""
+    """The NVIDIA GPUs here, by the driver's files, and which engines find what they need."""
     devices = [one.name for one in (root / "dev").glob("nvidia*") if one.name[6:].isdecimal()]
     if devices:
+        models = _models(root)
+        names = f" ({', '.join(models)})" if models else ""
         use = "usable" if _CUDA_PROVIDER in providers else "not usable"
-        return f"{', '.join(sorted(devices))}, {use} by this ONNX Runtime"
+        missing = [name for name in _TRITON if _version(name) is None]
+        triton = f"needs {' and '.join(missing)}" if missing else "has its packages"
+        return (
+            f"{', '.join(sorted(devices))}{names}, {use} by this ONNX Runtime; the Triton engine "
+            f"{triton}"
+        )
     if shutil.which("nvidia-smi"):
         return "no device files, although nvidia-smi is installed: is the GPU passed through?"
     return "none"
+
+
+def _models(root: Path) -> list[str]:
+    """The GPUs' names, as the driver tells them; the same ones are counted."""
+    files = (root / "proc/driver/nvidia/gpus").glob("*/information")
+    texts = [one.read_text(encoding="utf-8", errors="replace") for one in files]
+    models = Counter(found[1] for text in texts if (found := _MODEL.search(text)))
+    return [name if many == 1 else f"{many} x {name}" for name, many in sorted(models.items())]

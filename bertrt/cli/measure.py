@@ -17,7 +17,16 @@ from bertrt.runtime import Runtime
 __all__ = ["Measurement", "measure", "table"]
 
 _LEAST_ROUNDS = 3
-_OF_INFO = ("task", "provider", "threads", "threads_reason", "spinning", "processor", "int8")
+_OF_INFO = (
+    "task",
+    "provider",
+    "device",
+    "threads",
+    "threads_reason",
+    "spinning",
+    "processor",
+    "int8",
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,8 @@ def table(report: Mapping[str, Any]) -> list[str]:
         for one in report["results"]
     ]
     return [
-        f"{report['task']} on {report['provider']}, threads: {report['threads']} "
+        f"{report['task']} on {report['provider']} ({report['device']}), "
+        f"threads: {report['threads']} "
         f"({report['threads_reason']}), {'spinning' if report['spinning'] else 'sleeping'}",
         f"load {report['load_ms']:.1f} ms, first run {report['first_run_ms']:.1f} ms",
         "",

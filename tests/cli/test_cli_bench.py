@@ -25,7 +25,7 @@ def test_json(bertrt_command: Command, make_artifact: Callable[..., Path], class
     assert (done.status, done.err) == (0, "")
     report = json.loads(done.out)
     assert [one["shape"] for one in report["results"]] == ["1x1", "3x17"]
-    assert report["threads"] == 1
+    assert (report["threads"], report["device"]) == (1, "cpu")
     for one in report["results"]:
         assert one["runs"] == 3
         assert 0 < one["p20_ms"] <= one["median_ms"] <= one["p80_ms"]
@@ -40,7 +40,7 @@ def test_table(bertrt_command: Command, make_artifact: Callable[..., Path]) -> N
     done = bertrt_command("bench", make_artifact("BertForMaskedLM"), "--seconds", "0.01")
     assert (done.status, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[0].startswith("fill-mask on CPUExecutionProvider, threads: ")
+    assert lines[0].startswith("fill-mask on CPUExecutionProvider (cpu), threads: ")
     assert [line.split()[0] for line in lines[3:]] == ["shape", "1x8", "1x32", "1x64", "8x64"]
 
 

@@ -91,7 +91,7 @@ def test_a_package_that_is_not_there(
         ((), None, [], "none"),
         ((), "/usr/bin/nvidia-smi", [], "is the GPU passed through?"),
         (("nvidiactl", "nvidia-uvm"), None, [], "none"),
-        (("nvidia1", "nvidia0"), None, [], "nvidia0, nvidia1, not usable"),
+        (("nvidia1", "nvidia0"), None, [], "nvidia0, nvidia1, not usable by this ONNX Runtime"),
         (("nvidia0",), None, ["CUDAExecutionProvider"], "nvidia0, usable"),
     ],
 )
@@ -106,11 +106,30 @@ def test_gpu(
     (tmp_path / "dev").mkdir()
     for name in devices:
         (tmp_path / "dev" / name).touch()
+    monkeypatch.setattr(examine, "_TRITON", ("pytest",))
     monkeypatch.setattr(examine.shutil, "which", lambda name: smi)
     fake = SimpleNamespace(get_available_providers=lambda: ["CPUExecutionProvider", *providers])
     monkeypatch.setattr(examine, "onnxruntime", lambda: fake)
     findings, problems = examine.examine(tmp_path)
     assert problems == []
     assert expected in findings["gpu"]
+    assert findings["gpu"].endswith("the Triton engine has its packages") == any(
+        name[6:].isdecimal() for name in devices
+    )
     assert findings["processor"]  # although there is no /proc/cpuinfo
     assert findings["instruction_sets"] == []
+
+
+def test_the_gpus_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ("NVIDIA H200", "NVIDIA L4", "NVIDIA H200")
+    (tmp_path / "dev").mkdir()
+    for number, model in enumerate(models):
+        (tmp_path / "dev" / f"nvidia{number}").touch()
+        folder = tmp_path / f"proc/driver/nvidia/gpus/0000:{number}b:00.0"
+        folder.mkdir(parents=True)
+        text = f"Model: \t\t {model}\nIRQ:   \t\t 18\nGPU UUID: \t GPU-0\n"
+        (folder / "information").write_text(text)
+    monkeypatch.setattr(examine, "_TRITON", ("no-such-package", "pytest", "nor-this-one"))
+    gpu = examine.examine(tmp_path)[0]["gpu"]
+    assert "nvidia0, nvidia1, nvidia2 (2 x NVIDIA H200, NVIDIA L4), " in gpu
+    assert gpu.endswith("the Triton engine needs no-such-package and nor-this-one")

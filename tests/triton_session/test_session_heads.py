@@ -78,7 +78,7 @@ def test_run_equals_eager_pytorch(
 def test_info(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertForMaskedLM", device="cuda", engine="triton", dtype="float32")
     info = rt.info
-    assert (info["device"], info["engine"], info["provider"]) == ("cuda", "triton", "triton")
+    assert (info["engine"], info["provider"]) == ("triton", "triton")
     assert info["batch_tokens"] == 16384
     with rt.stream() as stream:
         assert "with 1 workers" in repr(stream)

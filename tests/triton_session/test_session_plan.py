@@ -30,6 +30,8 @@ def test_what_one_output_needs(tiny_path: Path) -> None:
     ]
     assert plan.exit == ()
     assert plan.uploads == ("ids", "types", "positions", "offsets", "first")
+    assert plan.carried == ()
+    assert make_plan(read_graph(tiny_path)[0], ["start", "pooled"]).carried == ("rows",)
     assert plan.offsets == plan.sequences == {"offsets"}
     assert plan.results == {"pooled": Height("first")}
     assert "word" in plan.weights

@@ -15,7 +15,7 @@ import torch
 from bertrt.errors import ArtifactError, BertrtError, DeviceError, InputError
 from bertrt.kernels import session as module
 from bertrt.kernels.buckets import Bucket, Recent
-from bertrt.kernels.program import Kernels, Program, fetch, to_tensor
+from bertrt.kernels.program import Kernels, Program, real_rows, to_tensor
 from bertrt.kernels.session import TritonSession
 from bertrt.kernels.staging import Staging
 from bertrt.kernels.strategies import Launched
@@ -99,17 +99,23 @@ class Static:
         self.made = 0
 
     def run(
-        self, program: Program, bucket: Bucket, arrays: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+        self,
+        program: Program,
+        bucket: Bucket,
+        arrays: Mapping[str, Any],
+        take: Callable[[dict[str, torch.Tensor]], Any],
+        *,
+        there: bool,
+    ) -> Any:
         key = (program.plan.outputs, bucket)
         staging = self.recent.get(key)
         if staging is None:
             self.made += 1
             staging = Staging(program.plan, bucket, CPU)
             self.recent.put(key, staging, 1)
-        staging.send(arrays)
+        (staging.gather if there else staging.send)(arrays)
         results = program.launch(staging.uploads, bucket.longest)
-        answer = fetch(program.plan, results, arrays)
+        answer = take(real_rows(program.plan, results, arrays))
         for result in results.values():  # the next run overwrites them
             result.fill_(np.nan)
         return answer
