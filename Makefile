@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
 .PHONY: demo test check lint types package install optimum transformers4 frameworks clean
-.PHONY: bench bench-quick bench-install
+.PHONY: bench bench-quick bench-gpu bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
 	@if [ ! -f out/demo/bertrt.json ]; then $(BIN)/bertrt export --model demo --output out/demo; fi
@@ -47,6 +47,10 @@ bench-quick: bench-install  ## bertrt beside everything else that one could use,
 
 bench: bench-install  ## the same on every model, task and workload, in hours
 	$(BENCH)/python benchmarks/run.py
+
+bench-gpu:  ## with an NVIDIA GPU, in an environment (PYTHON) with bertrt, its exporter and PyTorch for CUDA
+	$(PYTHON) benchmarks/run.py --device cuda
+	$(PYTHON) benchmarks/gpu_kernels.py
 
 bench-install: $(BENCH_VENV)/.installed  ## the environments of the benchmarks
 	bash tests/peers/optimum_environment.sh

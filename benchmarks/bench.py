@@ -25,6 +25,7 @@ class Bench:
         seconds: how long the rounds of one shape may take; three are run in any case.
         turn: how long one turn lasts, in seconds; one call at least.
         quick: whether to measure a selection only, so that a run is a matter of minutes.
+        device: where the contenders compute, "cpu" or "cuda".
         tell: told what is being done.
     """
 
@@ -34,6 +35,7 @@ class Bench:
     seconds: float
     turn: float
     quick: bool = False
+    device: str = "cpu"
     tell: Callable[[str], None] = tell
 
 

@@ -4,7 +4,7 @@ A file `contenders/<name>.py` has
 
     TITLE        what tables call it
     TASKS        which of `TASKS` below it can do
-    PRECISION    "float32", "bfloat16" or "int8": the class of error that it is allowed
+    PRECISION    "float32", "float16", "bfloat16" or "int8": the class of error that it is allowed
     PACKAGES     the distributions whose versions stand beside its times
     ENVIRONMENT  "bench" or "optimum": the environment that its worker runs in
 
@@ -22,13 +22,17 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["BASELINE", "NAMES", "TASKS", "Contender", "find"]
+__all__ = ["BASELINES", "DEVICES", "NAMES", "REFERENCE", "TASKS", "Contender", "find", "names_on"]
 
 TASKS = ("embeddings", "classification", "fill-mask")
 
-BASELINE = "eager"
+# Whose answers prove everyone's: PyTorch in float32 on the CPU, wherever the others compute.
+REFERENCE = "eager"
+# What ratios are to on each device: eager PyTorch, in the precision that is usual there.
+BASELINES = {"cpu": "eager", "cuda": "cuda_eager"}
+DEVICES = tuple(BASELINES)
 
-# In the order of the report. A new contender is a new file and a line here.
+# In the order of the report. A new contender is a new file and a line here, or below for a GPU.
 NAMES = (
     "eager",
     "sdpa",
@@ -46,6 +50,18 @@ NAMES = (
     "optimum",
     "bertrt",
     "bertrt_int8",
+)
+GPU_NAMES = (
+    "cuda_eager",
+    "cuda_sdpa",
+    "cuda_compile",
+    "cuda_graphs",
+    "cuda_unpadded",
+    "cuda_sentence_transformers",
+    "cuda_ort",
+    "bertrt_cuda_ort",
+    "bertrt_cuda",
+    "bertrt_cuda_bfloat16",
 )
 
 
@@ -68,11 +84,17 @@ class Contender(Protocol):
         """Answer texts as a user of that library would: its own tokenizer, its own batches."""
 
 
+def names_on(device: str) -> tuple[str, ...]:
+    """The contenders that compute on a device of `DEVICES`."""
+    return NAMES if device == "cpu" else GPU_NAMES
+
+
 def find(name: str) -> ModuleType:
-    """The module of a contender in `NAMES`.
+    """The module of a contender on any device.
 
     Raises ValueError for any other name.
     """
-    if name not in NAMES:
-        raise ValueError(f"no contender is called {name!r}: choose from {', '.join(NAMES)}")
+    known = (*NAMES, *GPU_NAMES)
+    if name not in known:
+        raise ValueError(f"no contender is called {name!r}: choose from {', '.join(known)}")
     return importlib.import_module(f"contenders.{name}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from bertrt.export.demo.corpus import sentences
 
-__all__ = ["SEED", "mixed"]
+__all__ = ["SEED", "mixed", "mixed_lengths"]
 
 # exp(3.03 + 0.78² / 2) is a mean of 28 tokens; among 256 texts the longest has about 183.
 _LOG_MEAN = 3.03
@@ -40,8 +40,17 @@ def mixed(count: int, seed: int = SEED, *, mask: bool = False) -> list[str]:
     Returns texts of 4 to 240 words, signs and special tokens, about 28 in the mean.
     """
     rng = np.random.default_rng(seed)
+    return [_text(length - _SPECIAL, rng, mask) for length in _lengths(count, rng)]
+
+
+def mixed_lengths(count: int, seed: int = SEED) -> list[int]:
+    """How many words, signs and special tokens the texts of `mixed` have."""
+    return _lengths(count, np.random.default_rng(seed))
+
+
+def _lengths(count: int, rng: np.random.Generator) -> list[int]:
     lengths = np.rint(rng.lognormal(_LOG_MEAN, _LOG_SPREAD, count)).clip(SHORTEST, LONGEST)
-    return [_text(int(length) - _SPECIAL, rng, mask) for length in lengths]
+    return [int(length) for length in lengths]
 
 
 def _text(length: int, rng: np.random.Generator, mask: bool) -> str:

@@ -2,12 +2,13 @@
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from bertrt.processor import read_processor
 
-__all__ = ["describe_machine"]
+__all__ = ["describe_gpu", "describe_machine"]
 
 
 def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
@@ -28,3 +29,22 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
+
+
+def describe_gpu() -> dict[str, Any] | None:
+    """The first NVIDIA GPU, as its driver tells; None where there is none.
+
+    Returns {"gpu": str, "driver": str, "gpu_memory_gib": float}. CUDA's version is in PyTorch's.
+    """
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total"]
+    try:
+        done = subprocess.run(
+            [*query, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    first = [part.strip() for part in done.stdout.partition("\n")[0].split(",")]
+    if len(first) != 3:
+        return None
+    name, driver, mebibytes = first
+    return {"gpu": name, "driver": driver, "gpu_memory_gib": round(float(mebibytes) / 1024, 1)}

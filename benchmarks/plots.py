@@ -11,6 +11,7 @@ from views import (
     Row,
     absent,
     amounts,
+    baseline,
     contenders,
     curves,
     groups,
@@ -23,7 +24,12 @@ __all__ = ["draw"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; peers get a paler tint, so that
 # bertrt stands out by strength, by its bold name, and not by hue alone.
-_COLOURS = {"float32": "#0072B2", "bfloat16": "#009E73", "int8": "#D55E00"}
+_COLOURS = {
+    "float32": "#0072B2",
+    "float16": "#CC79A7",
+    "bfloat16": "#009E73",
+    "int8": "#D55E00",
+}
 _TINT = 0.4
 _GREYS = ("#444444", "#777777", "#999999", "#BBBBBB")
 _MARKERS = "osD^vP*X"
@@ -32,12 +38,14 @@ _CHARACTER_WIDTH = 0.0165
 
 _AXES = {
     "fixed": "times as fast as {against}",
+    "ragged": "texts per second",
     "mixed": "texts per second",
     "cold_start": "milliseconds",
     "memory": "MiB",
 }
 _TITLES = {
     "fixed": "Fixed shapes",
+    "ragged": "Mixed lengths, as padded batches of token ids",
     "mixed": "Mixed lengths",
     "stream": "A live stream",
     "cold_start": "Cold start in a new process, files in the page cache",
@@ -45,14 +53,15 @@ _TITLES = {
 }
 
 
-def draw(rows: Sequence[Row], folder: Path, against: str = "eager") -> list[Path]:
-    """Write a PNG for each workload, model and task of one run's rows.
+def draw(rows: Sequence[Row], folder: Path, against: str | None = None) -> list[Path]:
+    """Write a PNG for each workload, model and task of one run's rows; see `tables.markdown`.
 
     Returns the files. Raises ImportError where matplotlib is not installed.
     """
     import matplotlib
 
     matplotlib.use("Agg")
+    against = against or baseline(rows)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for (workload, model, task), group in groups(rows).items():

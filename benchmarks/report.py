@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from contender import BASELINE
 from plots import draw
 from results import of_run, read
 from tables import markdown
@@ -22,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="report.py", description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="the file that run.py added its rows to")
     parser.add_argument("--run", help="which run; the newest by default")
-    parser.add_argument("--against", default=BASELINE, help=f"ratios to this one ({BASELINE})")
+    parser.add_argument("--against", help="ratios to this contender, else to eager PyTorch")
     parser.add_argument("--markdown", action="store_true", help="print the tables")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the plots into DIR")
     options = parser.parse_args(arguments)

@@ -10,11 +10,13 @@ A row is one contender at one shape of one workload. Its fields:
     run           the run's name: the time at which it began
     time          of the row; ISO 8601, UTC
     commit        checked out, with a + when tracked files differ from it; "" outside of git
-    machine       cpu, flags, cores, memory_gib, system, python (machine.py); threads, of everyone
-    workload      fixed, mixed, stream, cold_start, memory
+    machine       cpu, flags, cores, memory_gib, system, python (machine.py); threads, of everyone;
+                  of a run on a GPU also gpu, driver, gpu_memory_gib
+    workload      fixed, ragged, mixed, stream, cold_start, memory
     model         bert-base, bert-large, minilm; weights: "random", or whose they are
     task          embeddings, classification, fill-mask
-    contender     its file's name; title, for tables; precision: float32, bfloat16, int8
+    contender     its file's name; title, for tables; precision: float32, float16, bfloat16,
+                  int8
     shape         what was asked: "8x128" (batch x sequence), "256 texts", "90 % of capacity"
     status        "timed", or "refused" with the reason: missing here, or a wrong answer
     median_ms, p20_ms, p80_ms, n    of n calls or rounds
@@ -33,7 +35,7 @@ and those that a workload adds, described in its file.
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -47,13 +49,16 @@ SCHEMA = 1
 _KEY = ("workload", "model", "task", "contender", "shape")
 
 
-def facts(threads: int) -> dict[str, Any]:
-    """What every row of a run that begins now has: its name, the commit and the machine."""
+def facts(threads: int, gpu: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What every row of a run that begins now has: its name, the commit and the machine.
+
+    `gpu` is as from `describe_gpu`, of a run on one.
+    """
     return {
         "schema": SCHEMA,
         "run": datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
         "commit": _commit(Path(__file__).resolve().parent),
-        "machine": {**describe_machine(), "threads": threads},
+        "machine": {**describe_machine(), "threads": threads, **(gpu or {})},
     }
 
 

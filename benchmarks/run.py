@@ -1,6 +1,7 @@
 """bertrt beside everything else that one could serve a BERT with, on this machine.
 
-`python benchmarks/run.py --quick`, in the environment that `make bench-install` makes. Answers are
+`python benchmarks/run.py --quick`, in the environment that `make bench-install` makes; on a GPU
+`--device cuda`, in one with PyTorch for CUDA, where what is not installed is left out. Answers are
 proved before they are timed; rows are added to a results file as they come, and a table of them
 is printed at the end. `report.py` draws plots of them.
 """
@@ -16,7 +17,8 @@ from typing import IO
 
 import models
 from bench import Bench, tell
-from contender import BASELINE
+from contender import DEVICES
+from machine import describe_gpu
 from results import append, facts
 from rows import Row
 from selection import LEFT_OUT_OF_QUICK, WORKLOADS, Step, full, quick
@@ -34,17 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = (options.models, options.tasks, options.workloads, options.contenders)
     preset = options.quick and not any(chosen)
     try:
-        steps = list(quick() if preset else full(*chosen))
+        steps = list(quick(options.device) if preset else full(*chosen, device=options.device))
         bench = _bench(options)
     except ValueError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
+    gpu = describe_gpu() if options.device == "cuda" else None
+    if options.device == "cuda" and gpu is None:
+        print(
+            "run.py: --device cuda needs an NVIDIA GPU, and nvidia-smi shows none", file=sys.stderr
+        )
+        return 1
     lock = _lock(bench.folder)
     if lock is None:
         print(f"run.py: another run uses {bench.folder}: let it end first", file=sys.stderr)
         return 1
     _warn_of_load(bench.threads)
-    shared = facts(bench.threads)
+    shared = facts(bench.threads, gpu)
     rows: list[Row] = []
     try:
         for row in _measure(bench, steps):
@@ -55,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rows:
         print(markdown(rows, options.against), end="")
     if preset:
-        print(f"\n{LEFT_OUT_OF_QUICK}")
+        print(f"\n{LEFT_OUT_OF_QUICK[options.device]}")
     tell(f"{len(rows)} rows in {time.perf_counter() - began:.0f} s, added to {options.results}")
     return 0 if rows else 1
 
@@ -63,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a selection, in minutes")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="whose contenders to run")
     parser.add_argument(
         "--models",
         nargs="+",
@@ -75,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="turns of each contender at a shape, at most")
     parser.add_argument("--seconds", type=float, help="for the rounds of one shape, about")
     parser.add_argument("--threads", type=int, help="for each contender; all CPUs by default")
-    parser.add_argument("--against", default=BASELINE, help="ratios in the table are to this one")
+    parser.add_argument(
+        "--against", help="ratios in the table are to this contender, else to eager PyTorch"
+    )
     parser.add_argument("--results", type=Path, default=_FOLDER / "results.jsonl", metavar="FILE")
     parser.add_argument(
         "--folder", type=Path, default=_FOLDER, help="where models and exports are kept"
@@ -98,6 +109,7 @@ def _bench(options: argparse.Namespace) -> Bench:
         seconds=options.seconds or seconds,
         turn=turn,
         quick=options.quick,
+        device=options.device,
     )
 
 

@@ -6,6 +6,7 @@ from views import (
     STREAM_NUMBERS,
     Row,
     amount,
+    baseline,
     contenders,
     groups,
     not_timed,
@@ -20,6 +21,7 @@ __all__ = ["markdown"]
 
 _TITLES = {
     "fixed": "Fixed shapes (batch x sequence)",
+    "ragged": "Mixed lengths, as padded batches of token ids",
     "mixed": "Mixed lengths",
     "stream": "A live stream",
     "cold_start": "Cold start, files in the page cache",
@@ -27,8 +29,12 @@ _TITLES = {
 }
 
 
-def markdown(rows: Sequence[Row], against: str = "eager") -> str:
-    """The tables of one run's rows; ratios are to the contender `against`, above 1 is better."""
+def markdown(rows: Sequence[Row], against: str | None = None) -> str:
+    """The tables of one run's rows; ratios are to the contender `against`, above 1 is better.
+
+    None is the baseline of the device that the run was on.
+    """
+    against = against or baseline(rows)
     parts = [_heading(rows)]
     for (workload, model, task), group in groups(rows).items():
         weights = group[0].get("weights", "")
@@ -52,8 +58,10 @@ def _heading(rows: Sequence[Row]) -> str:
         versions.update(row.get("versions", {}))
     listed = ", ".join(f"{name} {versions[name]}" for name in sorted(versions))
     flags = ", ".join(machine["flags"]) or "no vector extensions"
+    gpu = f"{machine['gpu']} (driver {machine['driver']}), " if "gpu" in machine else ""
     return (
-        f"Run {first['run']}, commit {first['commit'] or 'unknown'}: {machine['cpu']} ({flags}), "
+        f"Run {first['run']}, commit {first['commit'] or 'unknown'}: {gpu}"
+        f"{machine['cpu']} ({flags}), "
         f"{machine['cores']} cores, {machine['threads']} threads, {machine['system']}, "
         f"Python {machine['python']}.\n{listed}."
     )

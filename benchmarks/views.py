@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from contender import BASELINES
+
 __all__ = [
     "STREAM_NUMBERS",
     "Bar",
@@ -11,6 +13,7 @@ __all__ = [
     "absent",
     "amount",
     "amounts",
+    "baseline",
     "contenders",
     "curves",
     "error_text",
@@ -61,6 +64,11 @@ class Curve:
     loads: list[float] = field(default_factory=list)
     # Each of p50, p95 and p99 in ms, and the throughput in texts per second.
     numbers: dict[str, list[float]] = field(default_factory=dict)
+
+
+def baseline(rows: Sequence[Row]) -> str:
+    """What a run's ratios are to, when nobody says otherwise."""
+    return BASELINES["cuda" if "gpu" in rows[0]["machine"] else "cpu"]
 
 
 def groups(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:

@@ -72,6 +72,25 @@ class Worker:
         """The answers to texts."""
         return _plain(self.contender.answer(texts))
 
+    def run_each(self, batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """The answers to padded batches, one after the other."""
+        return np.concatenate([_plain(self.contender.run(*inputs)) for inputs in batches])
+
+    def time_each(
+        self,
+        batches: Sequence[Sequence[np.ndarray]],
+        seconds: float,
+        least: int = 1,
+        warm: bool = True,
+    ) -> list[float]:
+        """Seconds of each pass over padded batches; see `time_calls`."""
+
+        def run() -> None:
+            for inputs in batches:
+                self.contender.run(*inputs)
+
+        return time_calls(run, seconds, least=least, warm=warm)
+
     def time_run(
         self, inputs: Sequence[np.ndarray], seconds: float, least: int = 1, warm: bool = True
     ) -> list[float]:

@@ -10,10 +10,11 @@ from bertrt._version import __version__
 from bertrt.artifact import Graph, TensorSpec
 from bertrt.export.fusion.embeddings import EMBEDDINGS
 from bertrt.export.targets import Target
+from bertrt.ort import onnxruntime
 
 __all__ = ["describe_graph", "spec_of", "versions"]
 
-_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tokenizers")
+_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "tokenizers")
 
 
 def describe_graph(
@@ -48,8 +49,13 @@ def spec_of(value: Any) -> TensorSpec:
 
 def versions() -> dict[str, str]:
     """The versions of bertrt, Python and the packages that an export is made with."""
-    found = {"bertrt": __version__, "python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "bertrt": __version__,
+        "python": platform.python_version(),
+        # Its wheels for CPU and GPU have different names.
+        "onnxruntime": onnxruntime().__version__,
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
 
 
 def _least_onnxruntime(dtype: str) -> str:

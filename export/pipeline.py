@@ -33,6 +33,7 @@ from bertrt.export.targets import DEVICES, DTYPES, ENGINES, Target, choose_targe
 from bertrt.export.text_graph.write import check_text_graph_wish, write_text_graph
 from bertrt.export.tokenizer import write_tokenizer
 from bertrt.export.trace import has_cache, trace
+from bertrt.ort import onnxruntime
 from bertrt.tokenizer import Tokenizer
 
 __all__ = ["DEVICES", "DTYPES", "ENGINES", "export"]
@@ -94,7 +95,7 @@ def export(
 
     Returns the manifest that was written.
 
-    Raises ExportError for a checkpoint, an output or options that cannot be used, and ParityError
+    Raises DeviceError without ONNX Runtime, ExportError for a checkpoint, an output or options that cannot be used, and ParityError
     when the graph's answers are not the checkpoint's, no int8 graph's are near enough, or float16
     or bfloat16 takes it further from float32 than twice as far as PyTorch; in each case nothing is
     written.
@@ -108,6 +109,7 @@ def export(
         min_agreement=min_agreement,
     )
     check_internals(device, dtype, asked=output_hidden_states or output_attentions)
+    onnxruntime()  # runs the graph in the end: what is wrong with it is better known before
     if output is not None:
         check_output(Path(output), overwrite=overwrite)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from common.answers import finish
 from models import Model
 
 __all__ = ["TASKS", "BertrtContender"]
@@ -25,7 +26,11 @@ class BertrtContender:
 
         self.runtime = bertrt.load(artifact, threads=threads)
         self._task = task
-        self._labels = self.runtime.info["labels"]
+        self._mask_id = model.mask
+        info = self.runtime.info
+        self._labels = info["labels"]
+        # Graphs for ONNX Runtime on a GPU do not pool.
+        self._pools = "mean_embedding" in info["outputs"]
 
     def run(
         self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
@@ -36,9 +41,12 @@ class BertrtContender:
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
         }
-        if self._task == "embeddings":
+        if self._task == "embeddings" and self._pools:
             arrays["outputs"] = ["mean_embedding"]
             return np.asarray(self.runtime.run(**arrays)["mean_embedding"])
+        if self._task == "embeddings":
+            states = self.runtime.run(**arrays, outputs=["last_hidden_state"])["last_hidden_state"]
+            return finish(self._task, states, input_ids, attention_mask, self._mask_id)
         if self._task == "fill-mask":
             return np.asarray(self.runtime.run(**arrays, masked_only=True)["logits"][:, 0])
         return np.asarray(self.runtime.run(**arrays)["logits"])

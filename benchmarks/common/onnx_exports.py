@@ -12,7 +12,7 @@ from common.answers import OUTPUTS
 from common.pytorch import load_model
 from models import Model
 
-__all__ = ["INPUTS", "plain_export", "torchscript_export"]
+__all__ = ["INPUTS", "optimized_export", "plain_export", "torchscript_export"]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -28,6 +28,22 @@ def torchscript_export(model: Model, task: str, folder: Path) -> Path:
         folder,
         "torchscript.onnx",
         lambda path: _export(model, task, path, attention="eager", dynamo=False),
+    )
+
+
+def optimized_export(model: Model, task: str, folder: Path, *, use_gpu: bool = False) -> Any:
+    """`torchscript_export` fused by onnxruntime.transformers.optimizer, as its OnnxModel."""
+    from onnxruntime.transformers import optimizer
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model.checkpoint(task))
+    return optimizer.optimize_model(
+        str(torchscript_export(model, task, folder)),
+        model_type="bert",
+        num_heads=config.num_attention_heads,
+        hidden_size=config.hidden_size,
+        opt_level=0,
+        use_gpu=use_gpu,
     )
 
 

@@ -8,25 +8,48 @@ import numpy as np
 from common.answers import OUTPUTS, TextsInBatches, finish
 from models import Model
 
-__all__ = ["OrtContender", "open_session"]
+__all__ = ["OrtContender", "open_session", "provider_missing"]
 
 
-def open_session(path: Path, threads: int) -> Any:
-    """A session on the CPU provider with every optimization on, which is the default."""
+def open_session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> Any:
+    """A session on one provider with every optimization on, which is the default."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+
+
+def provider_missing(provider: str) -> str | None:
+    """The sentence that says that this ONNX Runtime lacks a provider; None when it has it."""
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    if provider in available:
+        return None
+    return f"ONNX Runtime {onnxruntime.__version__} here has only {', '.join(available)}"
 
 
 class OrtContender:
     """A graph with a transformers model's inputs and outputs."""
 
-    def __init__(self, path: Path, model: Model, task: str, threads: int) -> None:
-        self._session = open_session(path, threads)
+    def __init__(
+        self,
+        path: Path,
+        model: Model,
+        task: str,
+        threads: int,
+        provider: str = "CPUExecutionProvider",
+    ) -> None:
+        """Open the graph.
+
+        Raises RuntimeError when ONNX Runtime falls back to another provider.
+        """
+        self._session = open_session(path, threads, provider)
+        if self._session.get_providers()[0] != provider:
+            raise RuntimeError(f"ONNX Runtime cannot use {provider} here")
         self._inputs = [one.name for one in self._session.get_inputs()]
         self._task = task
         self._mask_id = model.mask
@@ -43,7 +66,13 @@ class OrtContender:
         }
         feeds = {name: feeds[name] for name in self._inputs}
         output = self._session.run([OUTPUTS[self._task]], feeds)[0]
-        return finish(self._task, output, input_ids, attention_mask, self._mask_id)
+        return finish(
+            self._task,
+            output.astype(np.float32, copy=False),
+            input_ids,
+            attention_mask,
+            self._mask_id,
+        )
 
     def answer(self, texts: list[str]) -> np.ndarray:
         """See `contender.Contender`."""

@@ -18,17 +18,26 @@ _CLASSES = {
 }
 
 
-def load_model(model: Model, task: str, *, attention: str, threads: int | None = None) -> Any:
-    """The checkpoint as transformers loads it, in float32, ready for inference."""
+def load_model(
+    model: Model,
+    task: str,
+    *,
+    attention: str,
+    threads: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Any:
+    """The checkpoint as transformers loads it, ready for inference on a device."""
     import torch
     import transformers
 
     if threads is not None:
         torch.set_num_threads(threads)
     head = getattr(transformers, _CLASSES[task])
-    return head.from_pretrained(
-        model.checkpoint(task), attn_implementation=attention, dtype=torch.float32
-    ).eval()
+    module = head.from_pretrained(
+        model.checkpoint(task), attn_implementation=attention, dtype=getattr(torch, dtype)
+    )
+    return module.eval().to(device)
 
 
 class TorchContender:
@@ -41,11 +50,13 @@ class TorchContender:
         task: str,
         *,
         forward_texts: Callable[..., Any] | None = None,
+        device: str = "cpu",
     ) -> None:
-        """Serve `forward`; `forward_texts` instead where shapes vary, if given."""
+        """Serve `forward`, on its device; `forward_texts` instead where shapes vary, if given."""
         self._forward = forward
         self._task = task
         self._mask_id = model.mask
+        self._device = device
         # Not `or`: a module may have a length, which is then asked for.
         varying = forward if forward_texts is None else forward_texts
         self._answer_texts = TextsInBatches(model, task, partial(self._run, varying))
@@ -64,10 +75,10 @@ class TorchContender:
         import torch
 
         with torch.inference_mode():
-            ids, mask, types = (torch.from_numpy(array) for array in arrays)
+            ids, mask, types = (torch.from_numpy(array).to(self._device) for array in arrays)
             outputs = forward(input_ids=ids, attention_mask=mask, token_type_ids=types)
             answers = self._finish(outputs[OUTPUTS[self._task]], ids, mask)
-            return np.asarray(answers.float().numpy())
+            return np.asarray(answers.float().cpu().numpy())
 
     def _finish(self, output: Any, ids: Any, mask: Any) -> Any:
         """As `common.answers.finish`, in PyTorch."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.onnx_exports import torchscript_export
+from common.onnx_exports import optimized_export
 from common.ort import OrtContender
 from common.packages import packages_missing
 from contender import TASKS as ALL
@@ -23,18 +23,7 @@ def missing() -> str | None:
 
 def prepare(model: Model, task: str, folder: Path) -> None:
     """Export in the one form in which the tool finds attention, and fuse."""
-    from onnxruntime.transformers import optimizer
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model.checkpoint(task))
-    optimized = optimizer.optimize_model(
-        str(torchscript_export(model, task, folder)),
-        model_type="bert",
-        num_heads=config.num_attention_heads,
-        hidden_size=config.hidden_size,
-        opt_level=0,
-    )
-    optimized.save_model_to_file(str(folder / "model.onnx"))
+    optimized_export(model, task, folder).save_model_to_file(str(folder / "model.onnx"))
 
 
 def load(model: Model, task: str, folder: Path, threads: int) -> Contender:

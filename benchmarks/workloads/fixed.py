@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bench import Bench
-from contender import BASELINE
+from contender import REFERENCE
 from crew import Crew, crew, groups
 from gate import Verdict, check
 from models import Model
@@ -23,6 +23,7 @@ NAME = "fixed"
 TASKS = ("embeddings", "classification", "fill-mask")
 
 SHAPES = ((1, 8), (1, 32), (1, 128), (1, 512), (8, 128), (32, 128))
+_GPU_SHAPES = ((1, 16), (1, 128), (8, 128), (32, 128), (128, 128), (1, 512))
 _QUICK_SHAPES = ((1, 32), (1, 128), (8, 128))
 # A large model for its memory traffic; and a larger one in minutes, by what matters most.
 _ONE_SHAPE = ((1, 128),)
@@ -35,8 +36,10 @@ _SLOW = 0.3
 Shape = tuple[int, int]
 
 
-def shapes(model: Model, quick: bool) -> Sequence[Shape]:
+def shapes(model: Model, quick: bool, device: str = "cpu") -> Sequence[Shape]:
     """The batch and sequence of each shape that a model is measured at."""
+    if device == "cuda":
+        return _QUICK_SHAPES if quick else _GPU_SHAPES
     if model.name == "bert-large" or (quick and model.name == "bert-base"):
         return _ONE_SHAPE
     return _QUICK_SHAPES if quick else SHAPES
@@ -50,8 +53,8 @@ def measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iter
 def _measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
     weights = model.checkpoint(task) / "model.safetensors"
     for group in groups(names, weights.stat().st_size):
-        # The baseline answers for the reference even where it is not timed.
-        with crew(bench, model, task, list(dict.fromkeys([BASELINE, *group]))) as running:
+        # The reference answers even where it is not timed.
+        with crew(bench, model, task, list(dict.fromkeys([REFERENCE, *group]))) as running:
             yield from _measure_group(bench, model, task, group, running)
 
 
@@ -60,7 +63,7 @@ def _measure_group(
 ) -> Iterator[Row]:
     errors: dict[str, dict[str, float]] = {}
     _prove(bench, model, task, running, fixed_inputs(model, RAGGED), errors)
-    for batch, sequence in shapes(model, bench.quick):
+    for batch, sequence in shapes(model, bench.quick, bench.device):
         shape = f"{batch}x{sequence}"
         bench.tell(f"  {model.name} {task} {shape}")
         inputs = fixed_inputs(model, [sequence] * batch)
@@ -100,7 +103,7 @@ def _prove(
     """Let everyone answer; who is wrong or fails leaves the crew. `errors` gets each error."""
     asked = b"".join(array.tobytes() for array in inputs)
     try:
-        expected = kept(bench, model, task, asked, lambda: _answers(running, BASELINE, inputs))
+        expected = kept(bench, model, task, asked, lambda: _answers(running, REFERENCE, inputs))
     except Refused as reason:
         for name in list(running.workers):
             running.dismiss(name, f"there is no reference to prove it by: {reason}")

@@ -4,19 +4,15 @@ The corpus has short texts and a long tail, as real ones do (`corpus.py`). Paddi
 costs to put them together carelessly; everyone tokenizes and pads inside the time.
 """
 
-import time
 from collections.abc import Iterator, Sequence
-
-import numpy as np
 
 from bench import Bench
 from corpus import SEED, mixed
 from crew import Crew, crew, groups
 from models import Model
-from process import Refused
+from passes import measure_passes
 from proof import expected_answers, prove
-from rounds import rotations, speedups
-from rows import Row, distinct, refused, timed
+from rows import Row, distinct
 
 __all__ = ["NAME", "TASKS", "measure"]
 
@@ -27,9 +23,6 @@ _COUNT = 256
 # A longer corpus sorts into more even batches; on larger models it takes too long.
 _LONG_COUNT = 1024
 _LONG_MODELS = ("minilm",)
-_LEAST_PASSES = 3
-# So that threads which still spin after their turn do not take time from the next.
-_PAUSE = 0.1
 
 
 def counts(model: Model, quick: bool) -> list[int]:
@@ -38,10 +31,7 @@ def counts(model: Model, quick: bool) -> list[int]:
 
 
 def measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
-    """Measure texts per second; a row for each contender and corpus, timed or refused.
-
-    A row's `speedup` is of the time of a pass.
-    """
+    """Measure texts per second; a row for each contender and corpus, timed or refused."""
     return distinct(_measure(bench, model, task, names))
 
 
@@ -58,49 +48,18 @@ def _measure_corpus(
 ) -> Iterator[Row]:
     bench.tell(f"  {model.name} {task} {count} texts of mixed lengths")
     texts = mixed(count, mask=task == "fill-mask")
-    errors = prove(running, texts, expected_answers(bench, model, task, texts))
-    times = _passes(bench, running, texts)
-    shape = f"{count} texts"
-    for name in group:
-        if name not in times:
-            reason = running.refused[name]
-            error = errors.get(name, {})
-            yield refused(NAME, model, task, name, reason, shape=shape, error=error)
-            continue
-        low, median, high = np.percentile(count / np.array(times[name]), (20, 50, 80))
-        yield timed(
-            NAME,
-            model,
-            task,
-            name,
-            shape=shape,
-            versions=running.described[name]["versions"],
-            error=errors[name],
-            metric="texts_per_s",
-            median=float(median),
-            p20=float(low),
-            p80=float(high),
-            n=len(times[name]),
-            speedup=speedups(times, name),
-            settings={"threads": bench.threads, "corpus_seed": SEED},
-        )
-
-
-def _passes(bench: Bench, running: Crew, texts: list[str]) -> dict[str, list[float]]:
-    """Seconds of each pass over the texts, of those who stayed to the end."""
-    times: dict[str, list[float]] = {name: [] for name in running.workers}
-    began = time.perf_counter()
-    for done, order in enumerate(rotations(list(times), bench.rounds)):
-        if done >= _LEAST_PASSES and time.perf_counter() - began > bench.seconds:
-            break
-        for name in order:
-            if name not in times:
-                continue
-            try:
-                # A pass is long, and the proof was one: no call before it to warm up.
-                calls = running.call(name, "time_answer", texts=texts, seconds=0, warm=False)
-                times[name].append(calls[0])
-            except Refused:
-                del times[name]
-            time.sleep(_PAUSE)
-    return times
+    expected = expected_answers(bench, model, task, texts)
+    errors = prove(running, expected, f"{count} texts", "answer", texts=texts)
+    yield from measure_passes(
+        bench,
+        running,
+        errors,
+        workload=NAME,
+        model=model,
+        task=task,
+        group=group,
+        count=count,
+        settings={"corpus_seed": SEED},
+        verb="time_answer",
+        texts=texts,
+    )

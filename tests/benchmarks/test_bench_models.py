@@ -44,12 +44,12 @@ def test_a_name_that_is_neither_a_model_nor_a_folder_is_refused(tmp_path: Path) 
         models.make("bert-huge", tmp_path)
 
 
-@pytest.mark.parametrize("name", contender.NAMES)
+@pytest.mark.parametrize("name", [*contender.NAMES, *contender.GPU_NAMES])
 def test_every_contender_has_the_same_shape(name: str) -> None:
     module = contender.find(name)
     assert module.TITLE
     assert set(module.TASKS) <= set(contender.TASKS)
-    assert module.PRECISION in ("float32", "bfloat16", "int8")
+    assert module.PRECISION in ("float32", "float16", "bfloat16", "int8")
     assert module.ENVIRONMENT in ("bench", "optimum")
     assert module.PACKAGES
     for function in ("missing", "prepare", "load"):

@@ -221,3 +221,16 @@ def test_the_plots_are_written(tmp_path):
     assert main([str(path), "--plots", str(tmp_path / "plots")]) == 0
     names = [one.name for one in sorted((tmp_path / "plots").iterdir())]
     assert names == [f"{kind}-minilm-embeddings.png" for kind in ("fixed", "memory", "stream")]
+
+
+def test_a_gpu_run_s_ratios_are_to_eager_there():
+    rows = [
+        times("cuda_eager", "1x128", 8.0, {"bertrt_cuda": [0.25, 0.2, 0.3]}),
+        times("bertrt_cuda", "1x128", 2.0, {"cuda_eager": [4.0, 3.9, 4.1]}, precision="float16"),
+    ]
+    for row in rows:
+        row["machine"] |= {"gpu": "NVIDIA X", "driver": "1.2", "gpu_memory_gib": 80.0}
+    text = markdown(rows)
+    assert "NVIDIA X (driver 1.2)" in text
+    assert "| **Bertrt_Cuda** | 2 ms (4.00×) |" in text
+    assert "| Cuda_Eager | 8 ms |" in text

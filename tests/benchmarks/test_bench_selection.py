@@ -1,5 +1,7 @@
 """What a run measures: choices are kept, and the quick selection names contenders that exist."""
 
+from typing import Any
+
 import pytest
 
 import contender
@@ -7,19 +9,30 @@ import models
 import selection
 
 
-def test_quick_is_a_part_of_a_full_run() -> None:
-    full = {(step.workload, step.model, task) for step in selection.full() for task in step.tasks}
-    for step in selection.quick():
+@pytest.mark.parametrize("device", contender.DEVICES)
+def test_quick_is_a_part_of_a_full_run(device: str) -> None:
+    steps = list(selection.full(device=device))
+    full = {(step.workload, step.model, task) for step in steps for task in step.tasks}
+    for step in selection.quick(device):
         assert {(step.workload, step.model, task) for task in step.tasks} <= full
-        assert set(step.contenders) <= set(contender.NAMES)
+        assert set(step.contenders) <= set(contender.names_on(device))
+        assert contender.BASELINES[device] in step.contenders
 
 
 def test_a_full_run_has_everything() -> None:
     steps = list(selection.full())
-    assert {step.workload for step in steps} == set(selection.WORKLOADS)
+    assert {step.workload for step in steps} == {*selection.WORKLOADS} - {"ragged"}
     assert {step.model for step in steps} == set(models.NAMES)
     fixed = [step for step in steps if step.workload == "fixed"]
     assert all(step.contenders == contender.NAMES for step in fixed)
+
+
+def test_a_full_run_on_a_gpu_has_every_contender_there() -> None:
+    steps = list(selection.full(device="cuda"))
+    assert {step.workload for step in steps} == {"fixed", "ragged"}
+    assert {step.model for step in steps} == {"bert-base", "bert-large"}
+    assert all(step.contenders == contender.GPU_NAMES for step in steps)
+    assert not set(contender.GPU_NAMES) & set(contender.NAMES)
 
 
 def test_choices_are_kept() -> None:
@@ -33,11 +46,12 @@ def test_choices_are_kept() -> None:
         ({"chosen_models": ["bert-huge"]}, "'bert-huge' is none of minilm"),
         ({"tasks": ["ner"]}, "no task is called 'ner'"),
         ({"workloads": ["burst"]}, "no workload is called 'burst'"),
-        ({"contenders": ["tensorflow"]}, "no contender is called 'tensorflow'"),
+        ({"contenders": ["tensorflow"]}, "no contender for cpu is called 'tensorflow'"),
+        ({"contenders": ["bertrt_cuda"]}, "no contender for cpu is called 'bertrt_cuda'"),
+        ({"contenders": ["bertrt"], "device": "cuda"}, "no contender for cuda is called 'bertrt'"),
+        ({"device": "tpu"}, "no device is called 'tpu': choose from cpu, cuda"),
     ],
 )
-def test_a_choice_that_does_not_exist_is_refused(
-    choice: dict[str, list[str]], message: str
-) -> None:
+def test_a_choice_that_does_not_exist_is_refused(choice: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(selection.full(**choice))

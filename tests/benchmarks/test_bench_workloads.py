@@ -8,14 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import passes
 from bench import Bench
+from corpus import mixed_lengths
 from crew import Crew
 from models import Model
 from process import Refused
 from results import append, read
 from tables import markdown
 from worker import Worker
-from workloads import cold_start, memory, mixed, stream
+from workloads import cold_start, memory, mixed, ragged, stream
 
 
 def vectors(texts):
@@ -24,6 +26,11 @@ def vectors(texts):
         [[len(text), sum(map(ord, text)) % 97 + 1, ord(text[0])] for text in texts], np.float32
     )
     return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def first_ids(batches):
+    """What `Right.run` answers to batches."""
+    return np.concatenate([inputs[0][:, :3] for inputs in batches]).astype(np.float32)
 
 
 class Right:
@@ -147,8 +154,10 @@ def measured(tmp_path, monkeypatch):
     )
     for module in (mixed, stream, cold_start, memory):
         monkeypatch.setattr(module, "expected_answers", lambda *args: vectors(args[-1]))
-    for module in (mixed, stream):
+    monkeypatch.setattr(ragged, "expected_of", lambda *_, batches: first_ids(batches))
+    for module in (mixed, ragged, stream):
         monkeypatch.setattr(module, "crew", crew)
+    for module in (passes, stream):
         monkeypatch.setattr(module, "_PAUSE", 0.0)
     for module in (cold_start, memory):
         monkeypatch.setattr(module, "Process", Here)
@@ -185,6 +194,29 @@ def test_mixed_times_who_is_right_and_refuses_the_rest(measured):
     assert "median" not in wrong
     assert wrong["error"]["worst_cosine"] < 0.99
     assert failed["reason"] == "answer failed: no such kernel"
+
+
+class WrongIds(Right):
+    def run(self, input_ids, attention_mask, token_type_ids):
+        return input_ids[:, 2::-1].astype(np.float32)
+
+
+def test_ragged_batches_are_given_to_all(measured):
+    rows = measured(ragged, eager=Right(), sdpa=WrongIds(), bertrt=Right())
+    eager, wrong, bertrt = rows.values()
+    assert set(rows) == {(name, "128 texts") for name in ("eager", "sdpa", "bertrt")}
+    assert bertrt["n"] == eager["n"] == 3
+    assert bertrt["settings"] == {"threads": 1, "corpus_seed": 5, "batch": 32}
+    assert wrong["reason"].startswith("wrong answer to 128 texts: ")
+
+
+def test_ragged_batches_have_the_corpus_s_lengths():
+    model = Model("minilm", "", "random", 2, 3, 4, 0, 1200)
+    given = ragged.batches(model, 70, 32)
+    assert [len(inputs.input_ids) for inputs in given] == [32, 32, 6]
+    lengths = [int(n) for inputs in given for n in inputs.attention_mask.sum(axis=1)]
+    assert lengths == mixed_lengths(70)
+    assert len(set(lengths)) > 20
 
 
 def test_the_stream_offers_everyone_the_same_load(measured):
