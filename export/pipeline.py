@@ -95,10 +95,10 @@ def export(
 
     Returns the manifest that was written.
 
-    Raises DeviceError without ONNX Runtime, ExportError for a checkpoint, an output or options that cannot be used, and ParityError
-    when the graph's answers are not the checkpoint's, no int8 graph's are near enough, or float16
-    or bfloat16 takes it further from float32 than twice as far as PyTorch; in each case nothing is
-    written.
+    Raises DeviceError without ONNX Runtime, ExportError for a checkpoint, an output or options that
+    cannot be used, and ParityError when the graph's answers are not the checkpoint's, no int8
+    graph's are near enough, or float16 or bfloat16 takes it further from float32 than twice as far
+    as PyTorch; in each case nothing is written.
     """
     target, dtype = choose_target(device, engine, dtype)
     tell = Steps([step for step in STEPS if dtype == "int8" or step != "quantize"], progress)
