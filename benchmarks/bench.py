@@ -26,6 +26,7 @@ class Bench:
         turn: how long one turn lasts, in seconds; one call at least.
         quick: whether to measure a selection only, so that a run is a matter of minutes.
         device: where the contenders compute, "cpu" or "cuda".
+        gpu_bytes: of the GPU's memory, where they compute on one.
         tell: told what is being done.
     """
 
@@ -36,6 +37,7 @@ class Bench:
     turn: float
     quick: bool = False
     device: str = "cpu"
+    gpu_bytes: int | None = None
     tell: Callable[[str], None] = tell
 
 

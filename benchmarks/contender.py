@@ -72,7 +72,9 @@ class Contender(Protocol):
     logits [B, 2]; for fill-mask logits over the vocabulary, [B, V], at each text's one [MASK].
     Whatever it takes to come to that form is inside the call, and so inside the time.
 
-    One with a batcher for live streams also has `async live_answer(text)`: see `serving.live`.
+    One that treats shapes which vary in another way, such as a compiler, also has `run_varied`,
+    with `run`'s arguments; one with a batcher for live streams `async live_answer(text)`: see
+    `serving.live`.
     """
 
     def run(

@@ -22,6 +22,9 @@ _PREPARE_TIMEOUT = 1200
 # In the memory of a worker: its libraries, and the model with what is made while it is loaded.
 _LIBRARIES = 600_000_000
 _COPIES = 2.5
+# And in a GPU's: CUDA itself, graphs, and what the largest batches take. The weights are halved,
+# and on the way there, or in more than one form, twice as much.
+_GPU_LIBRARIES = 3_000_000_000
 # What takes longest to prepare begins first, beside all the others.
 _LONGEST = ("bertrt_int8", "openvino_int8", "bertrt", "bertrt_cuda", "bertrt_cuda_bfloat16")
 # Times are compared within a group, so these are in each.
@@ -123,19 +126,30 @@ def prepared(
 
 
 def groups(
-    names: Sequence[str], checkpoint_bytes: int, available_bytes: int | None = None
+    names: Sequence[str],
+    checkpoint_bytes: int,
+    available_bytes: int | None = None,
+    gpu_bytes: int | None = None,
 ) -> list[list[str]]:
     """Contenders in groups whose workers fit into memory together, three at least.
 
-    The baselines and bertrt, where asked for, are in every group. What workers need of a GPU's
-    memory is not looked at: all of them with BERT-large take less than a data center's GPU has.
+    The baselines and bertrt, where asked for, are in every group.
+
+    Args:
+        names: of the contenders.
+        checkpoint_bytes: of the model's weights, in float32.
+        available_bytes: of this machine's memory; what is free now if None.
+        gpu_bytes: of the memory of the GPU that all of them use, if any.
     """
     if available_bytes is None:
         available_bytes = _available()
     each = _LIBRARIES + _COPIES * checkpoint_bytes
     anchors = [name for name in names if name in _ANCHORS]
     rest = [name for name in names if name not in _ANCHORS]
-    size = max(int(0.8 * available_bytes / each), 3, len(anchors) + 1)
+    fitting = int(0.8 * available_bytes / each)
+    if gpu_bytes is not None:
+        fitting = min(fitting, int(0.8 * gpu_bytes / (_GPU_LIBRARIES + checkpoint_bytes)))
+    size = max(fitting, 3, len(anchors) + 1)
     if len(names) <= size:
         return [list(names)]
     step = size - len(anchors)

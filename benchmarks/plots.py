@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from views import (
@@ -35,6 +36,8 @@ _GREYS = ("#444444", "#777777", "#999999", "#BBBBBB")
 _MARKERS = "osD^vP*X"
 # Of a note's letter, over the width of a panel.
 _CHARACTER_WIDTH = 0.0165
+# Of the letters of a line below the narrowest plot.
+_FOOT = 75
 
 _AXES = {
     "fixed": "times as fast as {against}",
@@ -45,7 +48,7 @@ _AXES = {
 }
 _TITLES = {
     "fixed": "Fixed shapes",
-    "ragged": "Mixed lengths, as padded batches of token ids",
+    "ragged": "Mixed lengths, token ids",
     "mixed": "Mixed lengths",
     "stream": "A live stream",
     "cold_start": "Cold start in a new process, files in the page cache",
@@ -69,7 +72,8 @@ def draw(rows: Sequence[Row], folder: Path, against: str | None = None) -> list[
             continue
         title = f"{_TITLES[workload]}: {model}, {task}"
         missing = absent(group)
-        foot = f"\nnot timed, for reasons in the table: {', '.join(missing)}" if missing else ""
+        absentees = f"not timed, for reasons in the table: {', '.join(missing)}"
+        foot = f"\n{fill(absentees, _FOOT)}" if missing else ""
         path = folder / f"{workload}-{model}-{task}.png"
         if workload == "stream":
             _curves(curves(group), title, foot, path)

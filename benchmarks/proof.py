@@ -17,6 +17,9 @@ __all__ = ["expected_answers", "expected_of", "prove"]
 
 Errors = dict[str, dict[str, float]]
 
+# float32 on a CPU is slow with as many texts as fill a GPU: BERT-large takes minutes.
+_TIMEOUT = 3600
+
 
 def expected_answers(bench: Bench, model: Model, task: str, texts: Sequence[str]) -> np.ndarray:
     """The reference's answers to texts; see `expected_of`."""
@@ -41,7 +44,7 @@ def expected_of(
         with crew(bench, model, task, [REFERENCE]) as running:
             if REFERENCE in running.refused:
                 raise Refused(f"there is no reference: {running.refused[REFERENCE]}")
-            return np.asarray(running.call(REFERENCE, verb, **arguments))
+            return np.asarray(running.call(REFERENCE, verb, timeout=_TIMEOUT, **arguments))
 
     return kept(bench, model, task, asked, ask)
 

@@ -11,16 +11,18 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import models
 from bench import Bench, tell
+from common.packages import packages_missing
 from contender import DEVICES
 from machine import describe_gpu
+from process import Refused
 from results import append, facts
-from rows import Row
+from rows import Row, refused
 from selection import LEFT_OUT_OF_QUICK, WORKLOADS, Step, full, quick
 from tables import markdown
 
@@ -37,15 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     preset = options.quick and not any(chosen)
     try:
         steps = list(quick(options.device) if preset else full(*chosen, device=options.device))
-        bench = _bench(options)
+        gpu = describe_gpu() if options.device == "cuda" else None
+        bench = _bench(options, gpu)
     except ValueError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
-    gpu = describe_gpu() if options.device == "cuda" else None
-    if options.device == "cuda" and gpu is None:
-        print(
-            "run.py: --device cuda needs an NVIDIA GPU, and nvidia-smi shows none", file=sys.stderr
-        )
+    if reason := _cannot_run(options.device, gpu):
+        print(f"run.py: {reason}", file=sys.stderr)
         return 1
     lock = _lock(bench.folder)
     if lock is None:
@@ -94,7 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _bench(options: argparse.Namespace) -> Bench:
+def _cannot_run(device: str, gpu: Mapping[str, Any] | None) -> str | None:
+    """Why nothing can be measured here, in one sentence."""
+    if device == "cuda" and gpu is None:
+        return "--device cuda needs an NVIDIA GPU, and nvidia-smi shows none"
+    # They make the models, and the answers that prove everyone's.
+    return packages_missing(("torch", "transformers"))
+
+
+def _bench(options: argparse.Namespace, gpu: Mapping[str, Any] | None) -> Bench:
     """The settings; this process, and so its workers, is kept to as many CPUs as threads."""
     usable = sorted(os.sched_getaffinity(0))
     threads = options.threads or len(usable)
@@ -110,6 +118,7 @@ def _bench(options: argparse.Namespace) -> Bench:
         turn=turn,
         quick=options.quick,
         device=options.device,
+        gpu_bytes=int(gpu["gpu_memory_gib"] * 2**30) if gpu else None,
     )
 
 
@@ -143,7 +152,12 @@ def _measure(bench: Bench, steps: Sequence[Step]) -> Iterator[Row]:
         for task in step.tasks:
             bench.tell(f"{step.workload}: {step.model}, {task}")
             measure = WORKLOADS[step.workload].measure
-            yield from measure(bench, made[step.model], task, step.contenders)
+            try:
+                yield from measure(bench, made[step.model], task, step.contenders)
+            except Refused as reason:
+                # There is no reference, so that nobody can be proved.
+                for name in step.contenders:
+                    yield refused(step.workload, made[step.model], task, name, str(reason))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from views import (
     shapes,
     speedup,
     three_digits,
+    throughput,
     timed,
     worst_error,
 )
@@ -80,9 +81,10 @@ def _numbers(rows: Sequence[Row], against: str) -> str:
 
 def _cell(row: Row, against: str) -> str:
     ratio = speedup(row, against)
+    number = ", ".join(part for part in (amount(row), throughput(row)) if part)
     if ratio is None or row["contender"] == against:
-        return amount(row)
-    return f"{amount(row)} ({ratio[0]:.2f}×)"
+        return number
+    return f"{number} ({ratio[0]:.2f}×)"
 
 
 def _stream(rows: Sequence[Row], against: str) -> str:

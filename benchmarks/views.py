@@ -23,6 +23,7 @@ __all__ = [
     "shapes",
     "speedup",
     "three_digits",
+    "throughput",
     "timed",
     "worst_error",
 ]
@@ -160,6 +161,14 @@ def amount(row: Row) -> str:
     if "metric" in row:
         return f"{three_digits(value)} {_UNITS[row['metric']]}"
     return f"{three_digits(value / 1000)} s" if value >= 10_000 else f"{three_digits(value)} ms"
+
+
+def throughput(row: Row) -> str:
+    """The texts per second of a batch on a GPU, which batches are to fill; "" of anything else."""
+    if row["workload"] != "fixed" or "gpu" not in row["machine"]:
+        return ""
+    batch = int(row["shape"].partition("x")[0])
+    return f"{three_digits(1000 * batch / row['median_ms'])} texts/s" if batch > 1 else ""
 
 
 def error_text(row: Row) -> str:

@@ -73,8 +73,8 @@ class Worker:
         return _plain(self.contender.answer(texts))
 
     def run_each(self, batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-        """The answers to padded batches, one after the other."""
-        return np.concatenate([_plain(self.contender.run(*inputs)) for inputs in batches])
+        """The answers to padded batches of any shapes, one after the other."""
+        return np.concatenate([_plain(self._run_varied(*inputs)) for inputs in batches])
 
     def time_each(
         self,
@@ -87,7 +87,7 @@ class Worker:
 
         def run() -> None:
             for inputs in batches:
-                self.contender.run(*inputs)
+                self._run_varied(*inputs)
 
         return time_calls(run, seconds, least=least, warm=warm)
 
@@ -114,6 +114,9 @@ class Worker:
         fields = dict(line.split(":", 1) for line in status if ":" in line)
         now, peak = (int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
         return {"now": now, "peak": peak}
+
+    def _run_varied(self, *inputs: np.ndarray) -> Any:
+        return getattr(self.contender, "run_varied", self.contender.run)(*inputs)
 
     @property
     def contender(self) -> Contender:
@@ -175,9 +178,17 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+        # PyTorch's wheels for several versions of CUDA may have one name; without CUDA it is None.
+        if name == "torch" and (cuda := _cuda_version()):
+            found["CUDA"] = cuda
         if name == "bertrt":
             found["bertrt.export"] = f"source {source_hash('bertrt.export')}"
     return found
+
+
+def _cuda_version() -> str | None:
+    """The CUDA that PyTorch was built for, where `missing` had to import it."""
+    return sys.modules["torch"].version.cuda if "torch" in sys.modules else None
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ class BertrtContender:
             return np.stack([self._logits(answer) for answer in answers])
         encodings = [self.runtime.tokenizer.encode(text) for text in texts]
         logits: list[Any] = [None] * len(texts)
-        for index, row in self.runtime.rows(encodings, tokens="masks"):
+        # Not `runtime(texts)`, which gives the best tokens: the proof is of all logits.
+        for index, row in self.runtime._executor.rows(encodings, tokens="masks"):
             logits[index] = row["logits"][0]
         return np.stack(logits)
 

@@ -1,19 +1,20 @@
-"""A GPU: whether there is one, and a CUDA graph for each shape of a PyTorch module."""
+"""A GPU: whether it can be used here, and a CUDA graph for each shape of a PyTorch module."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from common.packages import packages_missing
 
-__all__ = ["Graphed", "cuda_missing"]
+__all__ = ["Graphed", "cuda_missing", "cuda_provider_missing"]
 
 # Of the runs before a capture, which allocate and choose algorithms, PyTorch's notes advise three.
 _WARM = 3
+_ADVICE = "install it beside PyTorch for CUDA"
 
 
 def cuda_missing(modules: Sequence[str]) -> str | None:
     """The sentence that names a module that is missing, PyTorch's among them, or the GPU."""
-    if reason := packages_missing(("torch", *modules)):
+    if reason := packages_missing(("torch", *modules), _ADVICE):
         return reason
     import torch
 
@@ -22,14 +23,29 @@ def cuda_missing(modules: Sequence[str]) -> str | None:
     return None
 
 
-class Graphed:
-    """A module whose kernels are launched together, from a CUDA graph captured for each shape.
+def cuda_provider_missing(modules: Sequence[str]) -> str | None:
+    """The sentence that names a module that is missing, or says that ONNX Runtime has no CUDA."""
+    if reason := packages_missing(("onnxruntime", *modules), _ADVICE):
+        return reason
+    import onnxruntime
 
-    What it returns is overwritten by the next call of that shape.
+    available = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" in available:
+        return None
+    return f"ONNX Runtime {onnxruntime.__version__} here has only {', '.join(available)}"
+
+
+class Graphed:
+    """A BERT whose kernels are launched together, from a CUDA graph captured for each shape.
+
+    What it returns is overwritten by its next call: all graphs work in the same memory.
     """
 
     def __init__(self, module: Any) -> None:
+        import torch
+
         self._module = module
+        self._pool = torch.cuda.graph_pool_handle()
         self._captured: dict[tuple[int, ...], tuple[Any, dict[str, Any], Any]] = {}
 
     def __call__(self, **inputs: Any) -> Any:
@@ -47,13 +63,17 @@ class Graphed:
         import torch
 
         held = {name: tensor.clone() for name, tensor in inputs.items()}
+        # transformers leaves a mask without padding out, but not in a capture, which is for any
+        # mask: so these runs have padding, to choose and load the kernels of the capture.
+        padded = {**held, "attention_mask": held["attention_mask"].clone()}
+        padded["attention_mask"][:, -1] = 0
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM):
-                self._module(**held)
+                self._module(**padded)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._pool):
             outputs = self._module(**held)
         return graph, held, outputs

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from common.answers import OUTPUTS, TextsInBatches, finish
+from common.onnx_pooling import EMBEDDING
 from models import Model
 
-__all__ = ["OrtContender", "open_session", "provider_missing"]
+__all__ = ["OrtContender", "open_session"]
 
 
 def open_session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> Any:
@@ -22,18 +23,8 @@ def open_session(path: Path, threads: int, provider: str = "CPUExecutionProvider
     return onnxruntime.InferenceSession(str(path), options, providers=[provider])
 
 
-def provider_missing(provider: str) -> str | None:
-    """The sentence that says that this ONNX Runtime lacks a provider; None when it has it."""
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    if provider in available:
-        return None
-    return f"ONNX Runtime {onnxruntime.__version__} here has only {', '.join(available)}"
-
-
 class OrtContender:
-    """A graph with a transformers model's inputs and outputs."""
+    """A graph with a transformers model's inputs and outputs, or one that pools."""
 
     def __init__(
         self,
@@ -51,6 +42,7 @@ class OrtContender:
         if self._session.get_providers()[0] != provider:
             raise RuntimeError(f"ONNX Runtime cannot use {provider} here")
         self._inputs = [one.name for one in self._session.get_inputs()]
+        self._pools = EMBEDDING in [one.name for one in self._session.get_outputs()]
         self._task = task
         self._mask_id = model.mask
         self._answer_texts = TextsInBatches(model, task, self.run)
@@ -65,6 +57,8 @@ class OrtContender:
             "token_type_ids": token_type_ids,
         }
         feeds = {name: feeds[name] for name in self._inputs}
+        if self._pools:
+            return np.asarray(self._session.run([EMBEDDING], feeds)[0])
         output = self._session.run([OUTPUTS[self._task]], feeds)[0]
         return finish(
             self._task,

@@ -10,11 +10,11 @@ __all__ = ["bfloat16_missing", "packages_missing"]
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-def packages_missing(modules: Sequence[str]) -> str | None:
+def packages_missing(modules: Sequence[str], advice: str = "run make bench-install") -> str | None:
     """The sentence that names the first module that cannot be imported here; None when all can."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            return f"the Python package {module} is not installed: run make bench-install"
+            return f"the Python package {module} is not installed: {advice}"
     return None
 
 

@@ -49,17 +49,18 @@ class TorchContender:
         model: Model,
         task: str,
         *,
-        forward_texts: Callable[..., Any] | None = None,
+        forward_varied: Callable[..., Any] | None = None,
         device: str = "cpu",
     ) -> None:
-        """Serve `forward`, on its device; `forward_texts` instead where shapes vary, if given."""
+        """Serve `forward`, on its device; `forward_varied` instead where shapes vary, if given."""
         self._forward = forward
         self._task = task
         self._mask_id = model.mask
         self._device = device
         # Not `or`: a module may have a length, which is then asked for.
-        varying = forward if forward_texts is None else forward_texts
-        self._answer_texts = TextsInBatches(model, task, partial(self._run, varying))
+        varied = forward if forward_varied is None else forward_varied
+        self.run_varied = partial(self._run, varied)
+        self._answer_texts = TextsInBatches(model, task, self.run_varied)
 
     def run(
         self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from common.bertrt_runtime import TASKS as TASKS_OF_BERTRT
 from common.bertrt_runtime import BertrtContender
-from common.ort import provider_missing
-from common.packages import packages_missing
+from common.cuda import cuda_provider_missing
 from contender import Contender
 from models import Model
 
@@ -19,8 +18,7 @@ ENVIRONMENT = "bench"
 
 def missing() -> str | None:
     """Why it cannot run here."""
-    packages = ("bertrt", "onnxruntime", "torch", "transformers")
-    return packages_missing(packages) or provider_missing("CUDAExecutionProvider")
+    return cuda_provider_missing(("bertrt", "torch", "transformers"))
 
 
 def prepare(model: Model, task: str, folder: Path) -> None:

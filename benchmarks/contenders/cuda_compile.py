@@ -1,4 +1,7 @@
-"""torch.compile on a GPU at its most: max-autotune, which replays CUDA graphs, for each shape."""
+"""torch.compile on a GPU at its most: max-autotune, which replays CUDA graphs, for each shape.
+
+Where shapes vary it compiles once for all of them, which it does without CUDA graphs.
+"""
 
 from pathlib import Path
 
@@ -37,6 +40,6 @@ def load(model: Model, task: str, folder: Path, threads: int) -> Contender:
         torch.compile(module, mode="max-autotune", dynamic=False),
         model,
         task,
-        forward_texts=torch.compile(module, dynamic=True),
+        forward_varied=torch.compile(module, dynamic=True),
         device="cuda",
     )

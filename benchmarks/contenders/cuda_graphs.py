@@ -1,4 +1,4 @@
-"""PyTorch SDPA on a GPU, with a CUDA graph for each shape; texts are launched kernel by kernel."""
+"""PyTorch SDPA on a GPU, with a CUDA graph for each shape."""
 
 from pathlib import Path
 
@@ -27,4 +27,4 @@ def prepare(model: Model, task: str, folder: Path) -> None:
 def load(model: Model, task: str, folder: Path, threads: int) -> Contender:
     """The module, captured at the first call of each shape."""
     module = load_model(model, task, attention="sdpa", device="cuda", dtype="float16")
-    return TorchContender(Graphed(module), model, task, forward_texts=module, device="cuda")
+    return TorchContender(Graphed(module), model, task, device="cuda")

@@ -1,4 +1,7 @@
-"""PyTorch on a GPU without padding: packed tokens and FlashAttention for sequences in a row."""
+"""PyTorch on a GPU without padding: packed tokens and FlashAttention for sequences in a row.
+
+PyTorch's own, or the package flash-attn where PyTorch has none yet.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -12,16 +15,17 @@ from models import Model
 TITLE = "PyTorch unpadded FlashAttention"
 TASKS = ("embeddings",)
 PRECISION = "float16"
-PACKAGES = ("torch", "transformers")
+PACKAGES = ("torch", "transformers", "flash-attn")
 ENVIRONMENT = "bench"
+_OWN = "torch.nn.attention.varlen"
 
 
 def missing() -> str | None:
     """Why it cannot run here."""
     if reason := cuda_missing(("transformers",)):
         return reason
-    if importlib.util.find_spec("torch.nn.attention.varlen") is None:
-        return "this PyTorch has no torch.nn.attention.varlen: it came with 2.10"
+    if not any(importlib.util.find_spec(module) for module in (_OWN, "flash_attn")):
+        return f"this PyTorch has no {_OWN}, which came with 2.10, and there is no flash_attn"
     return None
 
 
@@ -31,7 +35,9 @@ def prepare(model: Model, task: str, folder: Path) -> None:
 
 def load(model: Model, task: str, folder: Path, threads: int) -> Contender:
     """The module's own layers, called on packed tokens."""
-    from torch.nn.attention.varlen import varlen_attn
-
+    if importlib.util.find_spec(_OWN):
+        from torch.nn.attention.varlen import varlen_attn as attend
+    else:
+        from flash_attn import flash_attn_varlen_func as attend
     module = load_model(model, task, attention="sdpa", device="cuda", dtype="float16")
-    return UnpaddedContender(module, model, task, varlen_attn, device="cuda")
+    return UnpaddedContender(module, model, task, attend, device="cuda")

@@ -42,5 +42,5 @@ def load(model: Model, task: str, folder: Path, threads: int) -> Contender:
         torch.compile(module, dynamic=False),
         model,
         task,
-        forward_texts=torch.compile(module, dynamic=True),
+        forward_varied=torch.compile(module, dynamic=True),
     )

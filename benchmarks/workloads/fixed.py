@@ -52,7 +52,7 @@ def measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iter
 
 def _measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
     weights = model.checkpoint(task) / "model.safetensors"
-    for group in groups(names, weights.stat().st_size):
+    for group in groups(names, weights.stat().st_size, gpu_bytes=bench.gpu_bytes):
         # The reference answers even where it is not timed.
         with crew(bench, model, task, list(dict.fromkeys([REFERENCE, *group]))) as running:
             yield from _measure_group(bench, model, task, group, running)

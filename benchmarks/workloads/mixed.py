@@ -37,7 +37,7 @@ def measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iter
 
 def _measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
     weights = model.checkpoint(task) / "model.safetensors"
-    for group in groups(names, weights.stat().st_size):
+    for group in groups(names, weights.stat().st_size, gpu_bytes=bench.gpu_bytes):
         with crew(bench, model, task, group) as running:
             for count in counts(model, bench.quick):
                 yield from _measure_corpus(bench, model, task, group, running, count)

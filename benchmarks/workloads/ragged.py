@@ -43,7 +43,7 @@ def _measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Ite
     given = [tuple(one) for one in batches(model, count, size)]
     asked = b"".join(array.tobytes() for inputs in given for array in inputs)
     weights = model.checkpoint(task) / "model.safetensors"
-    for group in groups(names, weights.stat().st_size):
+    for group in groups(names, weights.stat().st_size, gpu_bytes=bench.gpu_bytes):
         expected = expected_of(bench, model, task, asked, "run_each", batches=given)
         with crew(bench, model, task, group) as running:
             bench.tell(f"  {model.name} {task} {count} texts in padded batches of {size}")

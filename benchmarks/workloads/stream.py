@@ -100,7 +100,7 @@ def _measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Ite
     expected = expected_answers(bench, model, task, texts)
     weights = model.checkpoint(task) / "model.safetensors"
     whole = 0.0
-    for group in groups(names, weights.stat().st_size):
+    for group in groups(names, weights.stat().st_size, gpu_bytes=bench.gpu_bytes):
         with crew(bench, model, task, group) as running:
             ways = _ways(bench, running, texts)
             for name, reason in running.refused.items():

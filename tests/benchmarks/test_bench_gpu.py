@@ -1,8 +1,9 @@
 """The GPU's side of the benchmark, as far as a machine without one can tell."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,17 @@ import torch
 
 import contender
 import run
+from bench import Bench
+from common.cuda import Graphed
+from common.ort import OrtContender
 from common.pytorch import TorchContender, load_model
 from common.unpadded import UnpaddedContender
 from gate import check
 from machine import describe_gpu
 from models import Model
+from process import Refused
+from selection import Step
+from worker import Worker
 
 LENGTHS = (7, 1, 12, 3)
 
@@ -82,6 +89,80 @@ def test_bertrt_s_kernels_answer_for_the_benchmark(
     assert check(loaded.run(*inputs), expected, "float16").wrong is None
 
 
+# The tool finds attention in what PyTorch's older exporter writes, which says that it is old.
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_runtime_s_graph_pools_in_float32(
+    model: Model, inputs: tuple[np.ndarray, ...], expected: np.ndarray, tmp_path: Path
+) -> None:
+    folder = tmp_path / "prepared" / "cuda_ort"
+    folder.mkdir(parents=True)
+    contender.find("cuda_ort").prepare(model, "embeddings", folder)
+    # Where the CPU's provider has no float16 operators it computes in float32 between roundings.
+    answers = OrtContender(folder / "model.onnx", model, "embeddings", 1).run(*inputs)
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(answers, axis=1), 1, atol=1e-6)
+    assert check(answers, expected, "float16").wrong is None
+
+
+def test_shapes_that_vary_go_to_who_asks_for_them() -> None:
+    class Compiled:
+        def run(self, *inputs: np.ndarray) -> np.ndarray:
+            raise AssertionError("compiled once more")
+
+        def run_varied(self, ids: np.ndarray, *_: np.ndarray) -> np.ndarray:
+            return ids[:, :1]
+
+    worker = Worker(SimpleNamespace())  # type: ignore[arg-type]
+    worker._contender = Compiled()  # type: ignore[assignment]
+    batches = [(np.full((2, width), width),) * 3 for width in (3, 5)]
+    assert worker.run_each(batches).ravel().tolist() == [3, 3, 5, 5]
+    assert len(worker.time_each(batches, seconds=0, warm=False)) == 1
+
+
+@pytest.mark.parametrize("name", ["cuda_eager", "cuda_unpadded"])
+def test_cuda_s_version_stands_beside_pytorch_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(contender.find(name))
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "CUDA" not in worker.describe()["versions"]
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert worker.describe()["versions"]["CUDA"] == "13.0"
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", contender.GPU_NAMES)
+def test_each_answers_on_a_gpu(
+    name: str,
+    model: Model,
+    inputs: tuple[np.ndarray, ...],
+    expected: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    module = contender.find(name)
+    if reason := module.missing():
+        pytest.skip(reason)
+    folder = tmp_path / "prepared" / name
+    folder.mkdir(parents=True)
+    module.prepare(model, "embeddings", folder)
+    loaded = module.load(model, "embeddings", folder, 1)
+    # A compiler's or a graph's first call is not like its later ones.
+    for run_one in (loaded.run, loaded.run, getattr(loaded, "run_varied", loaded.run), loaded.run):
+        assert check(run_one(*inputs), expected, module.PRECISION).wrong is None
+
+
+@pytest.mark.gpu
+def test_a_captured_graph_takes_any_mask_of_its_shape(
+    model: Model, inputs: tuple[np.ndarray, ...]
+) -> None:
+    module = load_model(model, "embeddings", attention="sdpa", device="cuda")
+    plain = TorchContender(module, model, "embeddings", device="cuda")
+    graphed = TorchContender(Graphed(module), model, "embeddings", device="cuda")
+    ids, mask, types = inputs
+    shorter = (ids[:, :5], np.ones_like(mask[:, :5]), types[:, :5])
+    for given in ((ids, np.ones_like(mask), types), inputs, shorter, inputs):
+        np.testing.assert_allclose(graphed.run(*given), plain.run(*given), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", contender.GPU_NAMES)
 def test_without_a_gpu_each_says_in_one_sentence_what_it_lacks(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -99,6 +180,31 @@ def test_a_run_without_a_gpu_ends_before_anything_is_made(
     assert run.main(["--device", "cuda", "--folder", str(tmp_path / "none")]) == 1
     assert "--device cuda needs an NVIDIA GPU" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_without_pytorch_ends_with_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "packages_missing", lambda modules: f"{modules[0]} is not installed")
+    assert run.main(["--folder", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err == "run.py: torch is not installed\n"
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_a_reference_everyone_is_refused_and_the_run_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: Any) -> Iterator[Any]:
+        raise Refused("there is no reference: it took too long")
+        yield
+
+    made = Model("tiny", "", "random", cls=2, sep=3, mask=4, pad=0, vocabulary=20)
+    monkeypatch.setattr(run.models, "make", lambda *_: made)
+    monkeypatch.setitem(run.WORKLOADS, "ragged", SimpleNamespace(measure=measure))
+    step = Step("ragged", "tiny", ("embeddings",), contender.GPU_NAMES)
+    rows = list(run._measure(bench, [step, step]))
+    assert [row["contender"] for row in rows] == [*contender.GPU_NAMES] * 2
+    assert {row["reason"] for row in rows} == {"there is no reference: it took too long"}
 
 
 @pytest.mark.parametrize(

@@ -234,3 +234,16 @@ def test_a_gpu_run_s_ratios_are_to_eager_there():
     assert "NVIDIA X (driver 1.2)" in text
     assert "| **Bertrt_Cuda** | 2 ms (4.00×) |" in text
     assert "| Cuda_Eager | 8 ms |" in text
+
+
+def test_a_gpu_s_batches_are_told_in_texts_per_second_too():
+    rows = [
+        times("cuda_eager", "32x128", 8.0),
+        times("bertrt_cuda", "32x128", 2.0, {"cuda_eager": [4.0, 3.9, 4.1]}),
+    ]
+    assert "texts/s" not in markdown(rows)
+    for row in rows:
+        row["machine"] |= {"gpu": "NVIDIA X", "driver": "1.2", "gpu_memory_gib": 80.0}
+    text = markdown(rows)
+    assert "| Cuda_Eager | 8 ms, 4000 texts/s |" in text
+    assert "| **Bertrt_Cuda** | 2 ms, 16000 texts/s (4.00×) |" in text

@@ -168,6 +168,11 @@ def test_groups_fit_into_memory_and_each_has_the_baseline() -> None:
     assert all({"eager", "bertrt"} <= set(group) for group in found)
     assert sorted({name for group in found for name in group}) == sorted(names)
     assert all(len(group) <= 4 for group in found)
+    # A GPU's memory holds fewer than this machine's.
+    small = groups(names, 1_300_000_000, available_bytes=512 << 30, gpu_bytes=24 << 30)
+    assert max(map(len, small)) == 4
+    assert all({"eager", "bertrt"} <= set(group) for group in small)
+    assert groups(names, 1_300_000_000, 512 << 30, 80 << 30) == [names]
     # However little there is, one peer at a time is compared.
     assert all(len(group) == 3 for group in groups(names, 10**10, available_bytes=1 << 30))
 
