@@ -14,6 +14,7 @@ from bertrt.export.fusion.masked_rows import keep_masked_rows
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
 from bertrt.export.fusion.qkv import pack_qkv
 from bertrt.export.fusion.reshape import make_reshapes_static
+from bertrt.export.fusion.residual_bias import fold_residual_biases
 from bertrt.export.fusion.unpadded import skip_masks_of_unpadded
 from bertrt.export.fusion.weights import fold_transposed_weights
 from bertrt.export.heads import Head
@@ -69,6 +70,8 @@ def fuse(
         counts["Embedding"] = add_embeddings(model)
         counts["PackedQKV"] = pack_qkv(model)
         if not to_quantize:
+            # Before biases are hidden in a BiasGelu.
+            counts["ResidualBias"] = fold_residual_biases(model)
             fuse_bias_gelu(model)
         # Last: what stands in the branches of an If is hidden from other fusions.
         counts["UnmaskedAttention"] = skip_masks_of_unpadded(model)
@@ -78,7 +81,7 @@ def fuse(
     pooled = "pooler_output" in [value.name for value in model.graph.outputs]
     expected = _expected(config, head, target, masks=mask_id is not None, pooled=pooled)
     if to_quantize:
-        expected["BiasGelu"] = 0
+        expected |= {"BiasGelu": 0, "ResidualBias": 0}
     if internals:
         expected |= {"PrunedLayer": 0, "MaskedRows": 0}
     if "attentions.0" in internals:
@@ -106,6 +109,7 @@ def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool
         "Attention": layers if config.is_decoder else 0,
         "UnmaskedAttention": 0 if config.is_decoder else layers,
         "PackedQKV": layers,
+        "ResidualBias": 2 * layers,
         "BiasGelu": gelus,
         "PrunedLayer": int(embeds or head.task in FIRST_TOKEN_TASKS),
         "MaskedRows": int(masks and head.task in MASK_TASKS),

@@ -1,23 +1,12 @@
 """Query, key and value as one matrix product: the linear layers on one input become one."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
 
+from bertrt.export.fusion.linear import Linear, linear_at
 from bertrt.export.fusion.stored import store
 
 __all__ = ["pack_qkv"]
-
-
-@dataclass(frozen=True)
-class _Linear:
-    """MatMul by a stored [H, K], then Add of a stored [K], both read by nothing else."""
-
-    matmul: ir.Node
-    add: ir.Node
-    weight: ir.Value
-    bias: ir.Value
 
 
 def pack_qkv(model: ir.Model) -> int:
@@ -37,7 +26,7 @@ def pack_qkv(model: ir.Model) -> int:
             for node in value.consumers()
             if node.op_type == "MatMul" and node.inputs[0] is value
         ]
-        layers = [layer for layer in map(_linear, products) if layer is not None]
+        layers = [layer for layer in map(linear_at, products) if layer is not None]
         if len(products) not in (2, 3) or len(layers) != len(products):
             continue
         if len({layer.bias.shape[0] for layer in layers}) == 1:
@@ -46,36 +35,7 @@ def pack_qkv(model: ir.Model) -> int:
     return count
 
 
-def _linear(matmul: ir.Node) -> _Linear | None:
-    """The linear layer that begins with this MatMul, if one does."""
-    product = matmul.outputs[0]
-    if product.is_graph_output() or len(product.uses()) != 1:
-        return None
-    (add,) = product.consumers()
-    if add.op_type != "Add":
-        return None
-    weight = matmul.inputs[1]
-    bias = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
-    if not (_owned(weight) and _owned(bias)):
-        return None
-    columns = weight.shape[-1]
-    if weight.shape.rank() != 2 or bias.shape != (columns,):
-        return None
-    return _Linear(matmul, add, weight, bias)
-
-
-def _owned(value: ir.Value | None) -> bool:
-    """Whether this is a stored tensor that one node reads."""
-    return (
-        value is not None
-        and value.is_initializer()
-        and not value.is_graph_input()
-        and not value.is_graph_output()
-        and len(value.uses()) == 1
-    )
-
-
-def _pack(graph: ir.Graph, source: ir.Value, layers: list[_Linear]) -> None:
+def _pack(graph: ir.Graph, source: ir.Value, layers: list[Linear]) -> None:
     layers = sorted(layers, key=lambda layer: list(graph).index(layer.matmul))
     weight = _joined(graph, [layer.weight for layer in layers])
     bias = _joined(graph, [layer.bias for layer in layers])

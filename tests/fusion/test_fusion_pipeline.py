@@ -45,6 +45,7 @@ def test_counts_and_operators_of_cpu(graphs: ModuleType) -> None:
         "PackedQKV": 2,
         "LayerNormalization": 6,
         "UnmaskedAttention": 2,
+        "ResidualBias": 4,
         "BiasGelu": 3,
     }
     found = graphs.operators(model)
@@ -171,4 +172,9 @@ def test_other_activations_are_not_fused(graphs: ModuleType) -> None:
     model = graphs.traced("BertForTokenClassification", **changes)
     config = graphs.model_of("BertForTokenClassification", **changes).config
     counts = fuse(model, config, graphs.head_of("BertForTokenClassification"), "cpu")
-    assert counts == {"PackedQKV": 1, "LayerNormalization": 3, "UnmaskedAttention": 1}
+    assert counts == {
+        "PackedQKV": 1,
+        "LayerNormalization": 3,
+        "UnmaskedAttention": 1,
+        "ResidualBias": 2,
+    }

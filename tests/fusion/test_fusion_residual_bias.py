@@ -1,0 +1,87 @@
+"""The bias of a residual sum → the LayerNormalization before, and out of what else reads that."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertrt.export.fusion.residual_bias import fold_residual_biases
+
+X = np.random.default_rng(0).standard_normal((2, 5, 6)).astype(np.float32)
+STORED = {"w": (6, 8), "b": (8,), "v": (8, 6), "c": (6,)}
+STORED |= dict.fromkeys(("scale", "bias", "scale2", "bias2"), (6,))
+ENDS = "g (float[2, 5, 6] x) => (float[B, S, 6] z)\n"
+BLOCK = """{
+    y = LayerNormalization <axis = -1> (x, scale, bias)
+    a = MatMul(y, w)  h = Add(a, b)  t = Tanh(h)
+    f = MatMul(t, v)  d = Add(f, c)
+    sum = Add(d, y)
+    z = LayerNormalization <axis = -1> (sum, scale2, bias2)
+}"""
+AFTER = ["LayerNormalization", "MatMul", "Add", "Tanh", "MatMul", "Add", "LayerNormalization"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("x", "x"), ("Add(d, y)", "Add(y, d)"), ("Add(f, c)", "Add(c, f)")]
+)
+def test_a_block(from_text: Callable[..., Any], check_fusion: Any, old: str, new: str) -> None:
+    graph = from_text(ENDS + BLOCK.replace(old, new), STORED)
+    check_fusion(graph, fold_residual_biases, {"x": X}, count=1, after=AFTER)
+    assert "c" not in graph.graph.initializers
+
+
+def test_two_linear_layers_read_it(from_text: Callable[..., Any], check_fusion: Any) -> None:
+    block = BLOCK.replace(
+        "t = Tanh(h)", "e = MatMul(y, w2)  i = Add(e, b2)  k = Tanh(h)  t = Mul(k, i)"
+    )
+    graph = from_text(ENDS + block, {**STORED, "w2": (6, 8), "b2": (8,)})
+    after = [*AFTER[:3], "MatMul", "Add", "Tanh", "Mul", *AFTER[4:]]
+    check_fusion(graph, fold_residual_biases, {"x": X}, count=1, after=after)
+
+
+def test_only_some_tokens_are_read(from_text: Callable[..., Any], check_fusion: Any) -> None:
+    block = BLOCK.replace(
+        "a = MatMul(y, w)",
+        """flat = Reshape(y, rows)  picked = Compress <axis = 0> (flat, which)
+        size = Shape(y)  few = Reshape(picked, kept)
+        a = MatMul(few, w)""",
+    ).replace("Add(d, y)", "Add(d, few)")
+    block = block.replace(
+        "{",
+        """{ rows = Constant <value_ints = [-1, 6]> ()  kept = Constant <value_ints = [2, 2, 6]> ()
+        ones = Constant <value_ints = [1, 0, 0, 1, 0, 0, 1, 1, 0, 0]> ()
+        which = Cast <to = 9> (ones)""",
+        1,
+    )
+    graph = from_text(ENDS + block, STORED)
+    picks = ["Reshape", "Compress", "Shape", "Reshape"]
+    after = [*["Constant"] * 3, "Cast", AFTER[0], *picks, *AFTER[1:]]
+    check_fusion(graph, fold_residual_biases, {"x": X}, count=1, after=after)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Add(d, y)", "Add(d, x)"),  # another residual
+        ("Add(d, y)", "Sub(d, y)"),
+        ("t = Tanh(h)", "t = Tanh(h)  n = Neg(y)"),  # something else reads it
+        ("h = Add(a, b)", "h = Neg(a)"),  # a product without a bias to take the change
+        ("d = Add(f, c)", "d = Neg(f)"),  # no bias to move
+        ("d = Add(f, c)", "d = Add(f, x)"),  # no stored one
+        ("Tanh(h)", "Tanh(h)  m = Neg(d)"),  # the sum with the bias is read elsewhere
+        ("(x, scale, bias)", "(x, scale)"),  # nothing to move it to
+        ("(sum, scale2, bias2)", "(sum, scale2, bias)"),  # what is not its own
+        ("scale, bias)", "scale, c)"),
+    ],
+)
+def test_left_alone(from_text: Callable[..., Any], check_fusion: Any, old: str, new: str) -> None:
+    block = BLOCK.replace(old, new)
+    stored = {name: shape for name, shape in STORED.items() if re.search(rf"\b{name}\b", block)}
+    check_fusion(from_text(ENDS + block, stored), fold_residual_biases, {"x": X}, count=0)
+
+
+def test_an_output_keeps_its_numbers(from_text: Callable[..., Any], check_fusion: Any) -> None:
+    ends = ENDS.replace("=> (", "=> (float[2, 5, 6] y, ")
+    check_fusion(from_text(ends + BLOCK, STORED), fold_residual_biases, {"x": X}, count=0)
