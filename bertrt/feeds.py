@@ -18,6 +18,11 @@ __all__ = ["complete_feeds", "complete_flags"]
 
 Arrays = dict[str, np.ndarray]
 
+_FALSE = np.array(False)
+_FALSE.flags.writeable = False
+# Numbers that Python looks at one by one as fast as numpy is ready to begin.
+_FEW = 256
+
 
 def complete_feeds(
     given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
@@ -38,9 +43,9 @@ def complete_feeds(
     is none.
     """
     specs = {spec.name: spec for spec in inputs}
-    unknown = sorted(set(given) - set(specs))
+    unknown = [name for name in given if name not in specs]
     if unknown:
-        raise InputError(f"unknown input {unknown[0]!r}: this graph takes {', '.join(specs)}")
+        raise InputError(f"unknown input {min(unknown)!r}: this graph takes {', '.join(specs)}")
     if given.get("input_ids") is None:
         raise InputError("input_ids is missing: give an integer array [batch, sequence]")
     ids = _integers("input_ids", given["input_ids"], specs["input_ids"])
@@ -84,7 +89,9 @@ def complete_flags(given: Mapping[str, Any], inputs: tuple[TensorSpec, ...]) -> 
 
 
 def _flag(name: str, value: Any) -> np.ndarray:
-    flag = np.array(False) if value is None else to_numpy(name, value)
+    if value is None:
+        return _FALSE
+    flag = to_numpy(name, value)
     if flag.shape != () or flag.dtype != bool:
         raise InputError(f"{name} is {value!r:.60}: give True or False")
     return np.array(bool(flag))
@@ -109,17 +116,17 @@ def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> Non
 
 
 def _check_range(name: str, array: np.ndarray, size: int) -> None:
-    # Read as unsigned, what is negative is larger than any id: one pass, as a short text's call is
-    # mostly such passes.
-    if array.view(np.uint64).max() >= size:
+    least, greatest = _ends(array)
+    if least < 0 or greatest >= size:
         wrong = array[(array < 0) | (array >= size)]
         raise InputError(f"{name} has the id {wrong[0]}: this model's are 0 to {size - 1}")
 
 
 def _check_mask(mask: np.ndarray) -> None:
-    if mask.view(np.uint64).max() > 1:
+    least, greatest = _ends(mask)
+    if least < 0 or greatest > 1:
         raise InputError("attention_mask has values other than 0 (padding) and 1 (a token)")
-    if mask.all():
+    if least == 1:
         return
     rows = mask.reshape(-1, mask.shape[-1])
     empty = np.flatnonzero(~rows.any(axis=1))
@@ -133,11 +140,25 @@ def _check_mask(mask: np.ndarray) -> None:
         )
 
 
+def _ends(array: np.ndarray) -> tuple[int, int]:
+    """The least and the greatest number.
+
+    A run leaves the caches to its weights, and numpy's reductions then take longer than Python's
+    look at each number of a short text.
+    """
+    if array.size <= _FEW:
+        numbers = array.ravel().tolist()
+        return min(numbers), max(numbers)
+    return int(array.min()), int(array.max())
+
+
 def _past(
     given: Mapping[str, Any], specs: Mapping[str, TensorSpec], config: ModelConfig, batch: int
 ) -> Arrays:
     """The key/value cache, each [B, N, past, D] float32; empty when none is given."""
     names = [name for name in specs if name.startswith("past_key_values.")]
+    if not names:
+        return {}
     present = [name for name in names if given.get(name) is not None]
     if present and len(present) < len(names):
         missing = next(name for name in names if name not in present)
