@@ -84,6 +84,9 @@ def fuse(
         expected |= {"BiasGelu": 0, "ResidualBias": 0}
     if internals:
         expected |= {"PrunedLayer": 0, "MaskedRows": 0}
+    if "ResidualBias" in expected and "hidden_states.0" in internals:
+        # What a layer begins with is an output, and keeps its numbers.
+        expected["ResidualBias"] //= 2
     if "attentions.0" in internals:
         expected |= {"Attention": 0, "UnmaskedAttention": 0}
     counts.update({name: found[name] for name in expected if name not in counts})
