@@ -13,6 +13,7 @@ from bertrt.errors import InputError
 from bertrt.feeds import complete_feeds
 from bertrt.heads.base import Row
 from bertrt.outputs import FLAGS, answers, choose_outputs, split_rows
+from bertrt.pieces import run_in_pieces
 from bertrt.processor import read_processor
 from bertrt.session_options import SessionOptions
 from bertrt.threads import Threads
@@ -89,7 +90,9 @@ class Executor:
         names = choose_outputs(outputs, graph.outputs, feeds)
         if self._on_device is not None and self._on_device.holds(like):
             return self._on_device.run_there(feeds, names)
-        return self._session.run(feeds, names)
+        if self.engine.device == "cuda":
+            return self._session.run(feeds, names)
+        return run_in_pieces(lambda some: self._session.run(some, names), feeds, self.budget.tokens)
 
     def rows(
         self,
