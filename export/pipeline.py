@@ -176,7 +176,7 @@ def export(
                 tuple(spec_of(value) for value in graph.graph.inputs),
             )
             quantization = quantize(graph, subject, stage, wishes, tell.detail)
-            fused |= finish_int8(graph)
+            fused = {name: n for name, n in (fused | finish_int8(graph)).items() if n}
             files = _save(graph, stage)
 
         tell()

@@ -7,7 +7,6 @@ from typing import Any
 import onnx_ir as ir
 
 from bertrt.export.fusion.attention import fuse_attention
-from bertrt.export.fusion.bias_gelu import fuse_bias_gelu
 from bertrt.export.fusion.counts import check_counts
 from bertrt.export.fusion.embeddings import add_embeddings
 from bertrt.export.fusion.masked_rows import keep_masked_rows
@@ -49,7 +48,8 @@ def fuse(
             that are fastest on ONNX Runtime's CPU provider, and has optional inputs and outputs.
         mask_id: the mask token's id; None for a tokenizer without one, whose graph then has no
             input `masked_only`.
-        to_quantize: whether linear layers will be quantized, which then take their biases along.
+        to_quantize: whether linear layers will be quantized, which then take their biases along,
+            and share a scale where they read the same.
         internals: the outputs that show the model's inside, which need every token of every layer;
             with attention weights among them, attention is no single operator.
 
@@ -68,11 +68,10 @@ def fuse(
             if head.task in MASK_TASKS and mask_id is not None:
                 counts["MaskedRows"] = keep_masked_rows(model, mask_id)
         counts["Embedding"] = add_embeddings(model)
-        counts["PackedQKV"] = pack_qkv(model)
-        if not to_quantize:
-            # Before biases are hidden in a BiasGelu.
+        if to_quantize:
+            counts["PackedQKV"] = pack_qkv(model)
+        else:
             counts["ResidualBias"] = fold_residual_biases(model)
-            fuse_bias_gelu(model)
         # Last: what stands in the branches of an If is hidden from other fusions.
         counts["UnmaskedAttention"] = skip_masks_of_unpadded(model)
     clean(model)
@@ -81,7 +80,7 @@ def fuse(
     pooled = "pooler_output" in [value.name for value in model.graph.outputs]
     expected = _expected(config, head, target, masks=mask_id is not None, pooled=pooled)
     if to_quantize:
-        expected |= {"BiasGelu": 0, "ResidualBias": 0}
+        expected |= {"PackedQKV": int(config.num_hidden_layers), "ResidualBias": 0}
     if internals:
         expected |= {"PrunedLayer": 0, "MaskedRows": 0}
     if "ResidualBias" in expected and "hidden_states.0" in internals:
@@ -102,7 +101,6 @@ def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool
     layers = int(config.num_hidden_layers)
     transforms = 1 if head.task in TRANSFORM_TASKS else 0
     embeds = head.task == "feature-extraction"
-    gelus = layers + transforms if config.hidden_act == "gelu" else 0
     expected = {"LayerNormalization": 2 * layers + 1 + transforms, "SkipLayerNormalization": 0}
     if target == "any":
         return {**expected, "Attention": layers}
@@ -111,9 +109,7 @@ def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool
         # Those of the other heads stand in the branches of an If.
         "Attention": layers if config.is_decoder else 0,
         "UnmaskedAttention": 0 if config.is_decoder else layers,
-        "PackedQKV": layers,
         "ResidualBias": 2 * layers,
-        "BiasGelu": gelus,
         "PrunedLayer": int(embeds or head.task in FIRST_TOKEN_TASKS),
         "MaskedRows": int(masks and head.task in MASK_TASKS),
         "Embedding": 2 + pooled if embeds else 0,

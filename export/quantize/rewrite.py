@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.bias_gelu import fuse_bias_gelu
 from bertrt.export.fusion.stored import store
 from bertrt.export.quantize.linears import bias_add, stored_bias
 from bertrt.export.quantize.recipe import Quantized
+from bertrt.export.quantize.unpack import unpack_products
 
 __all__ = ["finish_int8", "write_int8"]
 
@@ -23,7 +23,6 @@ def write_int8(model: ir.Model, linears: Mapping[str, Quantized]) -> None:
 
     A layer becomes (Mul by the inverse divisor →) QuantizeLinear → com.microsoft
     MatMulIntegerToFloat with the bias in it (→ Add of Gather → MatMul for the outlier columns).
-    Layers that read the same value with the same divisor and scale share one QuantizeLinear.
     """
     graph = model.graph
     matmuls = {
@@ -36,11 +35,11 @@ def write_int8(model: ir.Model, linears: Mapping[str, Quantized]) -> None:
 
 
 def finish_int8(model: ir.Model) -> dict[str, int]:
-    """Fuse what was left in float32, in place; returns how many of each operator there are."""
-    fuse_bias_gelu(model)
+    """Unpack products, in place; returns how many of each operator there are."""
+    unpack_products(model)
     found = Counter(node.op_type for node in model.graph)
-    names = ("MatMulIntegerToFloat", "QuantizeLinear", "BiasGelu")
-    return {name: found[name] for name in names if found[name]}
+    counts = {name: found[name] for name in ("MatMulIntegerToFloat", "QuantizeLinear")}
+    return {**counts, "PackedQKV": found["Split"]}
 
 
 def _replace(graph: ir.Graph, matmul: ir.Node, name: str, tensors: Quantized) -> None:
