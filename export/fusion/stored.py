@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["add_flag", "constant", "store"]
+__all__ = ["add_flag", "constant", "replace", "store"]
 
 
 def store(graph: ir.Graph, name: str, data: np.ndarray) -> ir.Value:
@@ -13,6 +13,12 @@ def store(graph: ir.Graph, name: str, data: np.ndarray) -> ir.Value:
     value = _value(name, data)
     graph.register_initializer(value)
     return value
+
+
+def replace(value: ir.Value, data: np.ndarray) -> None:
+    """Have an initializer hold other numbers, of the same shape and dtype."""
+    dtype = value.const_value.numpy().dtype
+    value.const_value = ir.tensor(np.ascontiguousarray(data, dtype=dtype), name=value.name)
 
 
 def constant(graph: ir.Graph, data: Any) -> ir.Value:

@@ -28,6 +28,11 @@ class Observed:
     high: np.ndarray
     sample: np.ndarray
 
+    @property
+    def spread(self) -> np.ndarray:
+        """How far each column is from 0 at most, [K]."""
+        return np.maximum(self.high, -self.low)
+
 
 def observe(
     model: ir.Model, linears: Sequence[Linear], feeds: Iterable[Arrays], folder: Path

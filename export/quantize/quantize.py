@@ -16,6 +16,7 @@ from bertrt.export.quantize.accuracy import Accuracy, answers_of, compare, outpu
 from bertrt.export.quantize.graph_run import open_graph
 from bertrt.export.quantize.ladder import ladder
 from bertrt.export.quantize.linears import find_linears
+from bertrt.export.quantize.neurons import sort_neurons
 from bertrt.export.quantize.observe import observe
 from bertrt.export.quantize.recipe import Recipe, quantize_linear
 from bertrt.export.quantize.rewrite import write_int8
@@ -85,6 +86,7 @@ def quantize(
     linears = find_linears(model)
     observed = observe(model, list(linears.values()), (b.feeds for b in feeds(texts)), folder)
     observed = smooth_values(model, linears, observed)
+    observed = sort_neurons(model, linears, observed)
     linears = find_linears(model)
     tell("weigh recipes")
     ladders = {name: ladder(linear, observed[name]) for name, linear in linears.items()}

@@ -19,7 +19,14 @@ import numpy as np
 
 from bertrt.export.quantize.observe import Observed
 
-__all__ = ["Quantized", "Recipe", "quantize_linear", "relative_error", "smoothing_divisor"]
+__all__ = [
+    "Quantized",
+    "Recipe",
+    "quantize_linear",
+    "relative_error",
+    "round_linear",
+    "smoothing_divisor",
+]
 
 _TINY = 1e-5
 
@@ -68,15 +75,21 @@ class Quantized:
     outlier_weight: np.ndarray
     correction: np.ndarray
 
+    @property
+    def outliers_are_last(self) -> bool:
+        """Whether the outliers are the last columns, which lie side by side in memory."""
+        columns, count = len(self.weight), len(self.outliers)
+        return np.array_equal(self.outliers, np.arange(columns - count, columns))
+
 
 def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
     """Quantize a weight [K, N] for the inputs that were observed."""
-    linear = _rounded(weight, observed, recipe)
+    linear = round_linear(weight, observed, recipe)
     error = multiply(linear, observed.sample) - observed.sample @ weight
     return replace(linear, correction=-error.mean(axis=0))
 
 
-def _rounded(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
+def round_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
     """A linear layer whose mean error is still to be corrected."""
     divisor = None
     low, high = observed.low, observed.high
@@ -85,7 +98,8 @@ def _rounded(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantize
         weight = weight * divisor[:, None]
         low, high = low / divisor, high / divisor
     spread = np.maximum(high, -low)
-    outliers = np.sort(np.argsort(spread)[len(spread) - recipe.outliers :]).astype(np.int64)
+    widest = np.argsort(spread, kind="stable")[len(spread) - recipe.outliers :]
+    outliers = np.sort(widest).astype(np.int64)
     kept = np.ones(len(spread), dtype=bool)
     kept[outliers] = False
     scale, zero = _input_scale(float(low[kept].min()), float(high[kept].max()))
@@ -133,14 +147,12 @@ def multiply(linear: Quantized, inputs: np.ndarray) -> np.ndarray:
     return result
 
 
-def relative_error(
-    weight: np.ndarray, observed: Observed, recipe: Recipe, exact: np.ndarray
-) -> float:
-    """The squared error of a recipe over the observed sample, as a share of the output's square.
+def relative_error(linear: Quantized, sample: np.ndarray, exact: np.ndarray) -> float:
+    """A linear layer's squared error over a sample, as a share of the output's square.
 
-    `exact` float32 [R, N] is the sample's product with the weight, which all recipes share.
+    `sample` float32 [R, K] are inputs, and `exact` [R, N] their product with the weight.
     """
-    error = multiply(_rounded(weight, observed, recipe), observed.sample) - exact
+    error = multiply(linear, sample) - exact
     error -= error.mean(axis=0)  # as the correction of the bias will
     return float(np.square(error, dtype=np.float64).sum() / np.square(exact).sum(dtype=np.float64))
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.stored import store
+from bertrt.export.fusion.stored import constant, store
 from bertrt.export.quantize.linears import bias_add, stored_bias
 from bertrt.export.quantize.recipe import Quantized
 from bertrt.export.quantize.unpack import unpack_products
 
 __all__ = ["finish_int8", "write_int8"]
+
+# Where a Slice ends that goes on to the last column.
+_END = np.iinfo(np.int64).max
 
 
 def write_int8(model: ir.Model, linears: Mapping[str, Quantized]) -> None:
@@ -22,7 +25,8 @@ def write_int8(model: ir.Model, linears: Mapping[str, Quantized]) -> None:
         linears: each layer's tensors, by its name.
 
     A layer becomes (Mul by the inverse divisor →) QuantizeLinear → com.microsoft
-    MatMulIntegerToFloat with the bias in it (→ Add of Gather → MatMul for the outlier columns).
+    MatMulIntegerToFloat with the bias in it (→ Add of Slice or Gather →
+    MatMul for the outlier columns).
     """
     graph = model.graph
     matmuls = {
@@ -79,8 +83,12 @@ def _replace(graph: ir.Graph, matmul: ir.Node, name: str, tensors: Quantized) ->
         domain="com.microsoft",
     )
     if len(tensors.outliers):
-        columns = node("Gather", [source, stored("outlier_columns", tensors.outliers)])
-        nodes[-1].attributes["axis"] = ir.AttrInt64("axis", -1)
+        if tensors.outliers_are_last:
+            first, end, axis = (constant(graph, [n]) for n in (tensors.outliers[0], _END, -1))
+            columns = node("Slice", [source, first, end, axis])
+        else:
+            columns = node("Gather", [source, stored("outlier_columns", tensors.outliers)])
+            nodes[-1].attributes["axis"] = ir.AttrInt64("axis", -1)
         rest = node("MatMul", [columns, stored("outlier_weight", tensors.outlier_weight)])
         product = node("Add", [product, rest])
     graph.insert_before(last, nodes)

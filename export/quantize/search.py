@@ -23,8 +23,11 @@ Tell = Callable[[str], None]
 
 # From one try to the next the predicted error is cut to at least and at most these shares of
 # itself, and the last cut, when it was more than needed, is halved this often.
-_CUTS = (0.15, 0.75)
+_CUTS = (0.15, 0.9)
 _REFINEMENTS = 2
+# A layer is weighed by a recipe with at most this share of its cheapest recipe's error: what makes
+# most of the error in a bad recipe is not what is left of it in a good one.
+_GOOD = 0.5
 # A mixture with less than this share of its multiplications in int8 is not worth the name.
 LEAST_INT8 = 0.5
 
@@ -117,9 +120,15 @@ class _Ladders:
             error = self.error(result, shares)
         return result
 
+    def typical(self, name: str) -> int:
+        """The first place that is a good part better than the cheapest: where a layer will end."""
+        rungs = self.rungs[name]
+        good = [i for i, rung in enumerate(rungs) if rung.error <= _GOOD * rungs[0].error]
+        return next((i for i in good if rungs[i].error), 0)
+
     def _share(self, name: str, place: int, shares: Mapping[str, float]) -> float:
-        first = self.rungs[name][0].error
-        return shares[name] * self.rungs[name][place].error / first if first else 0.0
+        measured = self.rungs[name][self.typical(name)].error
+        return shares[name] * self.rungs[name][place].error / measured if measured else 0.0
 
     def _gain(self, name: str, place: int, other: int, shares: Mapping[str, float]) -> float:
         less = self._share(name, place, shares) - self._share(name, other, shares)
@@ -160,7 +169,7 @@ def search(
     shares = {}
     for index, name in enumerate(ladders, start=1):
         tell(f"weigh layer {index} of {len(ladders)}")
-        shares[name] = measure_alone({name: ladders[name][0].recipe}).distance
+        shares[name] = measure_alone({name: ladders[name][rows.typical(name)].recipe}).distance
 
     failed, target = places, rows.error(places, shares)
     while True:

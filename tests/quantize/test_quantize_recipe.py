@@ -10,6 +10,7 @@ from bertrt.export.quantize.recipe import (
     multiply,
     quantize_linear,
     relative_error,
+    round_linear,
 )
 
 WEIGHT = np.random.default_rng(1).standard_normal((24, 10)).astype(np.float32)
@@ -20,7 +21,8 @@ recipes = pytest.mark.parametrize(
 
 
 def error_of(seen: Any, recipe: Recipe) -> float:
-    return relative_error(WEIGHT, seen, recipe, seen.sample @ WEIGHT)
+    linear = round_linear(WEIGHT, seen, recipe)
+    return relative_error(linear, seen.sample, seen.sample @ WEIGHT)
 
 
 @recipes

@@ -8,6 +8,7 @@ import pytest
 
 from bertrt.export.quantize.graph_run import open_graph
 from bertrt.export.quantize.linears import find_linears
+from bertrt.export.quantize.observe import Observed
 from bertrt.export.quantize.recipe import Recipe, quantize_linear
 from bertrt.export.quantize.rewrite import write_int8
 
@@ -46,18 +47,27 @@ def integers(linear: Any, inputs: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("text", [WITH_BIAS, WITHOUT_BIAS, TIED])
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe(smoothing=0.5), Recipe("int8", 0.5, 4)])
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), Recipe(smoothing=0.5), Recipe(outliers=4), Recipe("int8", 0.5, 4)]
+)
+@pytest.mark.parametrize("widest", ["first", "last"])
 def test_the_graph_computes_the_definition(
-    observed: Any, tmp_path: Any, text: str, recipe: Recipe
+    observed: Any, tmp_path: Any, text: str, recipe: Recipe, widest: str
 ) -> None:
     model = make(text)
     (linear,) = find_linears(model).values()
     assert linear.products == 40 * 30
-    quantized = quantize_linear(linear.weight, observed(columns=40), recipe)
+    seen = observed(columns=40, wide=4)
+    if widest == "last":
+        seen = Observed(seen.low[::-1], seen.high[::-1], seen.sample[:, ::-1])
+    quantized = quantize_linear(linear.weight, seen, recipe)
     write_int8(model, {"dense": quantized})
     operators = [node.op_type for node in model.graph]
     assert operators.count("QuantizeLinear") == operators.count("MatMulIntegerToFloat") == 1
     assert operators.count("MatMul") == (1 if recipe.outliers else 0)
+    if recipe == Recipe(outliers=4):
+        cut = {"first": "Gather", "last": "Slice"}[widest]
+        assert {"Gather", "Slice"} & set(operators) == {cut}
     assert not {"w", "b"} & set(model.graph.initializers)
     bias = np.zeros(30, np.float32) if linear.bias is None else linear.bias
     # Inputs beyond the observed range are cut off to 0 and 255, and no sum may overflow, in the
