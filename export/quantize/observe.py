@@ -31,7 +31,8 @@ class Observed:
     @property
     def spread(self) -> np.ndarray:
         """How far each column is from 0 at most, [K]."""
-        return np.maximum(self.high, -self.low)
+        widest: np.ndarray = np.maximum(self.high, -self.low)
+        return widest
 
 
 def observe(
