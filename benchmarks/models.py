@@ -1,10 +1,12 @@
 """The checkpoints that contenders serve: made on this machine, seeded, or a folder of the user's.
 
 Times depend on a model's size and not on its weights, so random weights do for speed. How exact
-int8 is does depend on them: give a folder with a trained checkpoint to see that.
+int8 is, and so which mixture it takes, does depend on them: `minilm` is a trained one where the
+package that holds it is installed, and a folder with a checkpoint of one's own is another.
 """
 
 import importlib.metadata
+import json
 import os
 import shutil
 import tempfile
@@ -56,6 +58,7 @@ class Model:
     mask: int
     pad: int
     vocabulary: int  # V
+    trained: tuple[str, ...] = ()  # the tasks whose heads are, of those that there are
 
     def checkpoint(self, task: str) -> Path:
         """The folder of this task's checkpoint: config, safetensors, tokenizer."""
@@ -94,6 +97,7 @@ def make(name: str, root: Path) -> Model:
         name=name,
         folder=str(folder),
         weights="random" if source is None else f"of {source.name}",
+        trained=() if source is None else _trained_tasks(source),
         **_special_ids(folder / TASKS[0]),
     )
 
@@ -115,6 +119,12 @@ def _write_checkpoint(folder: Path, task: str, name: str, source: Path | None) -
     for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         if (source / file).is_file():
             shutil.copyfile(source / file, folder / file)
+
+
+def _trained_tasks(source: Path) -> tuple[str, ...]:
+    """The tasks whose heads are in a checkpoint; any has what embeddings are made of."""
+    classes = json.loads((source / "config.json").read_text()).get("architectures") or []
+    return tuple(t for t in TASKS if t == "embeddings" or _CLASSES[t] in classes)
 
 
 def _special_ids(folder: Path) -> dict[str, int]:

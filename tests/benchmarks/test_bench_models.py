@@ -31,6 +31,7 @@ def test_a_folder_of_the_users_gets_every_head(
     model = models.make(str(source), tmp_path)
     assert model.name == source.name
     assert model.weights == f"of {source.name}"
+    assert model.trained == ("embeddings", "fill-mask")
     for task in contender.TASKS:
         files = {path.name for path in model.checkpoint(task).iterdir()}
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= files

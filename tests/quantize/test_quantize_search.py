@@ -75,3 +75,16 @@ def test_an_error_that_no_layer_explains(distance: float) -> None:
     found = search(LAYERS, products, bound, lambda plan: far, lambda plan: none, lambda words: None)
     assert not found.met
     assert len(found.steps) == 1
+
+
+def test_layers_are_weighed_one_by_one_by_a_recipe_that_they_may_end_with() -> None:
+    weighed: list[dict[str, Recipe]] = []
+
+    def alone(plan: dict[str, Recipe]) -> Accuracy:
+        weighed.append(plan)
+        return measure(plan)
+
+    products = dict.fromkeys(LAYERS, 100)
+    search(LAYERS, products, Bound(cosine=0.99), measure, alone, lambda words: None)
+    # Half the error of the cheapest, in place of the cheapest itself.
+    assert weighed == [{name: Recipe(smoothing=0.5)} for name in LAYERS]
