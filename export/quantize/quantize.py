@@ -33,8 +33,8 @@ __all__ = ["MIN_AGREEMENT", "MIN_COSINE", "Subject", "quantize"]
 MIN_COSINE = 0.995
 MIN_AGREEMENT = 0.99
 # The held-out texts have to do better than the bound by this share of what it leaves, because
-# other texts may do worse.
-_MARGIN = 0.1
+# other texts do worse: with a tenth, 3 of 1,783 others fell below it, with a quarter none.
+_MARGIN = 0.25
 # Of a user's own texts every fourth is held out.
 _HELD_OUT = 4
 # Texts with which layers are weighed against each other, and texts that are run alone as well.

@@ -24,7 +24,7 @@ Tell = Callable[[str], None]
 # From one try to the next the predicted error is cut to at least and at most these shares of
 # itself, and the last cut, when it was more than needed, is halved this often.
 _CUTS = (0.15, 0.9)
-_REFINEMENTS = 2
+_REFINEMENTS = 4
 # A layer is weighed by a recipe with at most this share of its cheapest recipe's error: what makes
 # most of the error in a bad recipe is not what is left of it in a good one.
 _GOOD = 0.5
