@@ -43,6 +43,7 @@ def finish_int8(model: ir.Model) -> dict[str, int]:
     unpack_products(model)
     found = Counter(node.op_type for node in model.graph)
     counts = {name: found[name] for name in ("MatMulIntegerToFloat", "QuantizeLinear")}
+    # What outlier columns keep packed; nothing else is split in these graphs.
     return {**counts, "PackedQKV": found["Split"]}
 
 
