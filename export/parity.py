@@ -71,8 +71,8 @@ def check_parity(
         mask_id: the mask token's id, if any: some of the ids are then it.
         internals: the outputs that show the model's inside.
 
-    The shapes are 1x1, 1x7, 3x33 with ragged rows, and two rows of the longest sequence, one of
-    them padded. A decoder also runs each in two steps, the second on the first one's cache.
+    The shapes are 1x1, 1x7, 1x24, 3x33 with ragged rows, and two rows of the longest sequence, one
+    of them padded. A decoder also runs each in two steps, the second on the first one's cache.
 
     Raises ParityError, which names the output, the shape and the value, when the graph does not
     run, gives another shape or a number that is not finite, or is further off than the bound.

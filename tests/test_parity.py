@@ -76,9 +76,9 @@ def test_every_head_passes(
 @pytest.mark.parametrize(
     ("class_name", "shapes"),
     [
-        ("BertModel", "1x1 1x7 3x33 2x40"),
-        ("BertForMultipleChoice", "1x3x1 1x3x7 3x3x33 2x3x40"),
-        ("BertLMHeadModel", "1x1 1x7 1x3+4 3x33 3x16+17 2x40 2x20+20"),
+        ("BertModel", "1x1 1x7 1x24 3x33 2x40"),
+        ("BertForMultipleChoice", "1x3x1 1x3x7 1x1x24 3x3x33 2x3x40"),
+        ("BertLMHeadModel", "1x1 1x7 1x3+4 1x24 1x12+12 3x33 3x16+17 2x40 2x20+20"),
     ],
 )
 def test_shapes(graphs: ModuleType, class_name: str, shapes: str, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The fusions of each target, in order, and how many of each operator there must be after them."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -14,6 +14,7 @@ from bertrt.export.fusion.prune_last_layer import prune_last_layer
 from bertrt.export.fusion.qkv import pack_qkv
 from bertrt.export.fusion.reshape import make_reshapes_static
 from bertrt.export.fusion.residual_bias import fold_residual_biases
+from bertrt.export.fusion.short_texts import add_short_form
 from bertrt.export.fusion.unpadded import skip_masks_of_unpadded
 from bertrt.export.fusion.weights import fold_transposed_weights
 from bertrt.export.heads import Head
@@ -72,7 +73,7 @@ def fuse(
             counts["PackedQKV"] = pack_qkv(model)
         else:
             counts["ResidualBias"] = fold_residual_biases(model)
-        # Last: what stands in the branches of an If is hidden from other fusions.
+        # What stands in the branches of an If is hidden from other fusions.
         counts["UnmaskedAttention"] = skip_masks_of_unpadded(model)
     clean(model)
 
@@ -89,8 +90,23 @@ def fuse(
     if "attentions.0" in internals:
         expected |= {"Attention": 0, "UnmaskedAttention": 0}
     counts.update({name: found[name] for name in expected if name not in counts})
+    if target == "cpu" and not to_quantize and (products := add_short_form(model)):
+        # Last of all, and uncounted before: it moves the layers into branches, and copies them.
+        counts["ShortText"] = products
+        expected["ShortText"] = _products(config, head, counts)
+        clean(model)
     check_counts(counts, expected, target, head.class_name)
     return {name: number for name, number in counts.items() if number}
+
+
+def _products(config: Any, head: Head, counts: Mapping[str, int]) -> int:
+    """How many products of the layers are of all tokens."""
+    last = 6
+    if counts.get("PrunedLayer") and head.task in FIRST_TOKEN_TASKS:
+        last = 2  # keys and values
+    elif counts.get("MaskedRows") and head.task == "fill-mask":
+        last = 3  # and queries
+    return 6 * (int(config.num_hidden_layers) - 1) + last
 
 
 def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool) -> dict[str, int]:

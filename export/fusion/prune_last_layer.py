@@ -44,8 +44,8 @@ def prune_last_layer(model: ir.Model, *, optional: bool = False) -> int:
         return 0
     if any(value.is_graph_output() for value in values) and not optional:
         return 0
-    _cut(graph, starts, optional=optional)
-    narrow(inner(values), tokens="kept_sequence" if optional else 1)
+    pieces = _cut(graph, starts, optional=optional)
+    narrow([*pieces, *inner(values)], tokens="kept_sequence" if optional else 1)
     return 1
 
 
@@ -57,8 +57,11 @@ def reads_the_first_token(node: ir.Node) -> bool:
     return index is not None and index.numpy().tolist() == 0
 
 
-def _cut(graph: ir.Graph, starts: list[Use], *, optional: bool) -> None:
-    """Have each of `starts` read Slice(value, 0, end) along its queries in place of the value."""
+def _cut(graph: ir.Graph, starts: list[Use], *, optional: bool) -> list[ir.Value]:
+    """Have each of `starts` read Slice(value, 0, end) along its queries in place of the value.
+
+    Returns the slices, those of hidden states with the shape that these had.
+    """
     query = starts[0][0]
     scope = str(query.name).partition(".attention")[0]
     zero, one = constant(graph, [0]), constant(graph, [1])
@@ -78,5 +81,7 @@ def _cut(graph: ir.Graph, starts: list[Use], *, optional: bool) -> None:
             piece = ir.node("Slice", [value, zero, end, axis], name=name)
             graph.insert_before(query, piece)
             piece.outputs[0].type = value.type
+            piece.outputs[0].shape = None if is_mask else value.shape
             cut[value] = piece.outputs[0]
         node.replace_input_with(index, cut[value])
+    return list(cut.values())
