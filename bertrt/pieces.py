@@ -4,6 +4,7 @@ Rows of a batch do not see each other, so the answers are those of one run. What
 is that each piece reads all weights anew: pieces below the budget lose by that.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -22,7 +23,8 @@ def split_batch(rows: int, tokens: int, budget: int) -> list[slice]:
         tokens: of all its rows, padding included.
         budget: of padded tokens, as for `batching.plan`.
     """
-    count = max(1, min(rows, tokens // budget))
+    # Beyond twice the budget some 1.5 times as many tokens are the fastest.
+    count = 1 if tokens < 2 * budget else min(rows, math.ceil(tokens / (1.75 * budget)))
     ends = [rows * number // count for number in range(count + 1)]
     return [slice(start, end) for start, end in pairwise(ends)]
 

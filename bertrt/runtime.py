@@ -49,7 +49,7 @@ def load(
             and often faster on CPUs that others use too.
         batch_tokens: the most padded tokens that many texts are batched to, or "auto" for what
             suits this machine's caches. Arrays of twice as many and more are run in pieces of
-            about that size.
+            one to two times that size.
 
     Raises ArtifactError for a directory that is not a sound artifact, and InputError for a task
     that its graph cannot serve. Files above 16 MB are hashed while the graph is opened, so that
