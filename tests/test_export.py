@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+import torch
+import transformers
 
 import bertrt
 from bertrt.errors import ExportError, ParityError
@@ -32,8 +36,6 @@ def test_steps_and_manifest(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_any_has_standard_operators_only(checkpoint: Path, tmp_path: Path) -> None:
-    import onnx
-
     export(checkpoint, tmp_path / "out", device="any")
     model = onnx.load(tmp_path / "out" / "model.onnx")
     assert {node.domain for node in model.graph.node} == {""}
@@ -78,6 +80,35 @@ def test_weights_beside_the_graph(
     (tmp_path / "two" / "model.onnx_data").write_bytes(b"")
     with pytest.raises(bertrt.ArtifactError, match=r"model\.onnx_data is not the file"):
         bertrt.load(tmp_path / "two")
+
+
+def test_a_model_with_large_weights(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """Its layers have a second form for one short text; its matrices begin where pages do."""
+    sizes = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 11_000}
+    checkpoint = make_checkpoint("BertModel", scale=1.0, **sizes)
+    manifest = export(checkpoint, tmp_path / "out")
+    assert manifest.graph.fused["ShortText"] == 12
+    assert "1x24" in manifest.parity["shapes"]
+    graph = onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False)
+    offsets = [
+        int(next(entry.value for entry in tensor.external_data if entry.key == "offset"))
+        for tensor in graph.graph.initializer
+        if np.prod(tensor.dims) > 300_000
+    ]
+    assert len(offsets) == 4
+    assert all(offset % 4096 == 0 for offset in offsets)
+
+    random = np.random.default_rng(0)
+    model = transformers.BertModel.from_pretrained(checkpoint).eval()
+    with bertrt.load(tmp_path / "out", threads=1) as rt:
+        for batch, tokens, read in [(1, 8, 8), (1, 24, 20), (1, 25, 25), (2, 24, 24), (1, 60, 60)]:
+            ids = random.integers(5, model.config.vocab_size, (batch, tokens))
+            mask = (np.arange(tokens) < read).astype(np.int64) * np.ones_like(ids)
+            with torch.inference_mode():
+                expected = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+            answer = rt.run(input_ids=ids, attention_mask=mask)["last_hidden_state"]
+            wanted = expected.last_hidden_state.numpy()
+            np.testing.assert_allclose(answer[:, :read], wanted[:, :read], rtol=0, atol=1e-4)
 
 
 def test_overwrite(checkpoint: Path, tmp_path: Path) -> None:
