@@ -49,12 +49,12 @@ def short_lengths(hidden: int, weights: int) -> list[int]:
     return found
 
 
-def add_short_form(model: ir.Model, lengths: Collection[int] | None = None) -> int:
+def add_short_form(model: ir.Model) -> int:
     """Give the layers a second form for one short text, in place; returns how many products.
 
     The layers' nodes move into the branches of an If, in the first with products W xᵀ, for a batch
-    of one row whose length is one of `lengths`; None for what `short_lengths` says of this model.
-    Both branches read the same matrices, stored [N, K] as PyTorch has them. In the first, attention
+    of one row whose length is one of `short_lengths`; a model that has none is left as it is. Both
+    branches read the same matrices, stored [N, K] as PyTorch has them. In the first, attention
     keeps its padding mask. To be the last of the fusions: others do not look into branches.
     """
     graph = model.graph
@@ -63,9 +63,8 @@ def add_short_form(model: ir.Model, lengths: Collection[int] | None = None) -> i
         return 0
     hidden = products[0].inputs[0]
     products = [node for node in products if _is_of_all_tokens(node, hidden)]
-    if lengths is None:
-        weights = sum(node.inputs[1].const_value.nbytes for node in products)
-        lengths = short_lengths(int(hidden.shape[-1]), weights)
+    weights = sum(node.inputs[1].const_value.nbytes for node in products)
+    lengths = short_lengths(int(hidden.shape[-1]), weights)
     if not lengths:
         return 0
     products = [_read_rows(graph, product) for product in products]
