@@ -210,10 +210,17 @@ class Artifact:
         return cls(path, manifest, ModelConfig.from_json(config))
 
     def check_large_files(self) -> None:
-        """Hash the files that `open` left for later. Raises ArtifactError as `open` does."""
+        """Hash the files that `open` left for later, until they are found whole once.
+
+        Raises ArtifactError as `open` does.
+        """
+        # Not a cached_property, whose lock a fork could leave locked in the child.
+        if "found_whole" in self.__dict__:
+            return
         for entry in self.manifest.files:
             if entry.size > _LARGE:
                 _check_file(self.path, entry)
+        self.__dict__["found_whole"] = True
 
     @property
     def graph_path(self) -> Path:

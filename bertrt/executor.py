@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from bertrt.errors import InputError
 from bertrt.feeds import complete_feeds
 from bertrt.heads.base import Row
 from bertrt.outputs import FLAGS, answers, choose_outputs, split_rows
-from bertrt.pieces import run_in_pieces
+from bertrt.pieces import run_in_pieces, share_batch, split_batch
 from bertrt.processor import read_processor
 from bertrt.session_options import SessionOptions
+from bertrt.side_by_side import balanced, choose_workers, side_by_side
 from bertrt.threads import Threads
 from bertrt.tokenizer import Encoding, Tokenizer, pad
 
@@ -36,13 +38,16 @@ class Executor:
         threads: Threads,
         spinning: bool,
         batch_tokens: int | str,
+        workers: int | str,
     ) -> None:
         """Prepare to run an artifact's graph; the arguments are those of `bertrt.load`."""
         self.engine = choose_engine(artifact.manifest.target)
         self._artifact = artifact
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
+        self._shared: dict[int, Executor] = {}
         self.threads = threads
+        self.workers = choose_workers(workers, threads=threads.count, device=self.engine.device)
         self.budget = choose_budget(
             batch_tokens,
             hidden_size=artifact.config.hidden_size,
@@ -62,16 +67,27 @@ class Executor:
         )
         self._session = open_graph(artifact, self.engine, self.options)
         self._on_device = self._session if isinstance(self._session, DeviceSession) else None
+        self._worker = None if self.workers == 1 else self.for_workers(self.workers)
 
-    def with_threads(self, count: int) -> "Executor":
-        """The same with another number of threads, and so with a session of its own."""
-        return Executor(
-            self._artifact,
-            self._tokenizer,
-            threads=Threads(count, "a stream's share"),
-            spinning=self.options.spinning,
-            batch_tokens=self._batch_tokens,
-        )
+    def for_workers(self, workers: int) -> "Executor":
+        """What runs so many batches at a time: this for one, or else with a session of its own.
+
+        Each worker is one of the threads, and they share the others.
+        """
+        if workers == 1:
+            return self
+        if workers not in self._shared:
+            executor = Executor(
+                self._artifact,
+                self._tokenizer,
+                threads=Threads(self.threads.count - workers + 1, "a worker's share"),
+                spinning=self.options.spinning,
+                batch_tokens=self._batch_tokens,
+                workers=1,
+            )
+            # Atomic, so that threads that come at once get the same one.
+            self._shared.setdefault(workers, executor)
+        return self._shared[workers]
 
     def run(
         self, *, outputs: Sequence[str] | None = None, like: Any = None, **arrays: Any
@@ -92,7 +108,13 @@ class Executor:
             return self._on_device.run_there(feeds, names)
         if self.engine.device == "cuda":
             return self._session.run(feeds, names)
-        return run_in_pieces(lambda some: self._session.run(some, names), feeds, self.budget.tokens)
+        rows, tokens = len(feeds["input_ids"]), feeds["input_ids"].size
+        session, workers, pieces = self._session, 1, split_batch(rows, tokens, self.budget.tokens)
+        if self._worker is not None and rows >= self.workers:
+            shares = share_batch(rows, tokens, self._worker.budget.tokens, self.workers)
+            if balanced([one.stop - one.start for one in shares], self.workers):
+                session, workers, pieces = self._worker._session, self.workers, shares
+        return run_in_pieces(lambda some: session.run(some, names), feeds, pieces, workers)
 
     def rows(
         self,
@@ -109,10 +131,19 @@ class Executor:
             tokens: whose outputs are wanted, of those that each token has: "all", the "first"
                 token's, or the "masks'". A graph that can leaves the others uncomputed.
 
-        Each batch is run when its first row is asked for.
+        Batches are run when their rows are asked for, and a few ahead where there are workers.
         """
-        for batch in plan([len(one.ids) for one in encodings], self.budget.tokens):
-            rows = self.batch([encodings[i] for i in batch], outputs=outputs, tokens=tokens)
+        lengths = [len(one.ids) for one in encodings]
+        executor, workers, batches = self, 1, plan(lengths, self.budget.tokens)
+        if self._worker is not None:
+            shared = plan(lengths, self._worker.budget.tokens)
+            if balanced([len(one) * lengths[one[-1]] for one in shared], self.workers):
+                executor, workers, batches = self._worker, self.workers, shared
+        calls = (
+            partial(executor.batch, [encodings[i] for i in batch], outputs=outputs, tokens=tokens)
+            for batch in batches
+        )
+        for batch, rows in zip(batches, side_by_side(calls, workers), strict=True):
             yield from zip(batch, rows, strict=True)
 
     def batch(
@@ -154,14 +185,32 @@ class Executor:
                 with ThreadPoolExecutor(1) as pool:
                     pool.submit(self.run, input_ids=ids).result()
 
-    def session_info(self) -> dict[str, Any]:
-        """What the session says of how it runs, for `Runtime.info`."""
-        return self._session.info()
+    def info(self) -> dict[str, Any]:
+        """How graphs are run here, for `Runtime.info`."""
+        return {
+            "threads": self.threads.count,
+            "threads_reason": self.threads.reason,
+            "spinning": self.options.spinning,
+            "batch_tokens": self.budget.tokens,
+            "batch_tokens_reason": self.budget.reason,
+            "workers": self.workers,
+            "worker_batch_tokens": (self._worker or self).budget.tokens,
+            "processor": self.processor.name,
+            "processor_sets": list(self.processor.sets),
+            "int8": self.processor.int8,
+            # A graph for any device runs on the CPU.
+            "device": self.engine.device.replace("any", "cpu"),
+            "engine": self.engine.name,
+            "provider": self.engine.provider,
+            **self._session.info(),
+        }
 
     def check_open(self) -> None:
         """Raise BertrtError when this was closed."""
         self._session.check_open()
 
     def close(self) -> None:
-        """Free the session."""
+        """Free the sessions."""
         self._session.close()
+        for executor in self._shared.values():
+            executor.close()

@@ -36,6 +36,7 @@ def load(
     threads: int | str = "auto",
     spinning: bool = True,
     batch_tokens: int | str = "auto",
+    workers: int | str = "auto",
 ) -> "Runtime":
     """Open an artifact directory that `bertrt export` wrote. Nothing is ever downloaded.
 
@@ -50,6 +51,10 @@ def load(
         batch_tokens: the most padded tokens that many texts are batched to, or "auto" for what
             suits this machine's caches. Arrays of twice as many and more are run in pieces of
             one to two times that size.
+        workers: how many batches of many texts, or pieces of large arrays, are run at a time;
+            "auto" is as many as there are threads, which is fastest. They have a session of their
+            own, so that a process that asks for single texts too holds the weights twice; 1 runs
+            all in one session, each batch by all threads.
 
     Raises ArtifactError for a directory that is not a sound artifact, and InputError for a task
     that its graph cannot serve. Files above 16 MB are hashed while the graph is opened, so that
@@ -57,7 +62,12 @@ def load(
     """
     artifact = Artifact.open(directory, large_files_later=True)
     return Runtime(
-        artifact, task=task, threads=threads, spinning=spinning, batch_tokens=batch_tokens
+        artifact,
+        task=task,
+        threads=threads,
+        spinning=spinning,
+        batch_tokens=batch_tokens,
+        workers=workers,
     )
 
 
@@ -72,6 +82,7 @@ class Runtime:
         threads: int | str = "auto",
         spinning: bool = True,
         batch_tokens: int | str = "auto",
+        workers: int | str = "auto",
     ) -> None:
         """Join an opened artifact's parts; see `load`."""
         if not isinstance(spinning, bool):
@@ -88,6 +99,7 @@ class Runtime:
             threads=choose_threads(threads),
             spinning=spinning,
             batch_tokens=batch_tokens,
+            workers=workers,
         )
         self._streams: dict[str, Stream] = {}
 
@@ -242,9 +254,10 @@ class Runtime:
             max_tokens: the most padded tokens of a batch; None is as for `batch_tokens`.
             workers: how many batches are run at a time; two when None, if there are as many
                 threads, and one on a GPU. Each worker is one of the runtime's threads, and they
-                share the others, in a session of their own: a process that uses only streams opens
-                no other. With one worker the stream runs on the runtime's session, which answers a
-                lone request faster and many more slowly.
+                share the others, in a session of their own, which stays open until the runtime is
+                closed: a process that uses only streams opens no other. With one worker the stream
+                runs on the runtime's session, which answers a lone request faster and many more
+                slowly.
 
         Raises InputError for what is not a whole number of at least 1, and for more workers than
         threads; BertrtError when the runtime is closed.
@@ -260,12 +273,11 @@ class Runtime:
                 f"workers is {workers}, and this runtime has {threads} threads: give at most as "
                 "many, or load the artifact with more threads"
             )
-        own = workers > 1
-        executor = self._executor.with_threads(threads - workers + 1) if own else self._executor
+        executor = self._executor.for_workers(workers)
         if max_tokens is None:
             max_tokens = executor.budget.tokens
         return Stream(
-            self, executor, max_waiting=max_waiting, max_tokens=max_tokens, workers=workers, own=own
+            self, executor, max_waiting=max_waiting, max_tokens=max_tokens, workers=workers
         )
 
     async def acall(self, *inputs: Any, **options: Any) -> Answer:
@@ -307,7 +319,9 @@ class Runtime:
     def warmup(self, shapes: Sequence[tuple[int, int]] = ((1, 8), (1, 32), (1, 128))) -> None:
         """Open the session and run it once at each shape (batch, sequence).
 
-        The first run of a process pays for opening the graph; call this before serving.
+        The first run of a process pays for opening the graph; call this before serving. Many
+        texts and large arrays have a session of their own (`workers` of `load`), which a shape of
+        (threads, 512) opens too.
 
         Raises InputError for a shape that is not two whole numbers of at least 1.
         """
@@ -321,7 +335,7 @@ class Runtime:
     @property
     def info(self) -> dict[str, Any]:
         """What was loaded and how it runs; plain Python."""
-        manifest, executor = self._artifact.manifest, self._executor
+        manifest = self._artifact.manifest
         return {
             "task": self._head.task,
             "architecture": manifest.architecture,
@@ -330,19 +344,7 @@ class Runtime:
             "labels": list(self._artifact.config.labels),
             "outputs": [one.name for one in manifest.graph.outputs],
             "max_length": self._tokenizer.max_length,
-            "threads": executor.threads.count,
-            "threads_reason": executor.threads.reason,
-            "spinning": executor.options.spinning,
-            "batch_tokens": executor.budget.tokens,
-            "batch_tokens_reason": executor.budget.reason,
-            "processor": executor.processor.name,
-            "processor_sets": list(executor.processor.sets),
-            "int8": executor.processor.int8,
-            # A graph for any device runs on the CPU.
-            "device": executor.engine.device.replace("any", "cpu"),
-            "engine": executor.engine.name,
-            "provider": executor.engine.provider,
-            **executor.session_info(),
+            **self._executor.info(),
             "fused": dict(manifest.graph.fused),
             "parity": dict(manifest.parity),
         }

@@ -47,17 +47,12 @@ class Stream:
         max_waiting: int,
         max_tokens: int,
         workers: int,
-        own: bool,
     ) -> None:
-        """Open a stream of `runtime` that runs on `executor`; see `Runtime.stream`.
-
-        `own` says that nothing else runs on it, so that the stream closes it.
-        """
+        """Open a stream of `runtime` that runs on `executor`; see `Runtime.stream`."""
         check_whole("max_waiting", max_waiting, least=1)
         check_whole("max_tokens", max_tokens, least=1)
         self._runtime = runtime
         self._executor = executor
-        self._own = own
         self._max_waiting = max_waiting
         self._max_tokens = max_tokens
         self._workers = workers
@@ -73,7 +68,7 @@ class Stream:
         _LIVE[id(self)] = self
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_runtime", "_executor", "_own", "_max_waiting", "_max_tokens", "_workers")
+        names = ("_runtime", "_executor", "_max_waiting", "_max_tokens", "_workers")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -141,8 +136,6 @@ class Stream:
             return
         for thread in threads:
             thread.join()
-        if self._own:
-            self._executor.close()
 
     def warmup(self, shapes: Sequence[tuple[int, int]] = ((1, 8), (1, 32), (1, 128))) -> None:
         """Open the stream's session and run it at each shape; see `Runtime.warmup`."""

@@ -47,12 +47,11 @@ def caches(root: Path, size: str = "1024K", shared: str = "0") -> Path:
         (768, 2, "1024K", "0", 256),  # BERT-base, where it was measured
         (384, 2, "1024K", "0", 512),  # a MiniLM
         (1024, 2, "1024K", "0", 256),  # BERT-large
-        (768, 1, "1024K", "0", 128),
         (768, 2, "1M", "0", 256),
         (768, 2, "512K", "0", 128),
         (768, 4, "1024K", "0,64", 256),  # two threads of a core have one cache
         (768, 2, "1024K", "0,64", 128),
-        (768, 1, "1024K", "0-3", 128),
+        (768, 3, "1024K", "0-3", 128),
         (768, 64, "2048K", "0", 1024),
         (128, 2, "256K", "0", 512),
         (32, 2, "1048576", "0", 1024),
@@ -67,6 +66,12 @@ def test_auto(
     assert chosen.tokens == expected
     assert "second-level cache" in chosen.reason
     assert f"hidden size {hidden}" in chosen.reason
+
+
+@pytest.mark.parametrize(("hidden", "size"), [(768, "1024K"), (32, "2M"), (1024, "")])
+def test_one_thread(tmp_path: Path, hidden: int, size: str) -> None:
+    chosen = choose_budget("auto", hidden_size=hidden, threads=1, root=caches(tmp_path, size))
+    assert (chosen.tokens, chosen.reason) == (256, "what one thread computes best at a time")
 
 
 @pytest.mark.parametrize("size", ["", "lots"])

@@ -9,7 +9,7 @@ import pytest
 
 import bertrt
 from bertrt.export import export
-from bertrt.pieces import run_in_pieces, split_batch
+from bertrt.pieces import run_in_pieces, share_batch, split_batch
 
 IDS = np.random.default_rng(3).integers(5, 200, (11, 9))
 MASK = np.ones_like(IDS)
@@ -32,6 +32,25 @@ def test_split_batch(rows: int, length: int, budget: int) -> None:
         # Less than a row may be missing to the budget, or be too much for twice of it.
         assert min(sizes) == 1 or (min(sizes) + 1) * length > budget
         assert max(sizes) == 1 or (max(sizes) - 1) * length < 2 * budget
+
+
+@pytest.mark.parametrize("rows", [2, 3, 7, 32, 100])
+@pytest.mark.parametrize("length", [1, 8, 127, 512])
+@pytest.mark.parametrize("workers", [2, 5])
+def test_share_batch(rows: int, length: int, workers: int) -> None:
+    tokens = rows * length
+    pieces = share_batch(rows, tokens, 256, workers)
+    assert [row for piece in pieces for row in range(rows)[piece]] == list(range(rows))
+    sizes = [(piece.stop - piece.start) for piece in pieces]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) - min(sizes) <= 1
+    if tokens < workers * 256:
+        assert len(pieces) == 1
+    elif len(pieces) < rows:
+        assert len(pieces) % workers == 0
+        # From two thirds of 1.5 budgets to one and a half times that, give or take a row.
+        assert (min(sizes) + 1) * length > 256
+        assert (max(sizes) - 1) * length < 2.25 * 256
 
 
 def both(artifact: Path, **arrays: Any) -> tuple[Mapping[str, Any], Mapping[str, Any], list[int]]:
@@ -115,5 +134,5 @@ def test_a_small_batch_is_run_as_it_is() -> None:
         ran.append(some)
         return {"logits": IDS}
 
-    assert run_in_pieces(run, feeds, 100)["logits"] is IDS
+    assert run_in_pieces(run, feeds, split_batch(11, 99, 100))["logits"] is IDS
     assert ran[0] is feeds

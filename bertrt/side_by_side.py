@@ -1,0 +1,78 @@
+"""Batches side by side, a thread for each: none waits for another, as threads that share one do.
+
+Threads that share a batch meet after each operator and read there what the others have written,
+which takes a part of the time that grows as operators get shorter, and multiplies where cores are
+far from each other or in use.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from bertrt.errors import InputError
+from bertrt.heads.checks import check_whole
+
+__all__ = ["balanced", "choose_workers", "side_by_side"]
+
+T = TypeVar("T")
+
+# The most that workers who end early may wait, as a share of all their time.
+_IDLE = 0.1
+
+
+def choose_workers(workers: int | str = "auto", *, threads: int, device: str = "cpu") -> int:
+    """How many batches are run at a time.
+
+    Args:
+        workers: a number, or "auto": as many as there are threads, and one on a GPU.
+        threads: of the runtime.
+        device: the device of the artifact's target; "cuda" for a GPU.
+
+    Raises InputError for anything that is neither "auto" nor a whole number of at least 1, for
+    more workers than threads, and for more than one on a GPU.
+    """
+    if workers == "auto":
+        return 1 if device == "cuda" else threads
+    check_whole("workers", workers, least=1)
+    count, most = int(workers), 1 if device == "cuda" else threads
+    if count > most:
+        why = "a GPU runs one batch at a time" if device == "cuda" else f"threads are {threads}"
+        raise InputError(f"workers is {workers}, and {why}: give at most {most}, or 'auto'")
+    return count
+
+
+def balanced(sizes: Sequence[int], workers: int) -> bool:
+    """Whether workers that take batches of these sizes, in this order, end at about the same time.
+
+    Fewer batches than workers never are.
+    """
+    ends = [0] * workers
+    for size in sizes:
+        heapq.heapreplace(ends, ends[0] + size)
+    return max(ends) * workers * (1 - _IDLE) <= sum(sizes)
+
+
+def side_by_side(calls: Iterable[Callable[[], T]], workers: int) -> Iterator[T]:
+    """Make calls in so many threads, and yield their results in the order of the calls.
+
+    They run ahead of whoever takes the results by twice as many calls as there are workers; one
+    worker does not, and makes each call when its result is asked for. What a call raises is
+    raised in its place, and the calls after it are not made, unless they have begun.
+    """
+    if workers == 1:
+        for call in calls:
+            yield call()
+        return
+    ahead: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="bertrt-worker") as pool:
+        try:
+            for call in calls:
+                ahead.append(pool.submit(call))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
