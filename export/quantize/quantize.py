@@ -13,6 +13,7 @@ from bertrt.config import ModelConfig
 from bertrt.errors import ParityError
 from bertrt.export.heads import Head
 from bertrt.export.quantize.accuracy import Accuracy, answers_of, compare, outputs_of
+from bertrt.export.quantize.centers import center_inputs
 from bertrt.export.quantize.graph_run import open_graph
 from bertrt.export.quantize.ladder import ladder
 from bertrt.export.quantize.linears import find_linears
@@ -85,6 +86,7 @@ def quantize(
     tell("observe the calibration texts")
     linears = find_linears(model)
     observed = observe(model, list(linears.values()), (b.feeds for b in feeds(texts)), folder)
+    observed = center_inputs(model, linears, observed)
     observed = smooth_values(model, linears, observed)
     observed = sort_neurons(model, linears, observed)
     linears = find_linears(model)
