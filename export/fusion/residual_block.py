@@ -41,7 +41,7 @@ class ResidualBlock:
 
 
 def residual_block(norm: ir.Node) -> ResidualBlock | None:
-    """The block after a LayerNormalization; None where something else reads that, or it is shown."""
+    """The block after a normalization; None where something else reads that, or it is an output."""
     if len(norm.inputs) <= _BIAS or not owned(norm.inputs[_BIAS]):
         return None
     if norm.attributes.get_int("axis", -1) != -1:
