@@ -133,10 +133,11 @@ class Executor:
 
         Batches are run when their rows are asked for, and a few ahead where there are workers.
         """
-        lengths = [len(one.ids) for one in encodings]
+        lengths = [len(one) for one in encodings]
         executor, workers, batches = self, 1, plan(lengths, self.budget.tokens)
         if self._worker is not None:
-            shared = plan(lengths, self._worker.budget.tokens)
+            # The shortest last, so that all end at about the same time.
+            shared = plan(lengths, self._worker.budget.tokens)[::-1]
             if balanced([len(one) * lengths[one[-1]] for one in shared], self.workers):
                 executor, workers, batches = self._worker, self.workers, shared
         calls = (
@@ -166,7 +167,7 @@ class Executor:
             # Choices do not see each other, so each may as well be a question of its own.
             arrays = {name: array[:, None] for name, array in arrays.items()}
         values = self.run(outputs=outputs or answers(graph.outputs), **arrays, **flags)
-        lengths = [len(one.ids) for one in encodings]
+        lengths = [len(one) for one in encodings]
         return list(split_rows(values, by_token, lengths, masks, tokens=tokens, left_out=left_out))
 
     def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:

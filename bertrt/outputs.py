@@ -109,11 +109,10 @@ def split_rows(
     Yields name to array: [S, …] without padding, [1, …] for "first", [M, …] for a text's M masks,
     and whatever one text has of the other outputs.
     """
-    ends = masks.sum(axis=1).cumsum()
+    ends = masks.sum(axis=1).cumsum() if tokens == "masks" else None
     for row, length in enumerate(lengths):
-        own = np.flatnonzero(masks[row])
-        wanted: dict[str, Any] = {"all": slice(length), "first": slice(1), "masks": own}
-        place: Any = (row, wanted[tokens])
-        if tokens == "masks" and left_out:
-            place = (slice(ends[row] - own.size, ends[row]), 0)
+        place: Any = (row, slice(length if tokens == "all" else 1))
+        if ends is not None:
+            own = np.flatnonzero(masks[row])
+            place = (slice(ends[row] - own.size, ends[row]), 0) if left_out else (row, own)
         yield {name: value[place if name in by_token else row] for name, value in outputs.items()}

@@ -147,9 +147,9 @@ class Tokenizer:
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             raise InputError(f"the text cannot be cut to {limit} tokens: {error}") from error
-        if len(encoding.ids) > limit:
+        if len(encoding) > limit:
             raise InputError(
-                f"the text has {len(encoding.ids)} tokens and the limit is {limit}: "
+                f"the text has {len(encoding)} tokens and the limit is {limit}: "
                 "shorten it, or pass truncation=True"
             )
         return encoding
@@ -266,13 +266,12 @@ def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, np.ndarray]:
 
     Returns input_ids, attention_mask (1 for tokens, 0 for padding) and token_type_ids.
     """
-    shape = (len(encodings), max(len(one.ids) for one in encodings))
+    lengths = np.array([len(one) for one in encodings])
+    shape = (len(encodings), lengths.max())
     ids = np.full(shape, pad_id, dtype=np.int64)
-    mask = np.zeros(shape, dtype=np.int64)
+    mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
     types = np.zeros(shape, dtype=np.int64)
-    for row, one in enumerate(encodings):
-        length = len(one.ids)
+    for row, (length, one) in enumerate(zip(lengths, encodings, strict=True)):
         ids[row, :length] = one.ids
-        mask[row, :length] = 1
         types[row, :length] = one.type_ids
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

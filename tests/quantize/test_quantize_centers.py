@@ -11,7 +11,7 @@ from bertrt.export.quantize.centers import center_inputs
 from bertrt.export.quantize.graph_run import open_graph
 from bertrt.export.quantize.linears import find_linears
 from bertrt.export.quantize.observe import observe
-from bertrt.export.quantize.values import smooth_values
+from bertrt.export.quantize.values import smooth_values, with_headroom
 
 CONTEXT = "attention.output.dense"
 
@@ -96,3 +96,13 @@ def test_a_decoders_values_stay(
     changed = [name for name in linears if moved[name] is not seen[name]]
     assert changed
     assert not any(CONTEXT in name for name in changed)
+
+
+def test_headroom_is_for_contexts_alone(observed: Callable[..., Any]) -> None:
+    name = f"bert.encoder.layer.0.{CONTEXT}"
+    seen = {name: observed(), "bert.encoder.layer.0.output.dense": observed()}
+    widened = with_headroom(seen)
+    assert widened["bert.encoder.layer.0.output.dense"] is seen["bert.encoder.layer.0.output.dense"]
+    np.testing.assert_allclose(widened[name].low, 1.5 * seen[name].low)
+    np.testing.assert_allclose(widened[name].high, 1.5 * seen[name].high)
+    assert widened[name].sample is seen[name].sample
