@@ -36,7 +36,7 @@ class ResidualBlock:
         """
         add_to(self.norm.inputs[_BIAS], change)
         for layer in self.first:
-            weight = layer.weight.const_value.numpy()  # type: ignore[union-attr]
+            weight = layer.weight.const_value.numpy()
             add_to(layer.bias, -change.astype(np.float64) @ weight)
 
 
@@ -73,7 +73,7 @@ def residual_block(norm: ir.Node) -> ResidualBlock | None:
 
 def add_to(stored: ir.Value, change: np.ndarray) -> None:
     """Add to a stored float32 tensor, in place."""
-    data = (stored.const_value.numpy() + change).astype(np.float32)  # type: ignore[union-attr]
+    data = (stored.const_value.numpy() + change).astype(np.float32)
     stored.const_value = ir.tensor(data, name=stored.name)
 
 
