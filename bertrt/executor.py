@@ -67,7 +67,6 @@ class Executor:
         )
         self._session = open_graph(artifact, self.engine, self.options)
         self._on_device = self._session if isinstance(self._session, DeviceSession) else None
-        self._worker = None if self.workers == 1 else self.for_workers(self.workers)
 
     def for_workers(self, workers: int) -> "Executor":
         """What runs so many batches at a time: this for one, or else with a session of its own.
@@ -110,10 +109,11 @@ class Executor:
             return self._session.run(feeds, names)
         rows, tokens = len(feeds["input_ids"]), feeds["input_ids"].size
         session, workers, pieces = self._session, 1, split_batch(rows, tokens, self.budget.tokens)
-        if self._worker is not None and rows >= self.workers:
-            shares = share_batch(rows, tokens, self._worker.budget.tokens, self.workers)
+        if rows >= self.workers > 1:
+            executor = self.for_workers(self.workers)
+            shares = share_batch(rows, tokens, executor.budget.tokens, self.workers)
             if balanced([one.stop - one.start for one in shares], self.workers):
-                session, workers, pieces = self._worker._session, self.workers, shares
+                session, workers, pieces = executor._session, self.workers, shares
         return run_in_pieces(lambda some: session.run(some, names), feeds, pieces, workers)
 
     def rows(
@@ -135,11 +135,12 @@ class Executor:
         """
         lengths = [len(one) for one in encodings]
         executor, workers, batches = self, 1, plan(lengths, self.budget.tokens)
-        if self._worker is not None:
+        if len(lengths) >= self.workers > 1:
+            worker = self.for_workers(self.workers)
             # The shortest last, so that all end at about the same time.
-            shared = plan(lengths, self._worker.budget.tokens)[::-1]
+            shared = plan(lengths, worker.budget.tokens)[::-1]
             if balanced([len(one) * lengths[one[-1]] for one in shared], self.workers):
-                executor, workers, batches = self._worker, self.workers, shared
+                executor, workers, batches = worker, self.workers, shared
         calls = (
             partial(executor.batch, [encodings[i] for i in batch], outputs=outputs, tokens=tokens)
             for batch in batches
@@ -195,7 +196,7 @@ class Executor:
             "batch_tokens": self.budget.tokens,
             "batch_tokens_reason": self.budget.reason,
             "workers": self.workers,
-            "worker_batch_tokens": (self._worker or self).budget.tokens,
+            "worker_batch_tokens": self.for_workers(self.workers).budget.tokens,
             "processor": self.processor.name,
             "processor_sets": list(self.processor.sets),
             "int8": self.processor.int8,
@@ -213,5 +214,5 @@ class Executor:
     def close(self) -> None:
         """Free the sessions."""
         self._session.close()
-        for executor in self._shared.values():
+        for executor in list(self._shared.values()):
             executor.close()
