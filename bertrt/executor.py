@@ -17,7 +17,7 @@ from bertrt.outputs import FLAGS, answers, choose_outputs, split_rows
 from bertrt.pieces import run_in_pieces, share_batch, split_batch
 from bertrt.processor import read_processor
 from bertrt.session_options import SessionOptions
-from bertrt.side_by_side import balanced, choose_workers, side_by_side
+from bertrt.side_by_side import Workers, balanced, choose_workers, side_by_side
 from bertrt.threads import Threads
 from bertrt.tokenizer import Encoding, Tokenizer, pad
 
@@ -45,9 +45,10 @@ class Executor:
         self._artifact = artifact
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
-        self._shared: dict[int, Executor] = {}
+        self._for_workers: dict[int, Executor] = {}
         self.threads = threads
         self.workers = choose_workers(workers, threads=threads.count, device=self.engine.device)
+        self._workers = Workers(self.workers)
         self.budget = choose_budget(
             batch_tokens,
             hidden_size=artifact.config.hidden_size,
@@ -75,7 +76,7 @@ class Executor:
         """
         if workers == 1:
             return self
-        if workers not in self._shared:
+        if workers not in self._for_workers:
             executor = Executor(
                 self._artifact,
                 self._tokenizer,
@@ -85,8 +86,8 @@ class Executor:
                 workers=1,
             )
             # Atomic, so that threads that come at once get the same one.
-            self._shared.setdefault(workers, executor)
-        return self._shared[workers]
+            self._for_workers.setdefault(workers, executor)
+        return self._for_workers[workers]
 
     def run(
         self, *, outputs: Sequence[str] | None = None, like: Any = None, **arrays: Any
@@ -108,12 +109,13 @@ class Executor:
         if self.engine.device == "cuda":
             return self._session.run(feeds, names)
         rows, tokens = len(feeds["input_ids"]), feeds["input_ids"].size
-        session, workers, pieces = self._session, 1, split_batch(rows, tokens, self.budget.tokens)
+        session, workers = self._session, None
+        pieces = split_batch(rows, tokens, self.budget.tokens)
         if rows >= self.workers > 1:
             executor = self.for_workers(self.workers)
             shares = share_batch(rows, tokens, executor.budget.tokens, self.workers)
             if balanced([one.stop - one.start for one in shares], self.workers):
-                session, workers, pieces = executor._session, self.workers, shares
+                session, workers, pieces = executor._session, self._workers, shares
         return run_in_pieces(lambda some: session.run(some, names), feeds, pieces, workers)
 
     def rows(
@@ -134,13 +136,13 @@ class Executor:
         Batches are run when their rows are asked for, and a few ahead where there are workers.
         """
         lengths = [len(one) for one in encodings]
-        executor, workers, batches = self, 1, plan(lengths, self.budget.tokens)
+        executor, workers, batches = self, None, plan(lengths, self.budget.tokens)
         if len(lengths) >= self.workers > 1:
             worker = self.for_workers(self.workers)
             # The shortest last, so that all end at about the same time.
             shared = plan(lengths, worker.budget.tokens)[::-1]
             if balanced([len(one) * lengths[one[-1]] for one in shared], self.workers):
-                executor, workers, batches = worker, self.workers, shared
+                executor, workers, batches = worker, self._workers, shared
         calls = (
             partial(executor.batch, [encodings[i] for i in batch], outputs=outputs, tokens=tokens)
             for batch in batches
@@ -214,5 +216,6 @@ class Executor:
     def close(self) -> None:
         """Free the sessions."""
         self._session.close()
-        for executor in list(self._shared.values()):
+        self._workers.close()
+        for executor in list(self._for_workers.values()):
             executor.close()

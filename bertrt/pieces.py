@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bertrt.side_by_side import side_by_side
+from bertrt.side_by_side import Workers, side_by_side
 
 __all__ = ["run_in_pieces", "share_batch", "split_batch"]
 
@@ -51,7 +51,7 @@ def run_in_pieces(
     run: Callable[[Arrays], dict[str, np.ndarray]],
     feeds: Arrays,
     slices: Sequence[slice],
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> dict[str, np.ndarray]:
     """Run a batch in pieces, and return its outputs as of one run.
 
@@ -59,7 +59,7 @@ def run_in_pieces(
         run: runs the graph on feeds.
         feeds: `input_ids` [B, …, S], whatever else begins with B, and truth values.
         slices: the rows of each piece.
-        workers: how many pieces are run at a time.
+        workers: who run pieces side by side; else they are run one after the other.
     """
     if len(slices) == 1:
         return run(feeds)

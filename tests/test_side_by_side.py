@@ -17,7 +17,7 @@ import pytest
 import bertrt
 from bertrt.errors import BertrtError, InputError
 from bertrt.session import Session
-from bertrt.side_by_side import balanced, choose_workers, side_by_side
+from bertrt.side_by_side import Workers, balanced, choose_workers, side_by_side
 
 TEXTS = [f"the {'cat ' * (i * 7 % 23)}[MASK] sat" for i in range(60)]
 
@@ -64,8 +64,8 @@ def test_balanced(sizes: list[int], workers: int, expected: bool) -> None:
     assert balanced(sizes, workers) is expected
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_results_come_in_the_order_of_the_calls(workers: int) -> None:
+@pytest.mark.parametrize("workers", [None, Workers(2), Workers(5)])
+def test_results_come_in_the_order_of_the_calls(workers: Workers | None) -> None:
     def call(number: int) -> int:
         threading.Event().wait(0.002 * (number % 3))
         return number
@@ -74,9 +74,9 @@ def test_results_come_in_the_order_of_the_calls(workers: int) -> None:
     assert list(side_by_side([], workers)) == []
 
 
-def test_one_worker_calls_when_it_is_asked() -> None:
+def test_without_workers_a_call_is_made_when_it_is_asked_for() -> None:
     made: list[int] = []
-    results = side_by_side((partial(made.append, i) for i in range(3)), 1)
+    results = side_by_side((partial(made.append, i) for i in range(3)), None)
     assert made == []
     next(results)
     assert made == [0]
@@ -103,15 +103,15 @@ def test_as_many_as_there_are_workers_and_a_few_ahead() -> None:
             running -= 1
         return number
 
-    results = side_by_side(calls(), 3)
+    results = side_by_side(calls(), Workers(3))
     for number in range(30):
         assert next(results) == number
         assert asked <= number + 2 * 3 + 1
     assert most == 3
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_an_error_comes_in_its_place_and_ends_it(workers: int) -> None:
+@pytest.mark.parametrize("workers", [None, Workers(3)])
+def test_an_error_comes_in_its_place_and_ends_it(workers: Workers | None) -> None:
     made: list[int] = []
 
     def call(number: int) -> int:
@@ -124,16 +124,52 @@ def test_an_error_comes_in_its_place_and_ends_it(workers: int) -> None:
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="the fourth"):
         next(results)
-    assert len(made) <= 4 + 2 * workers + 1
+    assert len(made) <= 4 + 2 * (workers.count if workers else 0) + 1
 
 
 def test_results_that_nobody_takes_are_not_computed() -> None:
     made: list[int] = []
-    results = side_by_side((partial(made.append, i) for i in range(1000)), 2)
+    workers = Workers(2)
+    results = side_by_side((partial(made.append, i) for i in range(1000)), workers)
     next(results)
     results.close()
     assert len(made) <= 1 + 2 * 2
-    assert not [one for one in threading.enumerate() if one.name.startswith("bertrt-worker")]
+    workers.begin(lambda: None).result(60)  # after all that were accepted
+    assert len(made) <= 1 + 2 * 2
+
+
+def test_callers_share_the_workers() -> None:
+    """However many call at the same time, no more run than there are workers."""
+    workers, lock = Workers(2), threading.Lock()
+    running = most = 0
+
+    def call() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.001)
+        with lock:
+            running -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: list(side_by_side([call] * 20, workers)), range(8)))
+    assert most == 2
+
+
+def test_workers_end_with_their_runtime() -> None:
+    workers = Workers(2)
+    assert list(side_by_side([lambda: 1, lambda: 2], workers)) == [1, 2]
+    copy = pickle.loads(pickle.dumps(workers))
+    threads = set(workers._open()._threads)
+    workers.close()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    with pytest.raises(BertrtError, match="closed"):
+        list(side_by_side([lambda: 1], workers))
+    assert list(side_by_side([lambda: 3], copy)) == [3]
+    copy.close()
 
 
 @pytest.fixture
