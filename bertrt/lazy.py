@@ -1,4 +1,4 @@
-"""What sessions have in common: opened on first use in each process, whoever asks first."""
+"""What sessions and workers have in common: made on first use in each process, by whoever asks."""
 
 import os
 import threading

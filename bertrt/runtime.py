@@ -49,12 +49,12 @@ def load(
             call), which is fastest on CPUs of one's own; False lets them sleep, which is kinder
             and often faster on CPUs that others use too.
         batch_tokens: the most padded tokens that many texts are batched to, or "auto" for what
-            suits this machine's caches. Arrays of twice as many and more are run in pieces of
-            one to two times that size.
+            suits this machine's caches. Large arrays are run in pieces of one to some two times
+            that size.
         workers: how many batches of many texts, or pieces of large arrays, are run at a time;
-            "auto" is as many as there are threads, which is fastest. They have a session of their
-            own, so that a process that asks for single texts too holds the weights twice; 1 runs
-            all in one session, each batch by all threads.
+            "auto" is as many as there are threads. They have a session of their own, so that a
+            process that asks for single texts too holds the weights twice; 1 runs all in one
+            session, each batch by all threads.
 
     Raises ArtifactError for a directory that is not a sound artifact, and InputError for a task
     that its graph cannot serve. Files above 16 MB are hashed while the graph is opened, so that

@@ -1,8 +1,7 @@
 """Batches side by side, a thread for each: none waits for another, as threads that share one do.
 
-Threads that share a batch meet after each operator and read there what the others have written,
-which takes a part of the time that grows as operators get shorter, and multiplies where cores are
-far from each other or in use.
+Threads that share a batch meet after each operator and read there what the others have written. The
+shorter the operators, the larger a part of the time that takes (docs/decisions.md).
 """
 
 import heapq

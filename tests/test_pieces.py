@@ -48,7 +48,7 @@ def test_share_batch(rows: int, length: int, workers: int) -> None:
         assert len(pieces) == 1
     elif len(pieces) < rows:
         assert len(pieces) % workers == 0
-        # From two thirds of 1.5 budgets to one and a half times that, give or take a row.
+        # From one budget to one and a half times 1.5 of them, give or take a row.
         assert (min(sizes) + 1) * length > 256
         assert (max(sizes) - 1) * length < 2.25 * 256
 

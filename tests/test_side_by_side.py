@@ -174,13 +174,25 @@ def test_workers_end_with_their_runtime() -> None:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The threads of each session that is opened."""
+    """The threads of each session that is opened, after an artifact was `made`."""
     found: list[int] = []
     original = Session._make
     monkeypatch.setattr(
         Session, "_make", lambda self: found.append(self._options.threads) or original(self)
     )
     return found
+
+
+@pytest.fixture
+def made(make_artifact: Callable[..., Path], opened: list[int]) -> Callable[[str], Path]:
+    """A factory: class name to an artifact, the sessions of whose export are not counted."""
+
+    def make(class_name: str) -> Path:
+        artifact = make_artifact(class_name)
+        opened.clear()
+        return artifact
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -196,10 +208,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ],
 )
 def test_answers_are_those_of_one_session(
-    class_name: str, inputs: list[Any], make_artifact: Callable[..., Path], opened: list[int]
+    class_name: str, inputs: list[Any], made: Callable[[str], Path], opened: list[int]
 ) -> None:
-    artifact = make_artifact(class_name)
-    opened.clear()
+    artifact = made(class_name)
     with bertrt.load(artifact, threads=2, batch_tokens=50, workers=1) as rt:
         expected = rt(inputs)
         assert opened == [2]
@@ -221,10 +232,9 @@ def plain(answers: Any) -> Any:
     return f"{answers:.4f}" if isinstance(answers, float) else answers
 
 
-def test_vectors(make_artifact: Callable[..., Path], opened: list[int]) -> None:
+def test_vectors(made: Callable[[str], Path], opened: list[int]) -> None:
     texts = [text.replace("[MASK]", "cat") for text in TEXTS]
-    artifact = make_artifact("BertModel")
-    opened.clear()
+    artifact = made("BertModel")
     with bertrt.load(artifact, threads=3, batch_tokens=50) as rt:
         alone = np.stack([rt.embed(text) for text in texts])
         assert opened == [3]
@@ -233,12 +243,11 @@ def test_vectors(make_artifact: Callable[..., Path], opened: list[int]) -> None:
         assert opened == [3, 1]
 
 
-def test_arrays(make_artifact: Callable[..., Path], opened: list[int]) -> None:
+def test_arrays(made: Callable[[str], Path], opened: list[int]) -> None:
     """Rows keep their places, whoever computed them; masks too, of which nobody knows how many."""
     ids = np.random.default_rng(7).integers(5, 200, (13, 9))
     ids[0, 3:6] = ids[6, 2] = ids[12, 1:9:2] = 4  # [MASK]
-    artifact = make_artifact("BertForMaskedLM")
-    opened.clear()
+    artifact = made("BertForMaskedLM")
     with bertrt.load(artifact, threads=2, batch_tokens=10_000) as rt:
         whole, masks = rt.run(input_ids=ids), rt.run(input_ids=ids, masked_only=True)
         assert opened == [2]
@@ -251,10 +260,9 @@ def test_arrays(make_artifact: Callable[..., Path], opened: list[int]) -> None:
 
 
 def test_few_texts_and_uneven_shares_are_run_by_all_threads(
-    make_artifact: Callable[..., Path], opened: list[int]
+    made: Callable[[str], Path], opened: list[int]
 ) -> None:
-    artifact = make_artifact("BertForMaskedLM")
-    opened.clear()
+    artifact = made("BertForMaskedLM")
     with bertrt.load(artifact, threads=2, batch_tokens=50) as rt:
         rt(TEXTS[:2])
         rt.run(input_ids=np.full((3, 40), 5))  # one worker would have two rows of three
@@ -264,10 +272,9 @@ def test_few_texts_and_uneven_shares_are_run_by_all_threads(
 
 
 def test_a_stream_shares_the_session_of_as_many_workers(
-    make_artifact: Callable[..., Path], opened: list[int]
+    made: Callable[[str], Path], opened: list[int]
 ) -> None:
-    artifact = make_artifact("BertForMaskedLM")
-    opened.clear()
+    artifact = made("BertForMaskedLM")
     with bertrt.load(artifact, threads=2, batch_tokens=50) as rt:
         expected = rt(TEXTS, top_k=1)
         with rt.stream() as stream:
@@ -281,9 +288,8 @@ def test_a_stream_shares_the_session_of_as_many_workers(
         assert opened == [3, 1]
 
 
-def test_many_callers_and_the_end(make_artifact: Callable[..., Path], opened: list[int]) -> None:
-    artifact = make_artifact("BertForMaskedLM")
-    opened.clear()
+def test_many_callers_and_the_end(made: Callable[[str], Path], opened: list[int]) -> None:
+    artifact = made("BertForMaskedLM")
     with bertrt.load(artifact, threads=2, batch_tokens=50) as rt:
         expected = plain(rt(TEXTS, top_k=1))
         copy = pickle.loads(pickle.dumps(rt))
