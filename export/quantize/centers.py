@@ -59,6 +59,5 @@ def _recenter(observed: dict[str, Observed], names: Sequence[str]) -> np.ndarray
     high = np.max([one.high for one in seen], axis=0)
     middle: np.ndarray = (low + high) / 2
     for name, one in zip(names, seen, strict=True):
-        moved = (part - middle for part in (one.low, one.high, one.sample))
-        observed[name] = Observed(*(part.astype(np.float32) for part in moved))
+        observed[name] = one.moved(-middle)
     return middle

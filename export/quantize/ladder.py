@@ -14,7 +14,7 @@ __all__ = ["Rung", "ladder"]
 
 # Above 0.7 columns are so much alike that the calibration texts fill each one's range, and what
 # other texts hold beyond it is cut off.
-_SMOOTHINGS = (0.5, 0.6, 0.7)
+_SMOOTHINGS = (0.5, 0.6, 0.7, 0.8)
 _OUTLIERS = (8, 16, 32, 64, 128, 256)
 # Costs in int8 multiplications, on a processor with VNNI, where these ratios were measured
 # (docs/decisions.md): a float32 product takes the time of four int8 ones; reading, changing and

@@ -44,7 +44,7 @@ def sort_neurons(
             replace(bias, bias.const_value.numpy()[order])
         replace(before.inputs[1], before.inputs[1].const_value.numpy()[:, order])
         replace(second.inputs[1], second.inputs[1].const_value.numpy()[order])
-        result[name] = Observed(seen.low[order], seen.high[order], seen.sample[:, order])
+        result[name] = seen.ordered(order)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bertrt.export.quantize.ladder import ladder
 from bertrt.export.quantize.linears import find_linears
 from bertrt.export.quantize.neurons import sort_neurons
 from bertrt.export.quantize.observe import observe
-from bertrt.export.quantize.recipe import Recipe, quantize_linear
+from bertrt.export.quantize.recipe import Quantized, Recipe, quantize_linear
 from bertrt.export.quantize.rewrite import write_int8
 from bertrt.export.quantize.search import LEAST_INT8, Bound, Found, search
 from bertrt.export.quantize.text_feeds import feeds_of
@@ -97,14 +98,18 @@ def quantize(
     with open_graph(model, folder) as run:
         exact = {id(batches): answers_of(run, batches, head) for batches in (everything, few)}
 
-    def mixture(plan: Mapping[str, Recipe]) -> ir.Model:
-        result = model.clone()
-        _apply(result, plan, linears, observed)
-        return result
+    @cache
+    def tensors(name: str, recipe: Recipe) -> Quantized:
+        return quantize_linear(linears[name].weight, observed[name], recipe)
+
+    def apply(plan: Mapping[str, Recipe], graph: ir.Model) -> ir.Model:
+        chosen = {name: recipe for name, recipe in plan.items() if recipe.precision == "int8"}
+        write_int8(graph, {name: tensors(name, recipe) for name, recipe in chosen.items()})
+        return graph
 
     def measure(batches: list[Any]) -> Callable[[dict[str, Recipe]], Accuracy]:
         def run_plan(plan: dict[str, Recipe]) -> Accuracy:
-            with open_graph(mixture(plan), folder) as run:
+            with open_graph(apply(plan, model.clone()), folder) as run:
                 answers = answers_of(run, batches, head)
             return compare(answers, exact[id(batches)], head, subject.config)
 
@@ -114,7 +119,7 @@ def quantize(
     found = search(ladders, products, strict, measure(everything), measure(few), tell)
     if not found.met:
         raise ParityError(_failure(head, bound, found))
-    _apply(model, found.plan, linears, observed)
+    apply(found.plan, model)
 
     tell("compare texts alone and in a batch")
     some = held_out[:: max(1, len(held_out) // _ALONE)]
@@ -143,22 +148,6 @@ def _texts(calibration: Path | None) -> tuple[list[str], list[str], str]:
     texts = read_texts(calibration)
     kept = [text for i, text in enumerate(texts) if i % _HELD_OUT]
     return kept, texts[::_HELD_OUT], calibration.name
-
-
-def _apply(
-    model: ir.Model,
-    plan: Mapping[str, Recipe],
-    linears: Mapping[str, Any],
-    observed: Mapping[str, Any],
-) -> None:
-    write_int8(
-        model,
-        {
-            name: quantize_linear(linears[name].weight, observed[name], recipe)
-            for name, recipe in plan.items()
-            if recipe.precision == "int8"
-        },
-    )
 
 
 def _failure(head: Head, bound: Bound, found: Found) -> str:

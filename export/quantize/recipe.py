@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bertrt.export.quantize.observe import Observed
+from bertrt.export.quantize.rounding import round_rows
 
 __all__ = [
     "Quantized",
@@ -83,14 +84,28 @@ class Quantized:
 
 
 def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
-    """Quantize a weight [K, N] for the inputs that were observed."""
+    """Quantize a weight [K, N] for the inputs that were observed.
+
+    Of its rows, the later ones make up for how the earlier ones are rounded, the outliers' last.
+    """
     linear = round_linear(weight, observed, recipe)
+    divisor = np.ones(len(weight), np.float32) if linear.divisor is None else linear.divisor
+    rounded, exact = round_rows(
+        weight * divisor[:, None] / linear.weight_scale,
+        observed.covariance / divisor / divisor[:, None],
+        linear.outliers,
+    )
+    outlier_weight = (exact * linear.weight_scale).astype(np.float32)
+    linear = replace(linear, weight=rounded, outlier_weight=outlier_weight)
     error = multiply(linear, observed.sample) - observed.sample @ weight
     return replace(linear, correction=-error.mean(axis=0))
 
 
 def round_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
-    """A linear layer whose mean error is still to be corrected."""
+    """A linear layer with each weight rounded by itself, and its mean error still in it.
+
+    Nearly what `quantize_linear` gives, and in no time: enough to compare recipes by.
+    """
     divisor = None
     low, high = observed.low, observed.high
     if recipe.smoothing is not None:

@@ -14,7 +14,8 @@ from bertrt.tokenizer import Encoding, Tokenizer, pad
 
 __all__ = ["Batch", "feeds_of"]
 
-# Tasks that take pairs: there every other text is one, elsewhere every fourth.
+# Tasks that take pairs: every other text begins one. Elsewhere every fourth begins one and stands
+# alone as well: "thanks!" was far worse by itself than in its pair.
 _PAIR_TASKS = ("next-sentence-prediction", "question-answering", "multiple-choice", "pretraining")
 _MASK_TASKS = ("fill-mask", "pretraining")
 # Positions of a text that are masked, or whose next token is asked for: a whole text's logits
@@ -28,8 +29,8 @@ _SEED = 20260103
 class Batch:
     """Arrays for one run, and what of its outputs is asked for.
 
-    `texts` are the indices of its rows among all texts; `asked` is bool [B, S]: the tokens whose
-    answer counts, for heads that answer by token.
+    `texts` are the indices of its rows among all texts and pairs; `asked` is bool [B, S]: the
+    tokens whose answer counts, for heads that answer by token.
     """
 
     feeds: dict[str, np.ndarray]
@@ -46,7 +47,7 @@ def feeds_of(
     *,
     together: bool = True,
 ) -> list[Batch]:
-    """Encode texts, some of them as pairs, mask tokens where the head fills masks, and batch them.
+    """Encode texts and pairs of them, mask tokens where the head fills masks, and batch them.
 
     Args:
         texts: the texts; what is too long for the model is cut.
@@ -54,17 +55,17 @@ def feeds_of(
         tokenizer, config, inputs: the artifact's tokenizer, sizes and graph inputs.
         together: whether texts of like length share a batch; else each is run alone.
     """
-    every = 2 if head.task in _PAIR_TASKS else 4
-    encodings = [
-        tokenizer.encode(
-            text, texts[(i + 1) % len(texts)] if i % every == 1 else None, truncation=True
-        )
-        for i, text in enumerate(texts)
-    ]
+    pairs = [(text, texts[(i + 1) % len(texts)]) for i, text in enumerate(texts)]
+    rows: list[tuple[str, str | None]] = [(text, None) for text in texts]
+    if head.task in _PAIR_TASKS:
+        rows[1::2] = pairs[1::2]
+    else:
+        rows += pairs[1::4]
+    encodings = [tokenizer.encode(text, pair, truncation=True) for text, pair in rows]
     special = {id for id in tokenizer.facts.special_ids.values() if id is not None}
     positions = [_positions(one, special, index) for index, one in enumerate(encodings)]
     lengths = [len(one.ids) for one in encodings]
-    groups = plan(lengths, _TOKENS) if together else [[i] for i in range(len(texts))]
+    groups = plan(lengths, _TOKENS) if together else [[i] for i in range(len(rows))]
     batches = []
     for group in groups:
         arrays = pad([encodings[i] for i in group], tokenizer.pad_id)

@@ -80,16 +80,14 @@ def smooth_values(
         replace(attention.values_weight, attention.values.weight * factors)
         replace(attention.values_bias, attention.values_bias.const_value.numpy() * factors)
         replace(attention.output_weight, output.weight * divisor[:, None])
-        result[name] = Observed(seen.low / divisor, seen.high / divisor, seen.sample / divisor)
+        result[name] = seen.divided(divisor)
     return result
 
 
 def with_headroom(observed: Mapping[str, Observed]) -> dict[str, Observed]:
     """Wider ranges of what attention outputs read, and of the other layers the same."""
     return {
-        name: Observed(_HEADROOM * seen.low, _HEADROOM * seen.high, seen.sample)
-        if name.endswith(_OUTPUT)
-        else seen
+        name: seen.widened(_HEADROOM) if name.endswith(_OUTPUT) else seen
         for name, seen in observed.items()
     }
 

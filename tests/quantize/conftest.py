@@ -34,7 +34,7 @@ def observed() -> Callable[..., Observed]:
         sample = random.standard_normal((rows, columns)).astype(np.float32)
         sample[:, :wide] *= 40
         sample[:, wide:] += random.standard_normal(columns - wide).astype(np.float32)
-        return Observed(sample.min(axis=0), sample.max(axis=0), sample)
+        return Observed.of(sample)
 
     return make
 

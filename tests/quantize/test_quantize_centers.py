@@ -47,6 +47,7 @@ def test_the_same_function(
         np.testing.assert_allclose(again[name].low, moved[name].low, atol=1e-5)
         np.testing.assert_allclose(again[name].high, moved[name].high, atol=1e-5)
         np.testing.assert_allclose(again[name].sample, moved[name].sample, atol=1e-5)
+        np.testing.assert_allclose(again[name].covariance, moved[name].covariance, atol=1e-5)
 
 
 def test_what_is_centered(fused: Callable[..., Any], graphs: ModuleType, tmp_path: Any) -> None:

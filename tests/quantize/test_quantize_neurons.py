@@ -39,6 +39,7 @@ def test_the_same_function(
     for name in linears:
         np.testing.assert_allclose(again[name].low, sorted_[name].low, atol=1e-5)
         np.testing.assert_allclose(again[name].sample, sorted_[name].sample, atol=1e-5)
+        np.testing.assert_allclose(again[name].covariance, sorted_[name].covariance, atol=1e-5)
     for name in changed:
         assert (np.diff(sorted_[name].spread) >= 0).all()
         assert not (np.diff(seen[name].spread) >= 0).all()
@@ -86,7 +87,7 @@ def test_what_is_moved(tmp_path: Any, old: str, new: str, moved: bool) -> None:
         before = run({"x": x}, ["y"])["y"]
     hidden = np.random.default_rng(4).standard_normal((9, 48)).astype(np.float32)
     seen = {
-        name: Observed(rows.min(axis=0), rows.max(axis=0), rows)
+        name: Observed.of(rows)
         for name, linear in linears.items()
         for rows in [hidden[:, : len(linear.weight)]]
     }

@@ -8,7 +8,7 @@ import torch
 
 from bertrt.export.quantize.graph_run import open_graph
 from bertrt.export.quantize.linears import find_linears
-from bertrt.export.quantize.observe import observe
+from bertrt.export.quantize.observe import Observed, observe
 from bertrt.export.quantize.values import smooth_values
 
 HEAD = "BertForTokenClassification"
@@ -38,6 +38,8 @@ def test_ranges_are_those_of_pytorch(graphs: ModuleType, fused: Any, tmp_path: A
     np.testing.assert_allclose(found[INNER].low, rows.min(axis=0), atol=1e-5)
     np.testing.assert_allclose(found[INNER].high, rows.max(axis=0), atol=1e-5)
     assert len(found[INNER].sample) == len(rows)
+    expected = Observed.of(rows).covariance
+    np.testing.assert_allclose(found[INNER].covariance, expected, atol=1e-5)
 
 
 def test_smoothed_values_are_the_same_function(

@@ -1,10 +1,12 @@
 """One linear layer in int8: its tensors against numpy, and what smoothing and outliers gain."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bertrt.export.quantize.observe import Observed
 from bertrt.export.quantize.recipe import (
     Recipe,
     multiply,
@@ -28,7 +30,7 @@ def error_of(seen: Any, recipe: Recipe) -> float:
 @recipes
 def test_tensors(observed: Any, recipe: Recipe) -> None:
     seen = observed()
-    linear = quantize_linear(WEIGHT, seen, recipe)
+    linear = round_linear(WEIGHT, seen, recipe)
     divisor = 1.0 if linear.divisor is None else linear.divisor
     weight = WEIGHT * np.reshape(divisor, (-1, 1)) if recipe.smoothing else WEIGHT
     kept = np.setdiff1d(np.arange(24), linear.outliers)
@@ -63,8 +65,9 @@ def test_products_of_neighbours_fit_into_16_bits(
     )
     assert highest.max() <= 32_767
     assert lowest.min() >= -32_768
-    # And the range is not wasted: in each column some pair is as large as may be.
-    assert np.maximum(highest, -lowest).max(axis=0).min() >= 255 * 126
+    # And the range is not wasted: in each column some pair is nearly as large as may be, whatever
+    # it has to make up for.
+    assert np.maximum(highest, -lowest).max(axis=0).min() >= 255 * 120
 
 
 @recipes
@@ -75,7 +78,8 @@ def test_near_the_float32_product(observed: Any, recipe: Recipe) -> None:
     # The bias takes off what is wrong on average.
     np.testing.assert_allclose((answer - exact).mean(axis=0), 0, atol=1e-4)
     error = np.square(answer - exact).sum() / np.square(exact).sum()
-    assert error == pytest.approx(error_of(seen, recipe), rel=1e-3)
+    # No worse than with each weight rounded by itself, on the inputs that it was rounded for.
+    assert error <= error_of(seen, recipe)
     assert error < 2e-3
 
 
@@ -86,15 +90,14 @@ def test_outliers_are_the_widest_columns(observed: Any) -> None:
 
 def test_smoothing_and_outliers_gain_where_columns_are_uneven(observed: Any) -> None:
     seen = observed(wide=2)
-    narrow = type(seen)(seen.low, seen.high, seen.sample * (np.arange(24) >= 2))
+    narrow = replace(seen, sample=seen.sample * (np.arange(24) >= 2))
     plain = error_of(narrow, Recipe())
     assert error_of(narrow, Recipe(smoothing=0.5)) < plain / 4
     assert error_of(narrow, Recipe(outliers=2)) < plain / 4
 
 
-def test_a_layer_that_saw_only_zeros(observed: Any) -> None:
-    nothing = np.zeros((5, 24), np.float32)
-    seen = type(observed())(nothing[0], nothing[0], nothing)
+def test_a_layer_that_saw_only_zeros() -> None:
+    seen = Observed.of(np.zeros((5, 24), np.float32))
     for recipe in (Recipe(), Recipe(smoothing=0.5, outliers=2)):
         linear = quantize_linear(WEIGHT, seen, recipe)
         answer = multiply(linear, np.zeros((2, 24), np.float32))

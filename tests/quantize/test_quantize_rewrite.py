@@ -8,7 +8,6 @@ import pytest
 
 from bertrt.export.quantize.graph_run import open_graph
 from bertrt.export.quantize.linears import find_linears
-from bertrt.export.quantize.observe import Observed
 from bertrt.export.quantize.recipe import Recipe, quantize_linear
 from bertrt.export.quantize.rewrite import write_int8
 
@@ -59,7 +58,7 @@ def test_the_graph_computes_the_definition(
     assert linear.products == 40 * 30
     seen = observed(columns=40, wide=4)
     if widest == "last":
-        seen = Observed(seen.low[::-1], seen.high[::-1], seen.sample[:, ::-1])
+        seen = seen.ordered(np.arange(40)[::-1])
     quantized = quantize_linear(linear.weight, seen, recipe)
     write_int8(model, {"dense": quantized})
     operators = [node.op_type for node in model.graph]
