@@ -13,17 +13,16 @@ _LEAST_WEIGHTS = 1 << 10
 
 @dataclass(frozen=True)
 class Linear:
-    """One MatMul by a stored matrix and the Add of its bias, if it has one.
+    """One MatMul by a stored matrix.
 
     `name` is its module's, as `bert.encoder.layer.0.intermediate.dense`; `source` the name of the
-    value that it reads, float32 [..., K]; `weight` is float32 [K, N] and `bias` [N] or None.
+    value that it reads, float32 [..., K]; `weight` is float32 [K, N].
     """
 
     name: str
     matmul: str
     source: str
     weight: np.ndarray
-    bias: np.ndarray | None
 
     @property
     def products(self) -> int:
@@ -45,10 +44,7 @@ def find_linears(model: ir.Model) -> dict[str, Linear]:
         if weight is None or weight.size < _LEAST_WEIGHTS:
             continue
         name = str(node.name).rpartition("/")[0]
-        add = bias_add(node)
-        stored = None if add is None else stored_bias(add, node)
-        bias = None if stored is None else stored.const_value.numpy()
-        found[name] = Linear(name, str(node.name), str(node.inputs[0].name), weight, bias)
+        found[name] = Linear(name, str(node.name), str(node.inputs[0].name), weight)
     return found
 
 
