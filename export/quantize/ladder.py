@@ -12,7 +12,7 @@ from bertrt.export.quantize.recipe import (
 
 __all__ = ["Rung", "ladder"]
 
-# Above 0.7 columns are so much alike that the calibration texts fill each one's range, and what
+# Above 0.8 columns are so much alike that the calibration texts fill each one's range, and what
 # other texts hold beyond it is cut off.
 _SMOOTHINGS = (0.5, 0.6, 0.7, 0.8)
 _OUTLIERS = (8, 16, 32, 64, 128, 256)

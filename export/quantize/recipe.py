@@ -1,14 +1,15 @@
 """How one linear layer is computed in int8: its scales, its smoothing, its columns kept in float32.
 
 Weights are int8, symmetric, with a scale for each output column, and small enough that no kernel
-saturates. The input is uint8 with one scale
-and zero point for all tokens, fixed beforehand, so that a text's answer does not depend on what
-stands beside it in a batch. Two things make that accurate enough:
+saturates. The input is uint8 with one scale and zero point for all tokens, fixed beforehand, so
+that a text's answer does not depend on what stands beside it in a batch. Three things make that
+accurate enough:
 
 - smoothing (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438): each input column is divided by a
   factor and the weight's row multiplied by it, so that columns of unequal ranges share one scale;
 - outlier columns (after LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339): the few columns
-  with the widest range are multiplied in float32, and the scale has to cover the others only.
+  with the widest range are multiplied in float32, and the scale has to cover the others only;
+- weights make up for how others are rounded (`rounding.py`).
 
 The mean error that is left over the calibration's tokens is taken off the bias.
 """
