@@ -90,12 +90,11 @@ def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Q
     Of its rows, the later ones make up for how the earlier ones are rounded, the outliers' last.
     """
     linear = round_linear(weight, observed, recipe)
-    divisor = np.ones(len(weight), np.float32) if linear.divisor is None else linear.divisor
-    rounded, exact = round_rows(
-        weight * divisor[:, None] / linear.weight_scale,
-        observed.covariance / divisor / divisor[:, None],
-        linear.outliers,
-    )
+    smoothed, read = weight, observed
+    if linear.divisor is not None:
+        smoothed, read = weight * linear.divisor[:, None], observed.divided(linear.divisor)
+    steps = smoothed / linear.weight_scale
+    rounded, exact = round_rows(steps, read.covariance, linear.outliers)
     outlier_weight = (exact * linear.weight_scale).astype(np.float32)
     linear = replace(linear, weight=rounded, outlier_weight=outlier_weight)
     error = multiply(linear, observed.sample) - observed.sample @ weight
@@ -175,7 +174,7 @@ def relative_error(linear: Quantized, sample: np.ndarray, exact: np.ndarray) -> 
 
 def smoothing_divisor(weight: np.ndarray, observed: Observed, exponent: float) -> np.ndarray:
     """SmoothQuant's factor of each column: range of the input ** a / range of the weight ** 1-a."""
-    inputs = np.maximum(np.maximum(observed.high, -observed.low), _TINY)
+    inputs = np.maximum(observed.spread, _TINY)
     weights = np.maximum(np.abs(weight).max(axis=1), _TINY)
     divisor = inputs**exponent / weights ** (1 - exponent)
     result: np.ndarray = np.maximum(divisor / np.median(divisor), _TINY).astype(np.float32)

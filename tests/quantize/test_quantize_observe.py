@@ -75,3 +75,6 @@ def test_of_many_rows_a_fair_sample_is_kept(graphs: ModuleType, fused: Any, tmp_
     assert len({row.tobytes() for row in found.sample}) == 512  # none twice
     expected = sum(map(len, alone[:8])) / sum(map(len, alone))
     assert abs((places < 8).mean() - expected) < 0.08  # more than three standard deviations
+    # Of the covariance all rows are a part.
+    together = Observed.of(np.concatenate(alone))
+    np.testing.assert_allclose(found.covariance, together.covariance, atol=1e-5)
