@@ -6,6 +6,7 @@ from typing import Any
 
 from bertrt.cuda_provider import CUDA, cuda_options, failure, missing, preload
 from bertrt.errors import ArtifactError, DeviceError
+from bertrt.heap import trim
 from bertrt.ort import onnxruntime
 
 __all__ = ["SessionOptions", "open_session", "shrinking"]
@@ -16,9 +17,10 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-# What the level "extended" would fuse, and what measures slower on the CPU provider than Add and
-# LayerNormalization as two nodes.
-_SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion")
+_CPU = "CPUExecutionProvider"
+# What the level "extended" would fuse, and what measures slower on the CPU provider than the nodes
+# that it is made of.
+_SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class SessionOptions:
 
     level: str
     threads: int
-    provider: str = "CPUExecutionProvider"
+    provider: str = _CPU
     spinning: bool = True
     exact_int8: bool = False
     cuda_graphs: bool = False
@@ -74,7 +76,7 @@ def open_session(graph: Path, options: SessionOptions) -> Any:
             str(graph),
             _native(options),
             providers=[provider],
-            disabled_optimizers=_SLOWER if options.exact_int8 else None,
+            disabled_optimizers=_SLOWER if provider == _CPU else None,
             enable_fallback=False,
         )
     except Exception as error:
@@ -84,6 +86,7 @@ def open_session(graph: Path, options: SessionOptions) -> Any:
             f"ONNX Runtime {ort.__version__} cannot open {graph.name}: {error}"
         ) from error
     session.disable_fallback()
+    trim()
     if session.get_providers()[0] != options.provider:
         if options.provider == CUDA:
             raise missing(ort)

@@ -30,9 +30,9 @@ class Target:
 # A device's usual engine stands before its others.
 TARGETS = (
     Target("any", "ort", ("float32",), "all"),
-    # For cpu ONNX Runtime may do only what cannot change an operator for a slower one: from
-    # "extended" on it fuses Add + LayerNormalization to SkipLayerNormalization.
-    Target("cpu", "ort", ("float32", "int8"), "basic"),
+    # Its convolutions are blocked by the last of the levels; what slows others down is left out by
+    # `bertrt.session_options`.
+    Target("cpu", "ort", ("float32", "int8"), "all"),
     Target(
         "cuda",
         "triton",

@@ -1,20 +1,21 @@
 """The fusions of each target, in order, and how many of each operator there must be after them."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import onnx_ir as ir
 
 from bertrt.export.fusion.attention import fuse_attention
+from bertrt.export.fusion.convolutions import make_convolutions
 from bertrt.export.fusion.counts import check_counts
 from bertrt.export.fusion.embeddings import add_embeddings
+from bertrt.export.fusion.first_token_attention import attend_to_inputs
 from bertrt.export.fusion.masked_rows import keep_masked_rows
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
 from bertrt.export.fusion.qkv import pack_qkv
 from bertrt.export.fusion.reshape import make_reshapes_static
 from bertrt.export.fusion.residual_bias import fold_residual_biases
-from bertrt.export.fusion.short_texts import add_short_form
 from bertrt.export.fusion.unpadded import skip_masks_of_unpadded
 from bertrt.export.fusion.weights import fold_transposed_weights
 from bertrt.export.heads import Head
@@ -73,60 +74,71 @@ def fuse(
             counts["PackedQKV"] = pack_qkv(model)
         else:
             counts["ResidualBias"] = fold_residual_biases(model)
+            counts["FirstTokenAttention"] = attend_to_inputs(model)
+            counts["Convolution"] = make_convolutions(model)
         # What stands in the branches of an If is hidden from other fusions.
         counts["UnmaskedAttention"] = skip_masks_of_unpadded(model)
     clean(model)
 
     found = Counter(node.op_type for node in model.graph)
     pooled = "pooler_output" in [value.name for value in model.graph.outputs]
-    expected = _expected(config, head, target, masks=mask_id is not None, pooled=pooled)
-    if to_quantize:
-        expected |= {"PackedQKV": int(config.num_hidden_layers), "ResidualBias": 0}
-    if internals:
-        expected |= {"PrunedLayer": 0, "MaskedRows": 0}
-    if "ResidualBias" in expected and "hidden_states.0" in internals:
-        # What a layer begins with is an output, and keeps its numbers.
-        expected["ResidualBias"] //= 2
-    if "attentions.0" in internals:
-        expected |= {"Attention": 0, "UnmaskedAttention": 0}
+    expected = _expected(
+        config,
+        head,
+        target,
+        masks=mask_id is not None,
+        pooled=pooled,
+        to_quantize=to_quantize,
+        internals=internals,
+    )
     counts.update({name: found[name] for name in expected if name not in counts})
-    if target == "cpu" and not to_quantize and (products := add_short_form(model)):
-        # Last of all, and uncounted before: it moves the layers into branches, and copies them.
-        counts["ShortText"] = products
-        expected["ShortText"] = _products(config, head, counts)
-        clean(model)
     check_counts(counts, expected, target, head.class_name)
     return {name: number for name, number in counts.items() if number}
 
 
-def _products(config: Any, head: Head, counts: Mapping[str, int]) -> int:
-    """How many products of the layers are of all tokens."""
-    last = 6
-    if counts.get("PrunedLayer") and head.task in FIRST_TOKEN_TASKS:
-        last = 2  # keys and values
-    elif counts.get("MaskedRows") and head.task == "fill-mask":
-        last = 3  # and queries
-    return 6 * (int(config.num_hidden_layers) - 1) + last
-
-
-def _expected(config: Any, head: Head, target: str, *, masks: bool, pooled: bool) -> dict[str, int]:
+def _expected(
+    config: Any,
+    head: Head,
+    target: str,
+    *,
+    masks: bool,
+    pooled: bool,
+    to_quantize: bool,
+    internals: Collection[str],
+) -> dict[str, int]:
     """Each operator to how many of it there must be.
 
     `masks` says that there is a mask token, `pooled` that a BertModel has a pooler.
     """
     layers = int(config.num_hidden_layers)
     transforms = 1 if head.task in TRANSFORM_TASKS else 0
-    embeds = head.task == "feature-extraction"
     expected = {"LayerNormalization": 2 * layers + 1 + transforms, "SkipLayerNormalization": 0}
+    attentions = 0 if "attentions.0" in internals else layers
     if target == "any":
-        return {**expected, "Attention": layers}
+        return {**expected, "Attention": attentions}
+    embeds = head.task == "feature-extraction"
+    first = int(head.task in FIRST_TOKEN_TASKS and not internals)
+    masked = int(masks and head.task in MASK_TASKS and not internals)
+    expected |= {
+        "PrunedLayer": first or int(embeds and not internals),
+        "MaskedRows": masked,
+        "Embedding": 2 + pooled if embeds else 0,
+    }
+    if to_quantize:
+        attended = 0
+        expected |= {"PackedQKV": layers, "ResidualBias": 0, "Convolution": 0}
+    else:
+        attended = first
+        # Of the last layer, keys and values for the first token, and what is computed for masks.
+        products = 5 * layers - 2 * attended - 2 * (masked and head.task == "fill-mask")
+        # What a layer begins with may be an output, and then keeps its numbers.
+        biases = layers if "hidden_states.0" in internals else 2 * layers
+        expected |= {"ResidualBias": biases, "Convolution": products}
+    # Attention without a cache stands in the branches of an If, but for that of the first token.
+    cached = attentions if config.is_decoder else attended
     return {
         **expected,
-        # Those of the other heads stand in the branches of an If.
-        "Attention": layers if config.is_decoder else 0,
-        "UnmaskedAttention": 0 if config.is_decoder else layers,
-        "ResidualBias": 2 * layers,
-        "PrunedLayer": int(embeds or head.task in FIRST_TOKEN_TASKS),
-        "MaskedRows": int(masks and head.task in MASK_TASKS),
-        "Embedding": 2 + pooled if embeds else 0,
+        "FirstTokenAttention": attended,
+        "Attention": cached,
+        "UnmaskedAttention": 0 if config.is_decoder else attentions - attended,
     }

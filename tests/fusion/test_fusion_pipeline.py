@@ -1,17 +1,19 @@
 """The pipeline on whole heads: the numbers of the traced graph, and the operators promised."""
 
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 
+from bertrt import session_options
 from bertrt.errors import ExportError
 from bertrt.export.fusion.pipeline import fuse
 from bertrt.export.heads import HEADS
 from bertrt.export.targets import SESSION_LEVEL
+from bertrt.session_options import SessionOptions, open_session
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
 
@@ -45,9 +47,10 @@ def test_counts_and_operators_of_cpu(graphs: ModuleType) -> None:
         "LayerNormalization": 6,
         "UnmaskedAttention": 2,
         "ResidualBias": 4,
+        "Convolution": 10,
     }
     found = graphs.operators(model)
-    assert found.count("MatMul") == 2 * 6 + 2
+    assert found.count("MatMul") == 2 + 2 and found.count("Conv") == 2 * 5
     assert found.count("Gelu") == 3
     assert not {"Attention", "Split"} & set(found)
     assert found.count("Expand") == 1  # one padding mask for all layers
@@ -98,28 +101,34 @@ def test_tied_embeddings_are_stored_once(graphs: ModuleType, target: str) -> Non
 
 
 def test_onnx_runtime_does_not_fuse_to_slower_operators(
-    graphs: ModuleType, tmp_path_factory: pytest.TempPathFactory
+    graphs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = graphs.traced("BertForMaskedLM")
     config = graphs.model_of("BertForMaskedLM").config
     fuse(model, config, graphs.head_of("BertForMaskedLM"), "cpu")
-    found = {}
-    for level in ("ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"):
-        path = tmp_path_factory.mktemp("optimized") / "model.onnx"
-        options = ort.SessionOptions()
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-        options.optimized_model_filepath = str(path)
-        options.log_severity_level = 3
-        data = ir.to_proto(model).SerializeToString()
-        ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        found[level] = [node.op_type for node in onnx.load(path).graph.node]
-    assert SESSION_LEVEL["cpu"] == "basic"
-    assert "SkipLayerNormalization" not in found["ORT_ENABLE_BASIC"]
-    assert found["ORT_ENABLE_BASIC"].count("LayerNormalization") == 6
+    ir.save(model, tmp_path / "model.onnx")
+
+    def optimized() -> list[onnx.NodeProto]:
+        settings = SessionOptions(SESSION_LEVEL["cpu"], threads=1)
+        native = session_options._native(settings)
+        native.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        with monkeypatch.context() as patch:
+            patch.setattr(session_options, "_native", lambda options: native)
+            open_session(tmp_path / "model.onnx", settings)
+        return list(onnx.load(tmp_path / "optimized.onnx").graph.node)
+
+    nodes = optimized()
+    found = [node.op_type for node in nodes]
+    assert not {"SkipLayerNormalization", "BiasGelu"} & set(found)
+    assert found.count("LayerNormalization") == 6
     # The tied decoder's transpose costs nothing at run time.
-    assert "Transpose" not in found["ORT_ENABLE_BASIC"]
-    # Why the level is what it is; when this fails, "all" may have become an option.
-    assert "SkipLayerNormalization" in found["ORT_ENABLE_ALL"]
+    (decoder,) = [
+        node for node in nodes if "predictions.decoder" in node.name and "MatMul" in node.op_type
+    ]
+    assert not [node for node in nodes if decoder.input[1] in node.output]
+    # Why these are left out; when this fails, ONNX Runtime has another name for them.
+    monkeypatch.setattr(session_options, "_SLOWER", ())
+    assert {"SkipLayerNormalization", "BiasGelu"} <= {node.op_type for node in optimized()}
 
 
 OPTIONAL = [
@@ -181,4 +190,5 @@ def test_other_activations(graphs: ModuleType) -> None:
         "LayerNormalization": 3,
         "UnmaskedAttention": 1,
         "ResidualBias": 2,
+        "Convolution": 5,
     }

@@ -1,0 +1,140 @@
+"""Linear layers as convolutions: the same numbers at every level of ONNX Runtime, and which."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from bertrt.export.fusion.convolutions import make_convolutions
+from bertrt.export.fusion.pipeline import fuse
+from bertrt.export.heads import HEADS
+from bertrt.ort import onnxruntime
+from bertrt.session_options import _SLOWER
+
+X = np.random.default_rng(0).standard_normal((2, 3, 6)).astype(np.float32)
+ENDS = "g (float[B, S, 6] x) => (float[B, S, 6] y)\n"
+STORED = {"w": (6, 7), "b": (7,), "v": (7, 6), "c": (6,)}
+LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL")
+BLOCK = """{
+    p = MatMul(x, w)  q = Add(p, b)  r = Gelu(q)
+    s = MatMul(r, v)  t = Add(s, c)  y = Add(t, x)
+}"""
+
+
+def named(from_text: Callable[..., Any], text: str, scope: str = "encoder.layer.0.") -> ir.Model:
+    """The graph, its stored tensors named as those of an encoder layer are."""
+    stored = {name: shape for name, shape in STORED.items() if re.search(rf"\b{name}\b", text)}
+    model = from_text(ENDS + text, stored)
+    for name in stored:
+        value = model.graph.initializers.pop(name)
+        value.name = f"{scope}{name}"
+        model.graph.register_initializer(value)
+    return model
+
+
+def test_an_activation_stays_between_two(from_text: Callable[..., Any], check_fusion: Any) -> None:
+    into, out = ["Unsqueeze", "Transpose"], ["Transpose", "Squeeze"]
+    after = [*into, "Conv", "Gelu", "Conv", *out, "Add"]
+    model = named(from_text, BLOCK)
+    check_fusion(model, make_convolutions, {"x": X}, count=2, after=after)
+    shapes = {name: tuple(value.shape) for name, value in model.graph.initializers.items()}
+    assert shapes["encoder.layer.0.w"] == (7, 6, 1, 1)
+    assert shapes["encoder.layer.0.v"] == (6, 7, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Of several nodes, one of which reads what the first gives again.
+        BLOCK.replace("r = Gelu(q)", "z = Sigmoid(q)  r = Mul(z, q)"),
+        BLOCK.replace("q = Add(p, b)", "q = Add(b, p)"),
+        BLOCK.replace("q = Add(p, b)", "q = Neg(p)"),  # without a bias
+        BLOCK.replace("y = Add(t, x)", "n = ReduceSum(q)  u = Add(t, n)  y = Add(u, x)"),
+    ],
+    ids=["sigmoid", "bias first", "no bias", "read elsewhere"],
+)
+def test_same_numbers(from_text: Callable[..., Any], graphs: ModuleType, text: str) -> None:
+    expected = graphs.run(named(from_text, text), {"x": X})
+    model = named(from_text, text)
+    assert make_convolutions(model) == 2
+    for level in LEVELS:
+        answer = graphs.run(model, {"x": X}, level)
+        np.testing.assert_allclose(answer["y"], expected["y"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scope", ["pooler.", "encoder.layer.0.attention.output."])
+def test_others_are_left(from_text: Callable[..., Any], check_fusion: Any, scope: str) -> None:
+    check_fusion(named(from_text, BLOCK, scope), make_convolutions, {"x": X}, count=0)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_picked_rows_may_be_none(graphs: ModuleType, batch: int) -> None:
+    """Fill-mask with `masked_only` of texts of which some have no mask at all."""
+    model = graphs.traced("BertForMaskedLM")
+    config, head = graphs.model_of("BertForMaskedLM").config, graphs.head_of("BertForMaskedLM")
+    counts = fuse(model, config, head, "cpu", mask_id=4)
+    assert counts["Convolution"] == 2 * 5 - 2
+    feeds = graphs.feeds_of("BertForMaskedLM", 3, 9)
+    feeds["input_ids"][feeds["input_ids"] == 4] = 5
+    feeds["input_ids"][:batch, 1] = 4
+    expected = graphs.run(graphs.traced("BertForMaskedLM"), feeds)["logits"]
+    for level in LEVELS:
+        answer = graphs.run(model, {**feeds, "masked_only": np.array(True)}, level)["logits"]
+        assert answer.shape == (batch, 1, config.vocab_size)
+        np.testing.assert_allclose(answer[:, 0], expected[:batch, 1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
+@pytest.mark.parametrize("sizes", [(32, 37), (24, 96), (48, 64)], ids=str)
+@pytest.mark.parametrize("class_name", ["BertModel", "BertForSequenceClassification"])
+def test_widths_that_no_block_divides(
+    graphs: ModuleType, class_name: str, sizes: tuple[int, int], activation: str
+) -> None:
+    hidden, between = sizes
+    changes = {
+        "hidden_size": hidden,
+        "intermediate_size": between,
+        "hidden_act": activation,
+        "num_hidden_layers": 1,
+    }
+    traced = graphs.traced(class_name, **changes)
+    model = traced.clone()
+    config = graphs.model_of(class_name, **changes).config
+    assert fuse(model, config, graphs.head_of(class_name), "cpu")["Convolution"] in (3, 5)
+    for batch, sequence in [(1, 1), (3, 33), (2, 40)]:
+        feeds = graphs.feeds_of(class_name, batch, sequence, **changes)
+        expected = graphs.run(traced, feeds)
+        for level in LEVELS:
+            answer = graphs.run(model, feeds, level)
+            for name, value in expected.items():
+                np.testing.assert_allclose(answer[name], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
+def test_onnx_runtime_blocks_them(graphs: ModuleType, class_name: str, tmp_path: Path) -> None:
+    """And leaves them blocked from one to the next: no transposes in between."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64}
+    model = graphs.traced(class_name, **sizes)
+    config = graphs.model_of(class_name, **sizes).config
+    counts = fuse(model, config, graphs.head_of(class_name), "cpu")
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.onnx")
+    options.log_severity_level = 3
+    data = ir.to_proto(model).SerializeToString()
+    ort.InferenceSession(data, options, disabled_optimizers=_SLOWER)
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    found = [node for node in nodes if node.op_type == "Conv"]
+    assert len(found) == counts["Convolution"]
+    if {node.domain for node in found} == {""}:
+        pytest.skip("this processor has no blocked convolutions in ONNX Runtime")
+    assert {node.domain for node in found} == {"com.microsoft.nchwc"}
+    read = {name for node in found for name in node.input}
+    between = [node for node in nodes if read & set(node.output)]
+    assert {node.op_type for node in between} == {"ReorderInput", "Gelu"}
