@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bertrt.export.fusion.activation import activation_after
 from bertrt.export.fusion.linear import linear_at, owned
+from bertrt.export.fusion.masked_rows import PICKED_ROWS
 from bertrt.export.fusion.replace import take_over
 from bertrt.export.fusion.stored import constant, store
 
@@ -33,8 +34,7 @@ def make_convolutions(model: ir.Model) -> int:
     """
     graph = model.graph
     products = [node for node in graph if _is_a_layers_product(node)]
-    batch = products[0].inputs[0].shape[0] if products else None
-    products = [node for node in products if node.inputs[0].shape[0] == batch]
+    products = [node for node in products if str(node.inputs[0].shape[0]) != PICKED_ROWS]
     blocks = _Blocks(graph, set(products))
     for product in products:
         blocks.convolve(product)

@@ -9,13 +9,13 @@ import onnx_ir as ir
 from bertrt.export.fusion.rows import Use, inner, last_layer, narrow, row_wise
 from bertrt.export.fusion.stored import add_flag, constant
 
-__all__ = ["MASKED_ONLY", "keep_masked_rows"]
+__all__ = ["MASKED_ONLY", "PICKED_ROWS", "keep_masked_rows"]
 
 MASKED_ONLY = "masked_only"
 
 _TRANSFORM = "cls.predictions.transform.dense/MatMul"
 # The axes' names where only masks may be left: they are the batch's and the sequence's no more.
-_BATCH, _TOKENS = "kept_batch", "kept_sequence"
+PICKED_ROWS, _TOKENS = "kept_batch", "kept_sequence"
 
 
 def keep_masked_rows(model: ir.Model, mask_id: int) -> int:
@@ -33,7 +33,7 @@ def keep_masked_rows(model: ir.Model, mask_id: int) -> int:
         values = row_wise(graph, starts, lambda node: False)
         if values is not None and any(value.is_graph_output() for value in values):
             _drop(graph, starts, mask_id)
-            narrow(inner(values), tokens=_TOKENS, batch=_BATCH)
+            narrow(inner(values), tokens=_TOKENS, batch=PICKED_ROWS)
             return 1
     return 0
 
