@@ -48,7 +48,7 @@ _QUICK_TEXTS = 64
 _PASSES = 3
 _PASS_SECONDS = 5.0
 _QUICK_PASS_SECONDS = 3.0
-# Capacity is the best of several turns, since what else a machine does comes and goes by the minute.
+# Capacity is the best of several turns: what else a machine does comes and goes by the minute.
 _CAPACITY_TURNS, _CAPACITY_SECONDS = 5, 4.0
 _QUICK_CAPACITY_TURNS, _QUICK_CAPACITY_SECONDS = 2, 2.0
 # A queue that grows tells nothing more after a while, and takes as many times longer to empty.
