@@ -1,4 +1,4 @@
-"""The artifact: one directory with one graph, and bertrt.json, the manifest that describes it.
+"""The artifact: one directory with a graph, and bertrt.json, the manifest that describes it.
 
 The artifact is the contract between the exporter and the runtime: whatever the runtime must know
 stands in it, and nothing in it is trusted before its hash is checked.
@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ __all__ = [
     "Manifest",
     "TensorSpec",
     "TokenizerFacts",
+    "Variant",
     "sha256_of",
 ]
 
@@ -58,13 +59,26 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """The file of the same graph for processors that have an instruction set, such as "avx512f".
+
+    Its inputs, outputs and weights are those of the graph; `fused` counts what it has in place of
+    other operators.
+    """
+
+    instructions: str
+    file: str
+    fused: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Graph:
     """The graph's file and what a session must know to run it.
 
     `session_level` is ONNX Runtime's graph optimization level, as measured for the target:
     "disabled", "basic", "extended" or "all". `fused` counts each fused operator. A graph for
     another engine than ONNX Runtime has no `least_onnxruntime`, and in `least` the first versions
-    of the packages that run it.
+    of the packages that run it. `variants` are files for some processors, the best first.
     """
 
     file: str
@@ -75,6 +89,7 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
     fused: Mapping[str, int]
     least: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    variants: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,7 @@ class Manifest:
                     )
                     for one in graph[side]
                 )
+            graph["variants"] = tuple(Variant(**one) for one in graph.get("variants", ()))
             tokenizer["golden"] = tuple((str(t), tuple(ids)) for t, ids in tokenizer["golden"])
             return cls(
                 **{
@@ -200,7 +216,8 @@ class Artifact:
         for entry in manifest.files:
             _check_file(path, entry, hash_large=not large_files_later)
         listed = {entry.name for entry in manifest.files}
-        for name in (manifest.graph.file, "tokenizer.json", "config.json"):
+        graphs = [manifest.graph.file, *(one.file for one in manifest.graph.variants)]
+        for name in (*graphs, "tokenizer.json", "config.json"):
             if name not in listed:
                 raise ArtifactError(f"{MANIFEST} does not list {name}: export the checkpoint again")
         try:
@@ -222,14 +239,17 @@ class Artifact:
                 _check_file(self.path, entry)
         self.__dict__["found_whole"] = True
 
-    @property
-    def graph_path(self) -> Path:
-        """The graph's path, links and all.
+    def graph_path(self, instructions: Collection[str] = ()) -> Path:
+        """The path of the graph for a processor with these instruction sets, links and all.
 
         ONNX Runtime looks for weights beside it, and in a hub's cache, which is made of links,
         only the links have the names that the graph knows.
         """
-        return self.path / self.manifest.graph.file
+        graph = self.manifest.graph
+        for one in graph.variants:
+            if one.instructions in instructions:
+                return self.path / one.file
+        return self.path / graph.file
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Which engine runs an artifact's graph, by the target that it was exported for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,20 +93,29 @@ def choose_engine(target: Mapping[str, str]) -> Engine:
     )
 
 
-def open_graph(artifact: Artifact, engine: Engine, options: SessionOptions) -> GraphSession:
+def open_graph(
+    artifact: Artifact, engine: Engine, options: SessionOptions, instructions: Collection[str] = ()
+) -> GraphSession:
     """A session on an artifact's graph, which opens on its first run.
+
+    Args:
+        artifact: what holds the graph.
+        engine: what `choose_engine` chose for it.
+        options: for ONNX Runtime.
+        instructions: the processor's instruction sets, by which the graph's file is chosen.
 
     Raises DeviceError when the packages that the engine needs are not installed, or too old.
     """
+    graph = artifact.graph_path(instructions)
     if engine.name == "ort" and engine.device == "cuda":
         return CudaSession(
-            artifact.graph_path,
+            graph,
             replace(options, cuda_graphs=True),
             artifact.check_large_files,
             longest=artifact.config.max_position_embeddings,
         )
     if engine.name == "ort":
-        return Session(artifact.graph_path, options, artifact.check_large_files)
+        return Session(graph, options, artifact.check_large_files)
     check_versions(artifact.manifest.graph.least)
     try:
         from bertrt.kernels.session import TritonSession  # brings PyTorch
@@ -115,5 +124,5 @@ def open_graph(artifact: Artifact, engine: Engine, options: SessionOptions) -> G
             f"the Triton engine cannot be imported ({error}): install it with "
             "pip install 'bertrt[gpu]'"
         ) from error
-    session: GraphSession = TritonSession(artifact.graph_path, artifact.check_large_files)
+    session: GraphSession = TritonSession(graph, artifact.check_large_files)
     return session

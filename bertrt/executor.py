@@ -66,7 +66,7 @@ class Executor:
             spinning=spinning,
             exact_int8=saturates and self.processor.int8_saturates,
         )
-        self._session = open_graph(artifact, self.engine, self.options)
+        self._session = open_graph(artifact, self.engine, self.options, self.processor.sets)
         self._on_device = self._session if isinstance(self._session, DeviceSession) else None
 
     def for_workers(self, workers: int) -> "Executor":
@@ -202,6 +202,7 @@ class Executor:
             "processor": self.processor.name,
             "processor_sets": list(self.processor.sets),
             "int8": self.processor.int8,
+            "graph": self._artifact.graph_path(self.processor.sets).name,
             # A graph for any device runs on the CPU.
             "device": self.engine.device.replace("any", "cpu"),
             "engine": self.engine.name,

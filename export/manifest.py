@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bertrt._version import __version__
-from bertrt.artifact import Graph, TensorSpec
+from bertrt.artifact import Graph, TensorSpec, Variant
 from bertrt.export.fusion.embeddings import EMBEDDINGS
 from bertrt.export.targets import Target
 from bertrt.ort import onnxruntime
@@ -18,7 +18,12 @@ _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "tokenize
 
 
 def describe_graph(
-    model: ir.Model, file: str, target: Target, dtype: str, fused: dict[str, int]
+    model: ir.Model,
+    file: str,
+    target: Target,
+    dtype: str,
+    fused: dict[str, int],
+    variants: tuple[Variant, ...] = (),
 ) -> Graph:
     """A graph as the manifest has it.
 
@@ -27,6 +32,7 @@ def describe_graph(
         file: the name of its file.
         target, dtype: what it was made for.
         fused: how many of each fused operator it has.
+        variants: its files for some processors.
     """
     return Graph(
         file=file,
@@ -37,6 +43,7 @@ def describe_graph(
         outputs=tuple(spec_of(value) for value in model.graph.outputs),
         fused=fused,
         least=target.least,
+        variants=variants,
     )
 
 

@@ -45,8 +45,7 @@ class ParityReport:
 def check_parity(
     model: torch.nn.Module,
     head: Head,
-    graph: Path,
-    *,
+    *graphs: Path,
     bound: float = 1e-4,
     session_level: str,
     engine: str = "ort",
@@ -54,7 +53,7 @@ def check_parity(
     mask_id: int | None = None,
     internals: Sequence[str] = (),
 ) -> ParityReport:
-    """Run the graph and the model on the same arrays and compare every output.
+    """Run graphs and the model on the same arrays and compare every output.
 
     What the graph can do beside the model, its optional inputs and outputs, is compared with the
     model's answers too: see `bertrt.export.optional_paths`.
@@ -62,7 +61,7 @@ def check_parity(
     Args:
         model: the checkpoint, float32, in eval mode, with eager attention.
         head: which head it is.
-        graph: the ONNX file.
+        graphs: the ONNX files, of which each has to give the model's answers.
         bound: the largest absolute difference allowed on any position that is not padding.
         session_level: how far ONNX Runtime optimizes: the `SESSION_LEVEL` of the target.
         engine: "ort" runs the graph in ONNX Runtime on the CPU, "triton" by the dialect's
@@ -77,34 +76,65 @@ def check_parity(
     Raises ParityError, which names the output, the shape and the value, when the graph does not
     run, gives another shape or a number that is not finite, or is further off than the bound.
     """
-    session = open_session(graph, engine, session_level)
+    sessions = [open_session(graph, engine, session_level) for graph in graphs]
     cached = cached and has_cache(model, head)
     comparisons: dict[str, Comparison] = {}
-    shapes = []
+    shapes: dict[str, None] = {}
     try:
         for feeds in all_feeds(model, head, mask_id):
-            shape = "x".join(str(size) for size in feeds["input_ids"].shape)
             reference = run_model(model, head, feeds, internals)
-            for label, answer in _run_graph(session, model, feeds, shape, cached):
-                shapes.append(label)
-                for name, expected in reference.items():
-                    if name in internals and "+" in label:
-                        continue  # of the tokens of one step each
-                    if name not in answer:
-                        raise ParityError(f"the graph has no output {name}, only {list(answer)}")
-                    valid = promised(head, name, feeds["attention_mask"], expected)
-                    comparison = comparisons.setdefault(name, Comparison(name, bound))
-                    comparison.add(answer[name], expected, valid, label)
-            names = session.inputs_with_defaults()
-            for path in optional_paths(names, set(answer), feeds, reference, mask_id):
-                answer = run_graph(session, feeds | path.feeds, shape) if path.feeds else answer
-                for name, expected in path.expected.items():
-                    full = f"{name} ({path.name})" if path.name else name
-                    comparison = comparisons.setdefault(full, Comparison(full, bound))
-                    comparison.add(answer[name], expected, np.ones(expected.shape, bool), shape)
+            for session in sessions:
+                answers = _answers(
+                    session, model, head, feeds, reference, cached, mask_id, internals
+                )
+                for one in answers:
+                    shapes[one.shape] = None
+                    comparison = comparisons.setdefault(one.name, Comparison(one.name, bound))
+                    comparison.add(one.value, one.expected, one.valid, one.shape)
     finally:
-        session.close()
+        for session in sessions:
+            session.close()
     return ParityReport(tuple(shapes), tuple(one.result() for one in comparisons.values()))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An output of a graph, what it should be, and at which positions something was promised."""
+
+    name: str
+    value: np.ndarray
+    expected: np.ndarray
+    valid: np.ndarray
+    shape: str
+
+
+def _answers(
+    session: GraphSession,
+    model: torch.nn.Module,
+    head: Head,
+    feeds: Arrays,
+    reference: Arrays,
+    cached: bool,
+    mask_id: int | None,
+    internals: Sequence[str],
+) -> Iterator[_Answer]:
+    """All that a graph answers to these arrays, with what it can do beside the model."""
+    shape = "x".join(str(size) for size in feeds["input_ids"].shape)
+    for label, answer in _run_graph(session, model, feeds, shape, cached):
+        for name, expected in reference.items():
+            if name in internals and "+" in label:
+                continue  # of the tokens of one step each
+            if name not in answer:
+                raise ParityError(f"the graph has no output {name}, only {list(answer)}")
+            valid = promised(head, name, feeds["attention_mask"], expected)
+            yield _Answer(name, answer[name], expected, valid, label)
+    names = session.inputs_with_defaults()
+    for path in optional_paths(names, set(answer), feeds, reference, mask_id):
+        answer = run_graph(session, feeds | path.feeds, shape) if path.feeds else answer
+        for name, expected in path.expected.items():
+            full = f"{name} ({path.name})" if path.name else name
+            everywhere = np.ones(expected.shape, bool)
+            yield _Answer(full, answer[name], expected, everywhere, shape)
 
 
 def _run_graph(

@@ -7,7 +7,15 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.artifact import MANIFEST, SCHEMA, FileEntry, Manifest, TokenizerFacts, sha256_of
+from bertrt.artifact import (
+    MANIFEST,
+    SCHEMA,
+    FileEntry,
+    Manifest,
+    TokenizerFacts,
+    Variant,
+    sha256_of,
+)
 from bertrt.config import ModelConfig
 from bertrt.export.checkpoints import open_checkpoint
 from bertrt.export.dialect.pipeline import fuse_to_dialect
@@ -33,6 +41,7 @@ from bertrt.export.targets import DEVICES, DTYPES, ENGINES, Target, choose_targe
 from bertrt.export.text_graph.write import check_text_graph_wish, write_text_graph
 from bertrt.export.tokenizer import write_tokenizer
 from bertrt.export.trace import has_cache, trace
+from bertrt.export.variants import has_variants, write_variants
 from bertrt.ort import onnxruntime
 from bertrt.tokenizer import Tokenizer
 
@@ -149,14 +158,22 @@ def export(
             make_token_types_optional(graph)
 
         tell()
-        files = _save(graph, stage)
+        variants: tuple[Variant, ...] = ()
+        files = _save(graph, stage, beside=has_variants(target, dtype))
+        if has_variants(target, dtype):
+            variants = write_variants(stage / files[0], fused)
         gate: dict[str, Any] = {
             "session_level": target.session_level,
             "engine": target.engine,
             "mask_id": mask_id,
         }
         report = check_parity(
-            module, head, stage / files[0], cached=cached, internals=shown, **gate
+            module,
+            head,
+            *(stage / file for file in (files[0], *(one.file for one in variants))),
+            cached=cached,
+            internals=shown,
+            **gate,
         )
         parity = asdict(report)
         if dtype in HALVES:
@@ -190,7 +207,7 @@ def export(
             architecture=head.class_name,
             target={"device": device, "engine": target.engine, "dtype": dtype},
             source=asdict(checkpoint.source),
-            graph=describe_graph(graph, files[0], target, dtype, fused),
+            graph=describe_graph(graph, files[0], target, dtype, fused, variants),
             tokenizer=tokenizer,
             parity=parity,
             files=tuple(
@@ -240,12 +257,15 @@ def _round(graph: ir.Model, target: Target, dtype: str) -> int:
     return to_precision(graph, dtype) if target.engine == "triton" else to_float16(graph)
 
 
-def _save(graph: ir.Model, directory: Path) -> list[str]:
-    """Write the graph in place of the last one, with its weights beside it when they are many."""
+def _save(graph: ir.Model, directory: Path, *, beside: bool = False) -> list[str]:
+    """Write the graph in place of the last one, with its weights beside it when they are many.
+
+    With `beside` they are there in any case, for other graphs to share.
+    """
     for old in directory.glob("model.onnx*"):
         old.unlink()
     size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
     # The name that Optimum looks for on the hub.
-    external = "model.onnx_data" if size > _ONE_FILE else None
+    external = "model.onnx_data" if beside or size > _ONE_FILE else None
     ir.save(graph, directory / "model.onnx", external_data=external)
     return ["model.onnx"] if external is None else ["model.onnx", external]

@@ -192,6 +192,7 @@ def test_a_graph_that_is_none(artifact: Path) -> None:
     (artifact / "model.onnx").write_bytes(content)
 
     def rehash(manifest: dict[str, Any]) -> None:
+        manifest["graph"]["variants"] = []
         entry = next(one for one in manifest["files"] if one["name"] == "model.onnx")
         entry.update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
 

@@ -138,7 +138,7 @@ class Graph:
         manifest = self.artifact.manifest
         text = (path / "tokenizer.json").read_text(encoding="utf-8")
         self.tokenizer = Tokenizer(text, manifest.tokenizer)
-        graph = self.artifact.graph_path
+        graph = self.artifact.graph_path()
         self._session: Any
         if manifest.target["engine"] == "ort":
             self._session = Session(graph, SessionOptions(level="all", threads=1))

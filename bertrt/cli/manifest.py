@@ -72,7 +72,9 @@ def _identity(directory: Path, manifest: Manifest) -> Rows:
 
 def _graph(manifest: Manifest) -> Rows:
     graph = manifest.graph
-    weights = sum(one.size for one in manifest.files if one.name.startswith(graph.file))
+    weights = sum(
+        one.size for one in manifest.files if one.name in (graph.file, f"{graph.file}_data")
+    )
     least = [f"{name} {version}" for name, version in graph.least.items()]
     if graph.least_onnxruntime:
         least.insert(0, f"ONNX Runtime {graph.least_onnxruntime}")
@@ -82,6 +84,10 @@ def _graph(manifest: Manifest) -> Rows:
             f"{graph.file}, {size(weights)}, opset {graph.opset}, {' and '.join(least)} or newer",
         ),
         ("fused", _pairs(graph.fused) or "nothing"),
+        *(
+            (f"with {one.instructions}", f"{one.file}, {_pairs(one.fused)}")
+            for one in graph.variants
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Linear layers as 1x1 convolutions, for which ONNX Runtime has the faster kernel on a CPU.
+"""Linear layers as 1x1 convolutions, for which ONNX Runtime has the faster kernel with AVX-512.
 
 ONNX Runtime multiplies matrices by a kernel that waits for weights which come from memory, the more
 so the fewer tokens there are. Its convolutions read weights and features in blocks of one vector
@@ -7,48 +7,62 @@ of the processor, and do not. The graph has the standard operator on features be
 nodes begins, and takes them apart where it ends.
 """
 
-import numpy as np
 import onnx_ir as ir
 
 from bertrt.export.fusion.activation import activation_after
-from bertrt.export.fusion.linear import linear_at, owned
-from bertrt.export.fusion.masked_rows import PICKED_ROWS
+from bertrt.export.fusion.linear import owned
 from bertrt.export.fusion.replace import take_over
-from bertrt.export.fusion.stored import constant, store
+from bertrt.export.fusion.stored import constant
+from bertrt.export.fusion.weight_rows import reads_rows
 
 __all__ = ["make_convolutions"]
 
-# An encoder layer's products; but for the one after attention, which has no neighbour that it could
-# share the blocking of its input or its output with.
-_LAYERS = "encoder.layer."
-_ALONE = ".attention.output."
-
 
 def make_convolutions(model: ir.Model) -> int:
-    """Make convolutions of the encoder layers' linear layers, in place; returns how many.
+    """Make convolutions of the products that `store_rows` made, in place; returns how many.
 
-    Taken are MatMuls of float32 [B, S, K] by a stored [K, N], with the bias that is added to them,
-    which is part of the convolution then. An activation between two of them stays between them.
-    Left are those of rows that were picked of the batch, since there may be none, and ONNX
-    Runtime's convolutions refuse that.
+    The bias that is added to one is part of the convolution then, and an activation between two of
+    them stays between them. Weights that lie in a file are still read from where they are.
     """
     graph = model.graph
-    products = [node for node in graph if _is_a_layers_product(node)]
-    products = [node for node in products if str(node.inputs[0].shape[0]) != PICKED_ROWS]
+    products = [node for node in graph if reads_rows(node)]
     blocks = _Blocks(graph, set(products))
     for product in products:
         blocks.convolve(product)
     return len(products)
 
 
-def _is_a_layers_product(node: ir.Node) -> bool:
-    if node.op_type != "MatMul" or not owned(node.inputs[1]):
-        return False
-    x, weight = node.inputs
-    name = str(weight.name)
-    if weight.shape.rank() != 2 or _LAYERS not in name or _ALONE in name:
-        return False
-    return x.shape is not None and x.shape.rank() == 3
+def _bias_after(product: ir.Node) -> tuple[ir.Node, ir.Value] | None:
+    """The Add of a stored [N] that alone reads a product by [N, K], and the [N]."""
+    value, (size, _) = product.outputs[0], product.inputs[1].shape
+    if value.is_graph_output() or len(value.uses()) != 1:
+        return None
+    (add,) = value.consumers()
+    if add.op_type != "Add":
+        return None
+    bias = add.inputs[1] if add.inputs[0] is value else add.inputs[0]
+    return (add, bias) if owned(bias) and bias.shape == (size,) else None
+
+
+def _kernel(graph: ir.Graph, rows: ir.Value) -> ir.Value:
+    """A stored [N, K] as [N, K, 1, 1], in the place of it."""
+    tensor, name, shape = rows.const_value, str(rows.name), ir.Shape([*rows.shape, 1, 1])
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor = ir.ExternalTensor(
+            tensor.location,
+            tensor.offset,
+            tensor.length,
+            tensor.dtype,
+            shape=shape,
+            name=name,
+            base_dir=tensor.base_dir,
+        )
+    else:
+        tensor = ir.tensor(tensor.numpy()[:, :, None, None], name=name)
+    graph.initializers.pop(name)
+    kernel = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(kernel)
+    return kernel
 
 
 class _Blocks:
@@ -60,22 +74,17 @@ class _Blocks:
         self._known: dict[ir.Value, ir.Value] = {}
 
     def convolve(self, product: ir.Node) -> None:
-        """Replace the MatMul, and the Add of its bias."""
-        graph, layer = self._graph, linear_at(product)
-        x, weight = product.inputs
-        last = product if layer is None else layer.add
-        rows = np.ascontiguousarray(weight.const_value.numpy().T)
-        graph.initializers.pop(str(weight.name))
-        kernel = store(graph, str(weight.name).removesuffix(".T"), rows[:, :, None, None])
-        bias = [] if layer is None else [layer.bias]
+        """Replace a product, and the Add of its bias."""
+        graph, found = self._graph, _bias_after(product)
+        last, bias = (product, []) if found is None else (found[0], [found[1]])
+        x, rows = product.inputs
         name = str(product.name)
-        conv = ir.node(
-            "Conv", [self._features(x, product), kernel, *bias], {"kernel_shape": [1, 1]}, name=name
-        )
+        inputs = [self._features(x, product), _kernel(graph, rows), *bias]
+        conv = ir.node("Conv", inputs, {"kernel_shape": [1, 1]}, name=name)
         graph.insert_before(last, conv)
         self._give(last.outputs[0], conv.outputs[0], before=last, name=name)
-        if layer is not None:
-            graph.remove(layer.add, safe=True)
+        if last is not product:
+            graph.remove(last, safe=True)
         graph.remove(product, safe=True)
 
     def _features(self, x: ir.Value, reader: ir.Node) -> ir.Value:

@@ -7,7 +7,6 @@ from typing import Any
 import onnx_ir as ir
 
 from bertrt.export.fusion.attention import fuse_attention
-from bertrt.export.fusion.convolutions import make_convolutions
 from bertrt.export.fusion.counts import check_counts
 from bertrt.export.fusion.embeddings import add_embeddings
 from bertrt.export.fusion.first_token_attention import attend_to_inputs
@@ -17,6 +16,7 @@ from bertrt.export.fusion.qkv import pack_qkv
 from bertrt.export.fusion.reshape import make_reshapes_static
 from bertrt.export.fusion.residual_bias import fold_residual_biases
 from bertrt.export.fusion.unpadded import skip_masks_of_unpadded
+from bertrt.export.fusion.weight_rows import store_rows
 from bertrt.export.fusion.weights import fold_transposed_weights
 from bertrt.export.heads import Head
 from bertrt.export.tidy import clean
@@ -28,6 +28,8 @@ TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
 # Heads that read the first token alone, and those that read the masks' if told so.
 FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
 MASK_TASKS = ("fill-mask", "pretraining")
+# Those of encoder layers, by weights of which each row gives an output.
+PRODUCTS = "FusedMatMul"
 
 
 def fuse(
@@ -75,7 +77,7 @@ def fuse(
         else:
             counts["ResidualBias"] = fold_residual_biases(model)
             counts["FirstTokenAttention"] = attend_to_inputs(model)
-            counts["Convolution"] = make_convolutions(model)
+            counts[PRODUCTS] = store_rows(model)
         # What stands in the branches of an If is hidden from other fusions.
         counts["UnmaskedAttention"] = skip_masks_of_unpadded(model)
     clean(model)
@@ -126,14 +128,14 @@ def _expected(
     }
     if to_quantize:
         attended = 0
-        expected |= {"PackedQKV": layers, "ResidualBias": 0, "Convolution": 0}
+        expected |= {"PackedQKV": layers, "ResidualBias": 0, PRODUCTS: 0}
     else:
         attended = first
         # Of the last layer, keys and values for the first token, and what is computed for masks.
         products = 5 * layers - 2 * attended - 2 * (masked and head.task == "fill-mask")
         # What a layer begins with may be an output, and then keeps its numbers.
         biases = layers if "hidden_states.0" in internals else 2 * layers
-        expected |= {"ResidualBias": biases, "Convolution": products}
+        expected |= {"ResidualBias": biases, PRODUCTS: products}
     # Attention without a cache stands in the branches of an If, but for that of the first token.
     cached = attentions if config.is_decoder else attended
     return {

@@ -28,6 +28,9 @@ def test_table(
         assert one.name in done.out
     for name, count in manifest.graph.fused.items():
         assert f"{name} {count}" in done.out
+    for one in manifest.graph.variants:
+        assert f"with {one.instructions}" in done.out
+        assert f"{one.file}, Conv {one.fused['Conv']}" in done.out
     for one in manifest.parity["outputs"]:
         assert f"{one['absolute_error']:.1e} (bound 1e-04)" in done.out
     assert f"at most {manifest.tokenizer.max_length} tokens" in done.out

@@ -13,6 +13,7 @@ import pytest
 
 from bertrt.export.fusion.convolutions import make_convolutions
 from bertrt.export.fusion.pipeline import fuse
+from bertrt.export.fusion.weight_rows import store_rows
 from bertrt.export.heads import HEADS
 from bertrt.ort import onnxruntime
 from bertrt.session_options import _SLOWER
@@ -38,11 +39,16 @@ def named(from_text: Callable[..., Any], text: str, scope: str = "encoder.layer.
     return model
 
 
+def convolve(model: ir.Model) -> int:
+    store_rows(model)
+    return make_convolutions(model)
+
+
 def test_an_activation_stays_between_two(from_text: Callable[..., Any], check_fusion: Any) -> None:
     into, out = ["Unsqueeze", "Transpose"], ["Transpose", "Squeeze"]
     after = [*into, "Conv", "Gelu", "Conv", *out, "Add"]
     model = named(from_text, BLOCK)
-    check_fusion(model, make_convolutions, {"x": X}, count=2, after=after)
+    check_fusion(model, convolve, {"x": X}, count=2, after=after)
     shapes = {name: tuple(value.shape) for name, value in model.graph.initializers.items()}
     assert shapes["encoder.layer.0.w"] == (7, 6, 1, 1)
     assert shapes["encoder.layer.0.v"] == (6, 7, 1, 1)
@@ -62,15 +68,39 @@ def test_an_activation_stays_between_two(from_text: Callable[..., Any], check_fu
 def test_same_numbers(from_text: Callable[..., Any], graphs: ModuleType, text: str) -> None:
     expected = graphs.run(named(from_text, text), {"x": X})
     model = named(from_text, text)
-    assert make_convolutions(model) == 2
+    assert convolve(model) == 2
     for level in LEVELS:
         answer = graphs.run(model, {"x": X}, level)
         np.testing.assert_allclose(answer["y"], expected["y"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("scope", ["pooler.", "encoder.layer.0.attention.output."])
-def test_others_are_left(from_text: Callable[..., Any], check_fusion: Any, scope: str) -> None:
-    check_fusion(named(from_text, BLOCK, scope), make_convolutions, {"x": X}, count=0)
+def test_other_products_are_left(from_text: Callable[..., Any], check_fusion: Any) -> None:
+    check_fusion(named(from_text, BLOCK), make_convolutions, {"x": X}, count=0)
+    # The other factor is the transposed one.
+    model = from_text(
+        ENDS + "{ p = com.microsoft.FusedMatMul <transA=1> (x, x)  y = MatMul(x, p) }"
+    )
+    check_fusion(model, make_convolutions, {"x": X}, count=0)
+
+
+def test_weights_stay_in_their_file(
+    from_text: Callable[..., Any], graphs: ModuleType, tmp_path: Path
+) -> None:
+    """One copy for the graph of products and the graph of convolutions."""
+    model = named(from_text, BLOCK)
+    expected = graphs.run(model, {"x": X})
+    store_rows(model)
+    ir.save(model, tmp_path / "a.onnx", external_data="weights", size_threshold_bytes=0)
+    before = (tmp_path / "weights").read_bytes()
+    loaded = ir.load(tmp_path / "a.onnx")
+    assert make_convolutions(loaded) == 2
+    ir.save(loaded, tmp_path / "b.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx", "weights"]
+    assert (tmp_path / "weights").read_bytes() == before
+    ort = onnxruntime()
+    for name in ("a.onnx", "b.onnx"):
+        (answer,) = ort.InferenceSession(tmp_path / name).run(["y"], {"x": X})
+        np.testing.assert_allclose(answer, expected["y"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])
@@ -79,7 +109,8 @@ def test_picked_rows_may_be_none(graphs: ModuleType, batch: int) -> None:
     model = graphs.traced("BertForMaskedLM")
     config, head = graphs.model_of("BertForMaskedLM").config, graphs.head_of("BertForMaskedLM")
     counts = fuse(model, config, head, "cpu", mask_id=4)
-    assert counts["Convolution"] == 2 * 5 - 2
+    assert counts["FusedMatMul"] == 2 * 5 - 2
+    assert make_convolutions(model) == 2 * 5 - 2
     feeds = graphs.feeds_of("BertForMaskedLM", 3, 9)
     feeds["input_ids"][feeds["input_ids"] == 4] = 5
     feeds["input_ids"][:batch, 1] = 4
@@ -106,14 +137,19 @@ def test_widths_that_no_block_divides(
     traced = graphs.traced(class_name, **changes)
     model = traced.clone()
     config = graphs.model_of(class_name, **changes).config
-    assert fuse(model, config, graphs.head_of(class_name), "cpu")["Convolution"] in (3, 5)
+    counts = fuse(model, config, graphs.head_of(class_name), "cpu")
+    products = model.clone()
+    assert (
+        make_convolutions(model) == counts["FusedMatMul"] == (5 if class_name == "BertModel" else 3)
+    )
     for batch, sequence in [(1, 1), (3, 33), (2, 40)]:
         feeds = graphs.feeds_of(class_name, batch, sequence, **changes)
         expected = graphs.run(traced, feeds)
         for level in LEVELS:
-            answer = graphs.run(model, feeds, level)
-            for name, value in expected.items():
-                np.testing.assert_allclose(answer[name], value, rtol=0, atol=1e-5)
+            for graph in (products, model):
+                answer = graphs.run(graph, feeds, level)
+                for name, value in expected.items():
+                    np.testing.assert_allclose(answer[name], value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
@@ -122,7 +158,8 @@ def test_onnx_runtime_blocks_them(graphs: ModuleType, class_name: str, tmp_path:
     sizes = {"hidden_size": 32, "intermediate_size": 64}
     model = graphs.traced(class_name, **sizes)
     config = graphs.model_of(class_name, **sizes).config
-    counts = fuse(model, config, graphs.head_of(class_name), "cpu")
+    fuse(model, config, graphs.head_of(class_name), "cpu")
+    count = make_convolutions(model)
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "model.onnx")
@@ -131,7 +168,7 @@ def test_onnx_runtime_blocks_them(graphs: ModuleType, class_name: str, tmp_path:
     ort.InferenceSession(data, options, disabled_optimizers=_SLOWER)
     nodes = onnx.load(tmp_path / "model.onnx").graph.node
     found = [node for node in nodes if node.op_type == "Conv"]
-    assert len(found) == counts["Convolution"]
+    assert len(found) == count
     if {node.domain for node in found} == {""}:
         pytest.skip("this processor has no blocked convolutions in ONNX Runtime")
     assert {node.domain for node in found} == {"com.microsoft.nchwc"}

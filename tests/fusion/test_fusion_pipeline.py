@@ -47,11 +47,11 @@ def test_counts_and_operators_of_cpu(graphs: ModuleType) -> None:
         "LayerNormalization": 6,
         "UnmaskedAttention": 2,
         "ResidualBias": 4,
-        "Convolution": 10,
+        "FusedMatMul": 10,
     }
     found = graphs.operators(model)
     assert found.count("MatMul") == 2 + 2
-    assert found.count("Conv") == 2 * 5
+    assert found.count("com.microsoft::FusedMatMul") == 2 * 5
     assert found.count("Gelu") == 3
     assert not {"Attention", "Split"} & set(found)
     assert found.count("Expand") == 1  # one padding mask for all layers
@@ -191,5 +191,5 @@ def test_other_activations(graphs: ModuleType) -> None:
         "LayerNormalization": 3,
         "UnmaskedAttention": 1,
         "ResidualBias": 2,
-        "Convolution": 5,
+        "FusedMatMul": 5,
     }
