@@ -11,6 +11,8 @@
 A message says what was wrong, with the value, and what to do, in one line.
 """
 
+from typing import Any
+
 __all__ = [
     "ArtifactError",
     "BertrtError",
@@ -19,6 +21,7 @@ __all__ = [
     "ExportError",
     "InputError",
     "ParityError",
+    "shorten",
 ]
 
 
@@ -48,3 +51,9 @@ class ExportError(BertrtError):
 
 class ParityError(ExportError):
     """The exported graph does not give the checkpoint's answers; nothing was written."""
+
+
+def shorten(value: Any) -> str:
+    """A value as it is shown in a message: its repr, at most 60 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

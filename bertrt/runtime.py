@@ -10,10 +10,10 @@ import numpy as np
 
 from bertrt.arrays import converter
 from bertrt.artifact import Artifact
-from bertrt.errors import InputError
+from bertrt.errors import InputError, shorten
 from bertrt.executor import Executor
 from bertrt.heads import HEADS
-from bertrt.heads.base import Answer, Asked, Head, Model, Row, shorten
+from bertrt.heads.base import Answer, Asked, Head, Model, Row
 from bertrt.heads.checks import check_whole
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
 from bertrt.model_output import ModelOutput

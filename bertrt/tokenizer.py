@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import Encoding
 
 from bertrt.artifact import TokenizerFacts
-from bertrt.errors import ArtifactError, InputError
+from bertrt.errors import ArtifactError, InputError, shorten
 
 __all__ = ["Encoding", "Text", "Tokenizer", "pad", "write_vocabulary"]
 
@@ -148,8 +148,9 @@ class Tokenizer:
                 raise
             raise InputError(f"the text cannot be cut to {limit} tokens: {error}") from error
         if len(encoding) > limit:
+            which = f"the text {shorten(text)}" + (" with its pair" if pair is not None else "")
             raise InputError(
-                f"the text has {len(encoding)} tokens and the limit is {limit}: "
+                f"{which} has {len(encoding)} tokens and the limit is {limit}: "
                 "shorten it, or pass truncation=True"
             )
         return encoding

@@ -153,7 +153,8 @@ def test_padding_is_on_the_right(both: tuple[Tokenizer, Any]) -> None:
     ("call", "message"),
     [
         (lambda t: t.encode("a \ud800 b"), "lone surrogate .* at position 2"),
-        (lambda t: t.encode("the " * 100), "102 tokens and the limit is 64"),
+        (lambda t: t.encode("the " * 100), "text 'the the .* has 102 tokens and the limit is 64"),
+        (lambda t: t.encode("a", "b " * 70), "text 'a' with its pair has 74 tokens"),
         (lambda t: t.encode("the cat", max_length=2), "4 tokens and the limit is 2"),
         (lambda t: t.encode(3), "a text is int"),
         (lambda t: t.encode(None), "a text is NoneType"),

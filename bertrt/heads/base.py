@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from bertrt.config import ModelConfig
-from bertrt.errors import InputError
+from bertrt.errors import InputError, shorten
 from bertrt.tokenizer import Encoding, Text, Tokenizer
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "Row",
     "TextHead",
     "TextPair",
-    "shorten",
 ]
 
 # One encoding's outputs by name, without batch axis and padding: logits [V], [S, V], ...
@@ -207,9 +206,3 @@ def _text_pair(value: Any) -> TextPair:
         f"an input is {type(value).__name__} ({shorten(value)}): give a string, a pair "
         "('A', 'B'), or {'text': …, 'text_pair': …}"
     )
-
-
-def shorten(value: Any) -> str:
-    """A value as it is shown in a message: its repr, at most 60 characters of it."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from bertrt.errors import InputError
-from bertrt.heads.base import shorten
+from bertrt.errors import InputError, shorten
 
 __all__ = ["check_flag", "check_number", "check_strings", "check_top_k", "check_whole"]
 

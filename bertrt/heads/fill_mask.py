@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair, shorten
+from bertrt.errors import InputError, shorten
+from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair
 from bertrt.heads.checks import check_strings, check_top_k
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
 from bertrt.softmax import softmax

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Head, Options, Prepared, Row, shorten
+from bertrt.errors import InputError, shorten
+from bertrt.heads.base import Answer, Head, Options, Prepared, Row
 from bertrt.heads.checks import check_strings
 from bertrt.heads.truncation import truncation_of
 from bertrt.softmax import softmax

@@ -6,8 +6,8 @@ that B continues A, the second that B is a random sentence.
 
 from collections.abc import Sequence
 
-from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair, shorten
+from bertrt.errors import InputError, shorten
+from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair
 from bertrt.heads.truncation import truncation_of
 from bertrt.softmax import softmax
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Head, Options, Prepared, Row, shorten
+from bertrt.errors import InputError, shorten
+from bertrt.heads.base import Answer, Head, Options, Prepared, Row
 from bertrt.heads.checks import check_flag, check_top_k, check_whole
 from bertrt.heads.spans import best_spans, probabilities
 from bertrt.tokenizer import Encoding

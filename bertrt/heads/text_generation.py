@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bertrt import sampling
-from bertrt.errors import InputError
+from bertrt.errors import InputError, shorten
 from bertrt.generation import Choose, generate
 from bertrt.heads.base import (
     Answer,
@@ -27,7 +27,6 @@ from bertrt.heads.base import (
     Row,
     TextHead,
     TextPair,
-    shorten,
 )
 from bertrt.heads.checks import check_flag, check_number, check_whole
 from bertrt.heads.fill_mask import largest

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.errors import InputError
+from bertrt.errors import InputError, shorten
 from bertrt.heads.aggregation import STRATEGIES, Token, aggregate, resolve_overlaps
-from bertrt.heads.base import Answer, Head, Options, Prepared, Row, shorten
+from bertrt.heads.base import Answer, Head, Options, Prepared, Row
 from bertrt.heads.checks import check_flag, check_strings, check_whole
 from bertrt.heads.truncation import truncation_of
 from bertrt.softmax import softmax

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bertrt.errors import InputError
-from bertrt.heads.base import Options, shorten
+from bertrt.errors import InputError, shorten
+from bertrt.heads.base import Options
 
 __all__ = ["check_tokenizer_kwargs", "truncation_of"]
 

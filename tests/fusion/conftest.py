@@ -1,5 +1,6 @@
 """For each fusion: a tiny graph from text, run as written before and after the fusion."""
 
+import re
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
@@ -26,6 +27,27 @@ def from_text() -> Callable[..., ir.Model]:
         for index, node in enumerate(model.graph):
             node.name = f"{node.op_type}_{index}"
         common_passes.ShapeInferencePass()(model)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def of_a_layer(from_text: Callable[..., ir.Model]) -> Callable[..., ir.Model]:
+    """A factory as `from_text`, whose stored tensors have names of an encoder layer's."""
+
+    def make(
+        text: str,
+        stored: Mapping[str, tuple[int, ...]],
+        scope: str = "encoder.layer.0.",
+        suffix: str = "",
+    ) -> ir.Model:
+        read = {name: shape for name, shape in stored.items() if re.search(rf"\b{name}\b", text)}
+        model = from_text(text, read)
+        for name in read:
+            value = model.graph.initializers.pop(name)
+            value.name = f"{scope}{name}{suffix}"
+            model.graph.register_initializer(value)
         return model
 
     return make

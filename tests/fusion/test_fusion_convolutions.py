@@ -1,6 +1,5 @@
 """Linear layers as convolutions: the same numbers at every level of ONNX Runtime, and which."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -28,26 +27,17 @@ BLOCK = """{
 }"""
 
 
-def named(from_text: Callable[..., Any], text: str, scope: str = "encoder.layer.0.") -> ir.Model:
-    """The graph, its stored tensors named as those of an encoder layer are."""
-    stored = {name: shape for name, shape in STORED.items() if re.search(rf"\b{name}\b", text)}
-    model = from_text(ENDS + text, stored)
-    for name in stored:
-        value = model.graph.initializers.pop(name)
-        value.name = f"{scope}{name}"
-        model.graph.register_initializer(value)
-    return model
-
-
 def convolve(model: ir.Model) -> int:
     store_rows(model)
     return make_convolutions(model)
 
 
-def test_an_activation_stays_between_two(from_text: Callable[..., Any], check_fusion: Any) -> None:
+def test_an_activation_stays_between_two(
+    of_a_layer: Callable[..., ir.Model], check_fusion: Any
+) -> None:
     into, out = ["Unsqueeze", "Transpose"], ["Transpose", "Squeeze"]
     after = [*into, "Conv", "Gelu", "Conv", *out, "Add"]
-    model = named(from_text, BLOCK)
+    model = of_a_layer(ENDS + BLOCK, STORED)
     check_fusion(model, convolve, {"x": X}, count=2, after=after)
     shapes = {name: tuple(value.shape) for name, value in model.graph.initializers.items()}
     assert shapes["encoder.layer.0.w"] == (7, 6, 1, 1)
@@ -65,29 +55,29 @@ def test_an_activation_stays_between_two(from_text: Callable[..., Any], check_fu
     ],
     ids=["sigmoid", "bias first", "no bias", "read elsewhere"],
 )
-def test_same_numbers(from_text: Callable[..., Any], graphs: ModuleType, text: str) -> None:
-    expected = graphs.run(named(from_text, text), {"x": X})
-    model = named(from_text, text)
+def test_same_numbers(of_a_layer: Callable[..., ir.Model], graphs: ModuleType, text: str) -> None:
+    expected = graphs.run(of_a_layer(ENDS + text, STORED), {"x": X})
+    model = of_a_layer(ENDS + text, STORED)
     assert convolve(model) == 2
     for level in LEVELS:
         answer = graphs.run(model, {"x": X}, level)
         np.testing.assert_allclose(answer["y"], expected["y"], rtol=0, atol=1e-5)
 
 
-def test_other_products_are_left(from_text: Callable[..., Any], check_fusion: Any) -> None:
-    check_fusion(named(from_text, BLOCK), make_convolutions, {"x": X}, count=0)
+def test_other_products_are_left(of_a_layer: Callable[..., ir.Model], check_fusion: Any) -> None:
+    check_fusion(of_a_layer(ENDS + BLOCK, STORED), make_convolutions, {"x": X}, count=0)
     # The other factor is the transposed one.
-    model = from_text(
-        ENDS + "{ p = com.microsoft.FusedMatMul <transA=1> (x, x)  y = MatMul(x, p) }"
+    model = of_a_layer(
+        ENDS + "{ p = com.microsoft.FusedMatMul <transA=1> (x, x)  y = MatMul(x, p) }", {}
     )
     check_fusion(model, make_convolutions, {"x": X}, count=0)
 
 
 def test_weights_stay_in_their_file(
-    from_text: Callable[..., Any], graphs: ModuleType, tmp_path: Path
+    of_a_layer: Callable[..., ir.Model], graphs: ModuleType, tmp_path: Path
 ) -> None:
     """One copy for the graph of products and the graph of convolutions."""
-    model = named(from_text, BLOCK)
+    model = of_a_layer(ENDS + BLOCK, STORED)
     expected = graphs.run(model, {"x": X})
     store_rows(model)
     ir.save(model, tmp_path / "a.onnx", external_data="weights", size_threshold_bytes=0)

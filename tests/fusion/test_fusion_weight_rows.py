@@ -1,6 +1,5 @@
 """Layers' weights by rows: the same numbers, one reader each, and which products are left."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,18 +16,8 @@ ROWS = "com.microsoft::FusedMatMul"
 BLOCK = "{ p = MatMul(x, w)  q = MatMul(p, v)  y = Add(q, x) }"
 
 
-def named(from_text: Callable[..., Any], text: str, scope: str = "encoder.layer.0.") -> ir.Model:
-    stored = {name: shape for name, shape in STORED.items() if re.search(rf"\b{name}\b", text)}
-    model = from_text(ENDS + text, stored)
-    for name in stored:
-        value = model.graph.initializers.pop(name)
-        value.name = f"{scope}{name}.T"
-        model.graph.register_initializer(value)
-    return model
-
-
-def test_rows(from_text: Callable[..., Any], check_fusion: Any) -> None:
-    model = named(from_text, BLOCK)
+def test_rows(of_a_layer: Callable[..., ir.Model], check_fusion: Any) -> None:
+    model = of_a_layer(ENDS + BLOCK, STORED, suffix=".T")
     weight = model.graph.initializers["encoder.layer.0.w.T"].const_value.numpy()
     after = [ROWS, ROWS, "Add"]
     check_fusion(model, store_rows, {"x": X}, count=2, after=after)
@@ -40,20 +29,22 @@ def test_rows(from_text: Callable[..., Any], check_fusion: Any) -> None:
 
 @pytest.mark.parametrize("scope", ["pooler.", "encoder.layer.0.attention.output."])
 def test_other_scopes_are_left(
-    from_text: Callable[..., Any], check_fusion: Any, scope: str
+    of_a_layer: Callable[..., ir.Model], check_fusion: Any, scope: str
 ) -> None:
-    check_fusion(named(from_text, BLOCK, scope), store_rows, {"x": X}, count=0)
+    check_fusion(
+        of_a_layer(ENDS + BLOCK, STORED, scope, suffix=".T"), store_rows, {"x": X}, count=0
+    )
 
 
-def test_what_is_no_layers_own(from_text: Callable[..., Any], check_fusion: Any) -> None:
+def test_what_is_no_layers_own(of_a_layer: Callable[..., ir.Model], check_fusion: Any) -> None:
     twice = "{ p = MatMul(x, w)  r = Transpose <perm=[1, 0]> (w)  y = MatMul(p, r) }"
-    check_fusion(named(from_text, twice), store_rows, {"x": X}, count=0)
+    check_fusion(of_a_layer(ENDS + twice, STORED, suffix=".T"), store_rows, {"x": X}, count=0)
     computed = "{ r = Transpose <perm=[0, 2, 1]> (x)  p = MatMul(x, r)  y = MatMul(p, x) }"
-    check_fusion(named(from_text, computed), store_rows, {"x": X}, count=0)
+    check_fusion(of_a_layer(ENDS + computed, STORED, suffix=".T"), store_rows, {"x": X}, count=0)
 
 
-def test_picked_rows_are_left(from_text: Callable[..., Any], check_fusion: Any) -> None:
+def test_picked_rows_are_left(of_a_layer: Callable[..., ir.Model], check_fusion: Any) -> None:
     """There may be none of them, which convolutions refuse."""
-    model = named(from_text, BLOCK)
+    model = of_a_layer(ENDS + BLOCK, STORED, suffix=".T")
     model.graph.inputs[0].shape = ir.Shape(["kept_batch", "S", 6])
     check_fusion(model, store_rows, {"x": X}, count=1, after=["MatMul", ROWS, "Add"])
