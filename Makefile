@@ -42,7 +42,7 @@ transformers4: $(INSTALLED)  ## the tests with transformers 4.57; in an environm
 frameworks: $(INSTALLED)  ## checkpoints as TensorFlow and Flax write them, in an environment with both
 	bash tests/frameworks/frameworks.sh
 
-bench-quick: bench-install  ## bertrt beside everything else that one could use, in minutes
+bench-quick: $(BENCH_VENV)/.installed  ## bertrt beside everything else that one could use, in minutes
 	$(BENCH)/python benchmarks/run.py --quick
 
 bench: bench-install  ## the same on every model, task and workload, in hours
