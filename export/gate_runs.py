@@ -30,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 Shapes = tuple[tuple[int, int | None], ...]
 
-# One text, with one choice, of a length for which large models have a form of their own.
+# One text, with one choice: rows that a graph may treat as a matrix.
 _SHORT = (1, 24)
 # Batch and sequence; None is the longest sequence that the checkpoint has positions for.
 SHAPES: Shapes = ((1, 1), (1, 7), _SHORT, (3, 33), (2, None))

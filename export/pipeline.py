@@ -7,15 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.artifact import (
-    MANIFEST,
-    SCHEMA,
-    FileEntry,
-    Manifest,
-    TokenizerFacts,
-    Variant,
-    sha256_of,
-)
+from bertrt.artifact import MANIFEST, SCHEMA, FileEntry, Manifest, TokenizerFacts, sha256_of
 from bertrt.config import ModelConfig
 from bertrt.export.checkpoints import open_checkpoint
 from bertrt.export.dialect.pipeline import fuse_to_dialect
@@ -158,10 +150,9 @@ def export(
             make_token_types_optional(graph)
 
         tell()
-        variants: tuple[Variant, ...] = ()
-        files = _save(graph, stage, beside=has_variants(target, dtype))
-        if has_variants(target, dtype):
-            variants = write_variants(stage / files[0], fused)
+        varies = has_variants(target, dtype)
+        files = _save(graph, stage, beside=varies)
+        variants = write_variants(stage / files[0], fused) if varies else ()
         gate: dict[str, Any] = {
             "session_level": target.session_level,
             "engine": target.engine,
@@ -170,7 +161,8 @@ def export(
         report = check_parity(
             module,
             head,
-            *(stage / file for file in (files[0], *(one.file for one in variants))),
+            stage / files[0],
+            *(stage / one.file for one in variants),
             cached=cached,
             internals=shown,
             **gate,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bertrt.export.targets import SESSION_LEVEL
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
 
@@ -14,8 +15,7 @@ from bertrt.session_options import SessionOptions
 @pytest.mark.parametrize("past", [0, 3])
 def test_default(make_artifact: Callable[..., Path], device: str, past: int) -> None:
     path = make_artifact("BertLMHeadModel", device=device) / "model.onnx"
-    level = {"cpu": "basic", "any": "all"}[device]
-    session = Session(path, SessionOptions(level=level, threads=1))
+    session = Session(path, SessionOptions(level=SESSION_LEVEL[device], threads=1))
     random = np.random.default_rng(past)
     cache = {
         f"past_key_values.{layer}.{part}": random.normal(size=(3, 4, past, 8)).astype(np.float32)

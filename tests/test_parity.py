@@ -26,7 +26,7 @@ def gate(
     path: Path,
     *,
     bound: float = 1e-4,
-    level: str = "basic",
+    level: str = SESSION_LEVEL["cpu"],
     mask_id: int | None = None,
     **changes: Any,
 ) -> ParityReport:
@@ -192,7 +192,7 @@ def test_another_heads_graph_and_no_graph(graphs: ModuleType, tmp_path: Path) ->
             graphs.model_of("BertModel"),
             graphs.head_of("BertModel"),
             tmp_path / "none.onnx",
-            session_level="basic",
+            session_level=SESSION_LEVEL["cpu"],
         )
 
 

@@ -10,7 +10,7 @@ nodes begins, and takes them apart where it ends.
 import onnx_ir as ir
 
 from bertrt.export.fusion.activation import activation_after
-from bertrt.export.fusion.linear import owned
+from bertrt.export.fusion.linear import bias_after
 from bertrt.export.fusion.replace import take_over
 from bertrt.export.fusion.stored import constant
 from bertrt.export.fusion.weight_rows import reads_rows
@@ -30,18 +30,6 @@ def make_convolutions(model: ir.Model) -> int:
     for product in products:
         blocks.convolve(product)
     return len(products)
-
-
-def _bias_after(product: ir.Node) -> tuple[ir.Node, ir.Value] | None:
-    """The Add of a stored [N] that alone reads a product by [N, K], and the [N]."""
-    value, (size, _) = product.outputs[0], product.inputs[1].shape
-    if value.is_graph_output() or len(value.uses()) != 1:
-        return None
-    (add,) = value.consumers()
-    if add.op_type != "Add":
-        return None
-    bias = add.inputs[1] if add.inputs[0] is value else add.inputs[0]
-    return (add, bias) if owned(bias) and bias.shape == (size,) else None
 
 
 def _kernel(graph: ir.Graph, rows: ir.Value) -> ir.Value:
@@ -75,9 +63,9 @@ class _Blocks:
 
     def convolve(self, product: ir.Node) -> None:
         """Replace a product, and the Add of its bias."""
-        graph, found = self._graph, _bias_after(product)
+        graph, (x, rows) = self._graph, product.inputs
+        found = bias_after(product, rows.shape[0])
         last, bias = (product, []) if found is None else (found[0], [found[1]])
-        x, rows = product.inputs
         name = str(product.name)
         inputs = [self._features(x, product), _kernel(graph, rows), *bias]
         conv = ir.node("Conv", inputs, {"kernel_shape": [1, 1]}, name=name)

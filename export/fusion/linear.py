@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from bertrt.export.fusion.replace import take_over
 
-__all__ = ["Linear", "linear_at", "linear_before", "owned"]
+__all__ = ["Linear", "bias_after", "linear_at", "linear_before", "owned"]
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,25 @@ class Linear:
 
 def linear_at(matmul: ir.Node) -> Linear | None:
     """The linear layer that begins with this MatMul, if one does."""
-    product = matmul.outputs[0]
-    if matmul.op_type != "MatMul" or product.is_graph_output() or len(product.uses()) != 1:
-        return None
-    (add,) = product.consumers()
-    if add.op_type != "Add":
+    if matmul.op_type != "MatMul":
         return None
     weight = matmul.inputs[1]
-    bias = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
-    if not (owned(weight) and owned(bias)):
+    if not owned(weight) or weight.shape.rank() != 2:
         return None
-    columns = weight.shape[-1]
-    if weight.shape.rank() != 2 or bias.shape != (columns,):
+    found = bias_after(matmul, weight.shape[-1])
+    return None if found is None else Linear(matmul, found[0], weight, found[1])
+
+
+def bias_after(product: ir.Node, size: int) -> tuple[ir.Node, ir.Value] | None:
+    """The Add of a stored [size] that alone reads a product, and what it adds, if there is one."""
+    value = product.outputs[0]
+    if value.is_graph_output() or len(value.uses()) != 1:
         return None
-    return Linear(matmul, add, weight, bias)
+    (add,) = value.consumers()
+    if add.op_type != "Add":
+        return None
+    bias = add.inputs[1] if add.inputs[0] is value else add.inputs[0]
+    return (add, bias) if owned(bias) and bias.shape == (size,) else None
 
 
 def linear_before(value: ir.Value) -> Linear | None:

@@ -37,8 +37,6 @@ def _only_padding(node: ir.Node) -> bool:
     """Whether the mask is [B, S] integers spread over all queries: a Cast, Unsqueeze, Expand."""
     if len(node.inputs) != 4 or node.attributes.get_float("softcap", 0.0):
         return False
-    if node.inputs[1] is node.inputs[2]:  # of a query for each head: see first_token_attention
-        return False
     value = node.inputs[3]
     if value is not None and value.producer() is not None and value.producer().op_type == "Slice":
         value = value.producer().inputs[0]  # of fewer queries: see prune_last_layer

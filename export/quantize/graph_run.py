@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from bertrt.export.targets import SESSION_LEVEL
 from bertrt.session import Session
 from bertrt.session_options import SessionOptions
 from bertrt.threads import choose_threads
@@ -32,7 +33,7 @@ def open_graph(model: ir.Model, folder: Path) -> Iterator[Run]:
     try:
         # A copy of the structure: saving points the tensors of the graph itself at the file.
         ir.save(model.clone(), place / "model.onnx", external_data="model.onnx_data")
-        options = SessionOptions(level="basic", threads=choose_threads().count)
+        options = SessionOptions(level=SESSION_LEVEL["cpu"], threads=choose_threads().count)
         session = Session(place / "model.onnx", options)
         try:
             yield session.run
