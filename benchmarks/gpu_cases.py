@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bertrt.kernels.gpu import KERNELS, splits
+from bertrt.kernels.triton import KERNELS, splits
 
 __all__ = ["BATCHES", "SIZES", "Case", "Size", "cases"]
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from bertrt.processor import read_processor
+from bertrt.scheduling.cpu_info import read_cpu_info
 
 __all__ = ["describe_gpu", "describe_machine"]
 
@@ -20,7 +20,7 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
     Returns {"cpu": str, "flags": [str], "cores": int, "memory_gib": float, "system": str,
     "python": str}; nothing in it names the machine itself.
     """
-    processor = read_processor(root)
+    processor = read_cpu_info(root)
     return {
         "cpu": processor.name,
         "flags": list(processor.sets),

@@ -16,7 +16,7 @@ from typing import IO, Any
 import torch
 import triton
 
-from bertrt.kernels.gpu.hardware import gpu_of
+from bertrt.kernels.triton.hardware import gpu_of
 from gpu_limits import describe_gpu, median_us
 from tune_sizes import jobs
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import torch
 
-from bertrt.kernels import reasoned
-from bertrt.kernels.gpu import KERNELS
-from bertrt.kernels.launches import AttentionTiles, Gpu, How
+from bertrt.kernels.launch import cost_model
+from bertrt.kernels.launch.configs import AttentionTiles, Gpu, How
+from bertrt.kernels.triton import KERNELS
 from gpu_cases import SIZES, Size
 
 __all__ = ["Attention", "Product", "jobs"]
@@ -64,9 +64,9 @@ class Product:
             return KERNELS["AddLayerNorm"](y, bias, bias, None, residual)
 
         sizes = (self.gpu, self.rows, self.depth, self.columns, 2)
-        hows: list[How] = ["torch", *reasoned.candidates(*sizes)[:_WHOLE]]
+        hows: list[How] = ["torch", *cost_model.candidates(*sizes)[:_WHOLE]]
         if self.kind == "norm":
-            split = reasoned.candidates(*sizes, split=True)
+            split = cost_model.candidates(*sizes, split=True)
             hows = [*hows, *[one for one in split if one.splits > 1][:_SPLIT]]
         for how in hows:
             yield how, lambda how=how: run(how)

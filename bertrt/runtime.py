@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.arrays import converter
-from bertrt.artifact import Artifact
+from bertrt.arrays.interop import converter
+from bertrt.arrays.model_output import ModelOutput
+from bertrt.arrays.outputs import group_layer_outputs
+from bertrt.artifact.directory import Artifact
+from bertrt.checks import check_whole
 from bertrt.errors import InputError, shorten
-from bertrt.executor import Executor
 from bertrt.heads import HEADS
-from bertrt.heads.base import Answer, Asked, Head, Model, Row
-from bertrt.heads.checks import check_whole
+from bertrt.heads.base import Answer, GraphRunner, Head, HeadRequest, SampleOutputs
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
-from bertrt.model_output import ModelOutput
-from bertrt.outputs import gather
 from bertrt.progress import Tell, WatchedModel, check_progress, telling
-from bertrt.stream import Stream, close_streams
-from bertrt.threads import choose_threads
+from bertrt.scheduling.batch_runner import BatchRunner
+from bertrt.scheduling.dynamic_batcher import DynamicBatcher, close_streams
+from bertrt.scheduling.threads import choose_threads
 from bertrt.tokenizer import Tokenizer, pad
 
 __all__ = ["Runtime", "load"]
@@ -93,7 +93,7 @@ class Runtime:
             (artifact.path / "tokenizer.json").read_text(encoding="utf-8"), manifest.tokenizer
         )
         self._head = _head(task or manifest.task, manifest.task)(self._tokenizer, artifact.config)
-        self._executor = Executor(
+        self._executor = BatchRunner(
             artifact,
             self._tokenizer,
             threads=choose_threads(threads),
@@ -101,7 +101,7 @@ class Runtime:
             batch_tokens=batch_tokens,
             workers=workers,
         )
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[str, DynamicBatcher] = {}
 
     def __call__(self, *inputs: Any, **options: Any) -> Answer:
         """Answer one input, a list of inputs, or an iterator of them.
@@ -238,7 +238,7 @@ class Runtime:
         values = self._executor.run(outputs=outputs, like=like, **arrays)
         if convert is not None:
             values = {name: convert(value) for name, value in values.items()}
-        return ModelOutput(gather(values, outputs))
+        return ModelOutput(group_layer_outputs(values, outputs))
 
     def stream(
         self,
@@ -246,8 +246,8 @@ class Runtime:
         max_waiting: int = 1024,
         max_tokens: int | None = None,
         workers: int | None = None,
-    ) -> Stream:
-        """Open a live stream, which merges requests that come at the same time; see `Stream`.
+    ) -> DynamicBatcher:
+        """Merge requests that come at the same time; see `DynamicBatcher`.
 
         Args:
             max_waiting: the most requests that wait; one more is a BusyError.
@@ -266,7 +266,7 @@ class Runtime:
         threads = self._executor.threads.count
         if workers is None:
             # A GPU runs one batch at a time, and a second session would hold the weights twice.
-            workers = 1 if self._executor.engine.device == "cuda" else min(2, threads)
+            workers = 1 if self._executor.target.device == "cuda" else min(2, threads)
         check_whole("workers", workers, least=1)
         if workers > threads:
             raise InputError(
@@ -276,7 +276,7 @@ class Runtime:
         executor = self._executor.for_workers(workers)
         if max_tokens is None:
             max_tokens = executor.budget.tokens
-        return Stream(
+        return DynamicBatcher(
             self, executor, max_waiting=max_waiting, max_tokens=max_tokens, workers=workers
         )
 
@@ -288,7 +288,7 @@ class Runtime:
         """One text's vector, as `embed` gives it, for asyncio; through the same stream."""
         return await self._own_stream().aembed(text, **options)
 
-    def ask(self, model: Model, *inputs: Any, **options: Any) -> Asked:
+    def ask(self, model: GraphRunner, *inputs: Any, **options: Any) -> HeadRequest:
         """What a call with one input asks of `model`, and how that becomes its answer.
 
         Raises InputError as the call does, and for more than one input.
@@ -299,19 +299,19 @@ class Runtime:
         parts, single = head.inputs(*inputs, **named)
         asked = head.ask(_one(parts), model, parsed)
 
-        def finish(rows: Sequence[Row]) -> Answer:
+        def finish(rows: Sequence[SampleOutputs]) -> Answer:
             answer = asked.finish(rows)
             return head.single(answer, parts[0], options) if single else [answer]
 
         return replace(asked, finish=finish)
 
-    def ask_vector(self, text: Any, **options: Any) -> Asked:
+    def build_vector_request(self, text: Any, **options: Any) -> HeadRequest:
         """What `embed` asks of the graph for one text; as `ask`."""
         head, outputs = self._embedding()
         parsed = head.parse_options(options, EmbedOptions)
         head.check_embed(parsed, outputs)
         parts, single = head.inputs(text)
-        asked = head.ask_vector(_one(parts), parsed, outputs)
+        asked = head.build_vector_request(_one(parts), parsed, outputs)
         if single:
             return asked
         return replace(asked, finish=lambda rows: asked.finish(rows)[None])
@@ -387,7 +387,7 @@ class Runtime:
                 tell(done, None)
                 yield from answers
 
-    def _own_stream(self) -> Stream:
+    def _own_stream(self) -> DynamicBatcher:
         """The stream behind `acall`, opened when it is first needed."""
         if "own" not in self._streams:
             # Atomic, so that threads that come at once get the same one.

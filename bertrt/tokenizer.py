@@ -12,7 +12,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Encoding
 
-from bertrt.artifact import TokenizerFacts
+from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ArtifactError, InputError, shorten
 
 __all__ = ["Encoding", "Text", "Tokenizer", "pad", "write_vocabulary"]

@@ -10,14 +10,14 @@ another name (`export`, from the repository root) is not harmed.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bertrt.export.pipeline import export as export
+    from bertrt.export.exporter import export as export
 
 __all__ = ["export"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "export":
-        from bertrt.export.pipeline import export
+        from bertrt.export.exporter import export
 
         return export
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

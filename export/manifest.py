@@ -7,10 +7,10 @@ from typing import Any
 import onnx_ir as ir
 
 from bertrt._version import __version__
-from bertrt.artifact import Graph, TensorSpec, Variant
-from bertrt.export.fusion.embeddings import EMBEDDINGS
-from bertrt.export.targets import Target
-from bertrt.ort import onnxruntime
+from bertrt.artifact.graph_io import EMBEDDINGS
+from bertrt.artifact.manifest import Graph, TensorSpec, Variant
+from bertrt.artifact.targets import Target
+from bertrt.engines.ort import onnxruntime
 
 __all__ = ["describe_graph", "spec_of", "versions"]
 
@@ -38,7 +38,6 @@ def describe_graph(
         file=file,
         opset=model.opset_imports[""],
         least_onnxruntime="" if target.engine == "triton" else _least_onnxruntime(dtype),
-        session_level=target.session_level,
         inputs=tuple(spec_of(value) for value in model.graph.inputs),
         outputs=tuple(spec_of(value) for value in model.graph.outputs),
         fused=fused,

@@ -123,6 +123,14 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def device() -> str:
+    """The GPU, or the CPU, where Triton's interpreter runs the kernels."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A folder made at most once a run, however many test processes ask for it."""
     base = tmp_path_factory.getbasetemp()
@@ -260,8 +268,8 @@ def pipeline_of(make_checkpoint: Callable[..., Path]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def graphs() -> ModuleType:
-    """tests/support_graphs.py, loaded once a process, so that each head is traced once."""
-    path = Path(__file__).parent / "support_graphs.py"
+    """tests/traced_graphs.py, loaded once a process, so that each head is traced once."""
+    path = Path(__file__).parent / "traced_graphs.py"
     if path.stem not in sys.modules:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from bertrt._version import __version__
+from bertrt.engines.ort import onnxruntime, telemetry_disabled, wheels
 from bertrt.errors import DeviceError
-from bertrt.ort import onnxruntime, telemetry_disabled, wheels
-from bertrt.processor import read_processor
-from bertrt.threads import choose_threads
+from bertrt.scheduling.cpu_info import read_cpu_info
+from bertrt.scheduling.threads import choose_threads
 
 __all__ = ["examine"]
 
 _RUNTIME = ("numpy", "tokenizers")
-# Asked for by metadata only: importing PyTorch takes seconds.
+# Looked up by metadata only: importing PyTorch takes seconds.
 _EXPORT = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "huggingface_hub")
 _GPU = ("triton",)
 # What the Triton engine imports.
@@ -50,7 +50,7 @@ def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
                 "it again with pip install 'bertrt[cpu]'"
             )
     threads = choose_threads()
-    processor = read_processor(root)
+    processor = read_cpu_info(root)
     findings = {
         "bertrt": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",

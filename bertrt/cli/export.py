@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         show(0, "load PyTorch")
         try:
             from bertrt.export import export
-            from bertrt.export.staging import default_output
+            from bertrt.export.atomic_dir import default_output
         except ImportError as error:
             raise ExportError(
                 f"bertrt export needs PyTorch and more, and not all of it can be imported "

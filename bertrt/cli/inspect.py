@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest."""
-    from bertrt.artifact import Artifact
+    from bertrt.artifact.directory import Artifact
     from bertrt.cli.manifest import as_json, details
 
     artifact = Artifact.open(arguments.directory)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertrt.artifact import FileEntry, Manifest, TensorSpec
+from bertrt.artifact.manifest import FileEntry, Manifest, TensorSpec
 from bertrt.cli.table import aligned, printable, size
 
 __all__ = ["as_json", "details", "summary"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.artifact import Artifact
+from bertrt.artifact.directory import Artifact
 from bertrt.cli.table import aligned
 from bertrt.progress import Show
 from bertrt.runtime import Runtime

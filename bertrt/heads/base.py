@@ -1,7 +1,7 @@
 """What every head is: a way from texts to encodings, and from the graph's rows to answers.
 
 A head knows neither session nor file. It is given a tokenizer and a config, and, when it answers,
-a `Model`: something that turns encodings into rows of outputs.
+a `GraphRunner`: something that turns encodings into rows of outputs.
 """
 
 import difflib
@@ -14,28 +14,28 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from bertrt.config import ModelConfig
+from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError, shorten
 from bertrt.tokenizer import Encoding, Text, Tokenizer
 
 __all__ = [
     "Answer",
-    "Asked",
+    "GraphRunner",
     "Head",
-    "Model",
+    "HeadRequest",
     "Options",
     "Prepared",
-    "Row",
+    "SampleOutputs",
     "TextHead",
     "TextPair",
 ]
 
 # One encoding's outputs by name, without batch axis and padding: logits [V], [S, V], ...
-Row = Mapping[str, np.ndarray]
+SampleOutputs = Mapping[str, np.ndarray]
 Answer = Any
 
 
-class Model(Protocol):
+class GraphRunner(Protocol):
     """What a head may ask of the graph."""
 
     def rows(
@@ -44,7 +44,7 @@ class Model(Protocol):
         *,
         outputs: Sequence[str] | None = None,
         tokens: str = "all",
-    ) -> Iterator[tuple[int, Row]]:
+    ) -> Iterator[tuple[int, SampleOutputs]]:
         """Run encodings in batches of like length; yield each one's index and its outputs.
 
         `outputs` limits which. `tokens` says whose outputs are read, of those that each token
@@ -79,15 +79,15 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Asked:
+class HeadRequest:
     """What one input asks of the graph, and how that becomes its answer.
 
-    `outputs` and `tokens` are as in `Model.rows`. `finish` takes the rows of the encodings, in
-    their order. Where there are no encodings, it takes none and does all the work itself.
+    `outputs` and `tokens` are as in `GraphRunner.rows`. `finish` takes the rows of the encodings,
+    in order. Where there are no encodings, it takes none and does all the work itself.
     """
 
     encodings: Sequence[Encoding]
-    finish: Callable[[Sequence[Row]], Answer]
+    finish: Callable[[Sequence[SampleOutputs]], Answer]
     outputs: tuple[str, ...] | None = None
     tokens: str = "all"
 
@@ -115,27 +115,27 @@ class Head(ABC):
         """Encode one input."""
 
     @abstractmethod
-    def finish(self, prepared: Prepared, rows: Sequence[Row], options: Any) -> Answer:
+    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Any) -> Answer:
         """Make the answer to one input of its encodings' rows; plain Python, JSON-ready."""
 
-    # Whose outputs `finish` reads: see Model.rows.
+    # Whose outputs `finish` reads: see GraphRunner.rows.
     tokens: ClassVar[str] = "all"
     # Keywords of a call that are inputs and not options.
     input_names: ClassVar[tuple[str, ...]] = ()
 
-    def ask(self, input: Any, model: Model, options: Any) -> Asked:
+    def ask(self, input: Any, model: GraphRunner, options: Any) -> HeadRequest:
         """What to ask of the graph for one input; nothing is asked of the model yet."""
         prepared = self.prepare(input, options)
         finish = partial(self.finish, prepared, options=options)
-        return Asked(prepared.encodings, finish, tokens=self.tokens)
+        return HeadRequest(prepared.encodings, finish, tokens=self.tokens)
 
-    def answers(self, inputs: Sequence[Any], model: Model, options: Any) -> list[Answer]:
+    def answers(self, inputs: Sequence[Any], model: GraphRunner, options: Any) -> list[Answer]:
         """Answer many inputs, their encodings batched together."""
         asked = [self.ask(one, model, options) for one in inputs]
         owners = [i for i, one in enumerate(asked) for _ in one.encodings]
         starts = [0, *accumulate(len(one.encodings) for one in asked)]
         encodings = [encoding for one in asked for encoding in one.encodings]
-        waiting: dict[int, dict[int, Row]] = {}
+        waiting: dict[int, dict[int, SampleOutputs]] = {}
         answers: list[Answer] = [None] * len(asked)
         for index, row in model.rows(encodings, tokens=self.tokens):
             owner = owners[index]

@@ -10,11 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from bertrt.artifact.graph_io import embedding_output
+from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Asked, Model, Options, Prepared, Row, TextHead, TextPair
-from bertrt.heads.checks import check_flag, check_whole
+from bertrt.heads.base import (
+    Answer,
+    GraphRunner,
+    HeadRequest,
+    Options,
+    Prepared,
+    SampleOutputs,
+    TextHead,
+    TextPair,
+)
+from bertrt.heads.pooling import POOLINGS, finish_vector, pool
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
-from bertrt.pooling import POOLINGS, finish_vector, pool
 
 __all__ = ["EmbedOptions", "FeatureExtraction", "FeatureExtractionOptions"]
 
@@ -31,7 +41,7 @@ class FeatureExtractionOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(FeatureExtractionOptions):
-    """How hidden states become one vector; see `bertrt.pooling`."""
+    """How hidden states become one vector; see `bertrt.heads.pooling`."""
 
     pooling: str = "mean"
     normalize: bool = True
@@ -58,7 +68,7 @@ class FeatureExtraction(TextHead):
         return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[Row], options: FeatureExtractionOptions
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: FeatureExtractionOptions
     ) -> Answer:
         """The hidden states as lists, in a batch of one, as transformers gives them."""
         return [rows[0]["last_hidden_state"].tolist()]
@@ -73,19 +83,21 @@ class FeatureExtraction(TextHead):
         if options.dimensions is not None and options.dimensions > size:
             raise InputError(f"dimensions is {options.dimensions}, and this model has {size}")
 
-    def ask_vector(self, input: TextPair, options: EmbedOptions, outputs: Sequence[str]) -> Asked:
+    def build_vector_request(
+        self, input: TextPair, options: EmbedOptions, outputs: Sequence[str]
+    ) -> HeadRequest:
         """What to ask of a graph with these outputs for one input's vector, float32 [H].
 
         Where the graph makes such vectors itself, they are read from it.
         """
         encodings = self.prepare(input, options).encodings
         tokens = "first" if options.pooling in ("cls", "pooler") else "all"
-        ready = f"{options.pooling}_embedding"
+        ready = embedding_output(options.pooling)
         if options.normalize and options.dimensions is None and ready in outputs:
             # A copy: what is a part of a batch's outputs keeps all of them.
-            return Asked(encodings, lambda rows: rows[0][ready].copy(), (ready,), tokens)
+            return HeadRequest(encodings, lambda rows: rows[0][ready].copy(), (ready,), tokens)
 
-        def finish(rows: Sequence[Row]) -> np.ndarray:
+        def finish(rows: Sequence[SampleOutputs]) -> np.ndarray:
             return finish_vector(
                 pool(rows[0], options.pooling),
                 normalize=options.normalize,
@@ -93,17 +105,17 @@ class FeatureExtraction(TextHead):
             ).copy()
 
         read = "pooler_output" if options.pooling == "pooler" else "last_hidden_state"
-        return Asked(encodings, finish, (read,), tokens)
+        return HeadRequest(encodings, finish, (read,), tokens)
 
     def embed(
         self,
         inputs: Sequence[TextPair],
-        model: Model,
+        model: GraphRunner,
         options: EmbedOptions,
         outputs: Sequence[str],
     ) -> np.ndarray:
-        """One vector for each input, float32 [n, H], or [n, dimensions]; see `ask_vector`."""
-        asked = [self.ask_vector(one, options, outputs) for one in inputs]
+        """One vector for each input, float32 [n, H] or [n, dimensions]."""
+        asked = [self.build_vector_request(one, options, outputs) for one in inputs]
         encodings = [one.encodings[0] for one in asked]
         size = options.dimensions or self.config.hidden_size
         vectors = np.empty((len(encodings), size), dtype=np.float32)

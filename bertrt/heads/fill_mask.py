@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from bertrt.checks import check_strings, check_top_k
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair
-from bertrt.heads.checks import check_strings, check_top_k
+from bertrt.heads.base import Answer, Options, Prepared, SampleOutputs, TextHead, TextPair
+from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
-from bertrt.softmax import softmax
 
 __all__ = ["FillMask", "FillMaskOptions"]
 
@@ -71,7 +71,9 @@ class FillMask(TextHead):
         masks = np.flatnonzero(ids == self._mask_id())
         return Prepared([encoding], Masked(ids, masks, self._targets(options.targets)))
 
-    def finish(self, prepared: Prepared, rows: Sequence[Row], options: FillMaskOptions) -> Answer:
+    def finish(
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: FillMaskOptions
+    ) -> Answer:
         """The best tokens at each mask: one list for one mask, else a list of lists."""
         masked: Masked = prepared.context
         probabilities = softmax(rows[0]["logits"])

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from bertrt.checks import check_strings
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Head, Options, Prepared, Row
-from bertrt.heads.checks import check_strings
+from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
-from bertrt.softmax import softmax
 
 __all__ = ["MultipleChoice"]
 
@@ -59,7 +59,7 @@ class MultipleChoice(Head):
         ]
         return Prepared(encodings, input.choices)
 
-    def finish(self, prepared: Prepared, rows: Sequence[Row], options: Options) -> Answer:
+    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Options) -> Answer:
         """Every choice and its probability; each row's logits are [1]."""
         scores = softmax(np.concatenate([row["logits"] for row in rows]))
         return [

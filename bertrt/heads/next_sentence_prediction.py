@@ -7,9 +7,9 @@ that B continues A, the second that B is a random sentence.
 from collections.abc import Sequence
 
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair
+from bertrt.heads.base import Answer, Options, Prepared, SampleOutputs, TextHead, TextPair
+from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
-from bertrt.softmax import softmax
 
 __all__ = ["NextSentencePrediction"]
 
@@ -30,7 +30,7 @@ class NextSentencePrediction(TextHead):
         cut = truncation_of(options)
         return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
 
-    def finish(self, prepared: Prepared, rows: Sequence[Row], options: Options) -> Answer:
+    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Options) -> Answer:
         """The likelier label and its probability."""
         probabilities = softmax(rows[0]["logits"])
         best = int(probabilities.argmax())

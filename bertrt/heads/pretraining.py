@@ -5,8 +5,8 @@ transformers has no such pipeline; each half answers as the head of its own does
 
 from collections.abc import Sequence
 
-from bertrt.config import ModelConfig
-from bertrt.heads.base import Answer, Prepared, Row, TextHead, TextPair
+from bertrt.artifact.model_config import ModelConfig
+from bertrt.heads.base import Answer, Prepared, SampleOutputs, TextHead, TextPair
 from bertrt.heads.fill_mask import FillMask, FillMaskOptions
 from bertrt.heads.next_sentence_prediction import NextSentencePrediction
 from bertrt.tokenizer import Tokenizer
@@ -35,7 +35,9 @@ class Pretraining(TextHead):
         masked = self._fill_mask.encode(input, options)
         return Prepared(masked.encodings, (masked, input.pair is not None))
 
-    def finish(self, prepared: Prepared, rows: Sequence[Row], options: FillMaskOptions) -> Answer:
+    def finish(
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: FillMaskOptions
+    ) -> Answer:
         """Each half of the answer, by its own head."""
         masked, paired = prepared.context
         words = {"logits": rows[0]["prediction_logits"]}

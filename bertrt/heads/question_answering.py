@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from bertrt.checks import check_flag, check_top_k, check_whole
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Head, Options, Prepared, Row
-from bertrt.heads.checks import check_flag, check_top_k, check_whole
+from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
 from bertrt.heads.spans import best_spans, probabilities
 from bertrt.tokenizer import Encoding
 
@@ -137,7 +137,7 @@ class QuestionAnswering(Head):
         )
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[Row], options: QuestionAnsweringOptions
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: QuestionAnsweringOptions
     ) -> Answer:
         """The best answers of all windows; scores of answers that differ in case only are added."""
         context: str = prepared.context

@@ -6,7 +6,7 @@ float32, so that the same spans come out.
 
 import numpy as np
 
-from bertrt.softmax import softmax
+from bertrt.heads.scores import softmax
 
 __all__ = ["Span", "best_spans", "probabilities"]
 

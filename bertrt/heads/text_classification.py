@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.config import ModelConfig
+from bertrt.artifact.model_config import ModelConfig
+from bertrt.checks import check_top_k
 from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Options, Prepared, Row, TextHead, TextPair
-from bertrt.heads.checks import check_top_k
+from bertrt.heads.base import Answer, Options, Prepared, SampleOutputs, TextHead, TextPair
+from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
-from bertrt.softmax import softmax
 
 __all__ = ["TextClassification", "TextClassificationOptions"]
 
@@ -79,7 +79,7 @@ class TextClassification(TextHead):
         return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[Row], options: TextClassificationOptions
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: TextClassificationOptions
     ) -> Answer:
         """Score the labels; among equal scores the first label goes first."""
         name = (options.function_to_apply or "default").lower()

@@ -15,23 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from bertrt import sampling
+from bertrt.checks import check_flag, check_number, check_whole
 from bertrt.errors import InputError, shorten
-from bertrt.generation import Choose, generate
+from bertrt.heads import sampling
 from bertrt.heads.base import (
     Answer,
-    Asked,
-    Model,
+    GraphRunner,
+    HeadRequest,
     Options,
     Prepared,
-    Row,
+    SampleOutputs,
     TextHead,
     TextPair,
 )
-from bertrt.heads.checks import check_flag, check_number, check_whole
+from bertrt.heads.decoding import Choose, generate
 from bertrt.heads.fill_mask import largest
+from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
-from bertrt.softmax import softmax
 
 __all__ = ["TextGeneration", "TextGenerationOptions"]
 
@@ -124,16 +124,18 @@ class TextGeneration(TextHead):
             )
         return Prepared([encoding], input.text)
 
-    def ask(self, input: TextPair, model: Model, options: TextGenerationOptions) -> Asked:
+    def ask(
+        self, input: TextPair, model: GraphRunner, options: TextGenerationOptions
+    ) -> HeadRequest:
         """A prompt asks for one row when its next tokens are wanted; else it is continued alone."""
         asked = super().ask(input, model, options)
         if options.next_tokens is not None:
             return asked
         self._steps(len(asked.encodings[0].ids), options)  # raises what is wrong with them
-        return Asked((), lambda rows: self.answers([input], model, options)[0])
+        return HeadRequest((), lambda rows: self.answers([input], model, options)[0])
 
     def answers(
-        self, inputs: Sequence[TextPair], model: Model, options: TextGenerationOptions
+        self, inputs: Sequence[TextPair], model: GraphRunner, options: TextGenerationOptions
     ) -> list[Answer]:
         """Continue prompts, those of one length together."""
         if options.next_tokens is not None:
@@ -167,7 +169,7 @@ class TextGeneration(TextHead):
         return answers
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[Row], options: TextGenerationOptions
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: TextGenerationOptions
     ) -> Answer:
         """The most likely next tokens, best first, as fill-mask answers a mask."""
         probabilities = softmax(rows[0]["logits"][-1])

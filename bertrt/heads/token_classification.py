@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from bertrt.checks import check_flag, check_strings, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads.aggregation import STRATEGIES, Token, aggregate, resolve_overlaps
-from bertrt.heads.base import Answer, Head, Options, Prepared, Row
-from bertrt.heads.checks import check_flag, check_strings, check_whole
+from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
-from bertrt.softmax import softmax
 from bertrt.tokenizer import Encoding
 
 __all__ = ["TokenClassification", "TokenClassificationOptions"]
@@ -105,7 +105,7 @@ class TokenClassification(Head):
         return Prepared([first, *first.overflowing], input)
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[Row], options: TokenClassificationOptions
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: TokenClassificationOptions
     ) -> Answer:
         """The entities of all windows, in the order of the text."""
         strategy = options.aggregation_strategy.lower()

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.config import ModelConfig
+from bertrt.artifact.model_config import ModelConfig
+from bertrt.checks import check_flag, check_strings
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Head, Options, Prepared, Row
-from bertrt.heads.checks import check_flag, check_strings
+from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
-from bertrt.softmax import softmax
 from bertrt.tokenizer import Tokenizer
 
 __all__ = ["ZeroShotClassification", "ZeroShotOptions"]
@@ -104,7 +104,9 @@ class ZeroShotClassification(Head):
         ]
         return Prepared(encodings, input)
 
-    def finish(self, prepared: Prepared, rows: Sequence[Row], options: ZeroShotOptions) -> Answer:
+    def finish(
+        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: ZeroShotOptions
+    ) -> Answer:
         """Turn the entailment logits into scores; among equal scores the last label goes first."""
         question: Question = prepared.context
         logits = np.stack([row["logits"] for row in rows])

@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from bertrt.artifact import sha256_of
+from bertrt.artifact.directory import sha256_of
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.formats import Weights, find_weights, read_json
+from bertrt.export.checkpoints.formats.find import Weights, find_weights, read_json
 
 __all__ = ["CONFIG_FILES", "find_in_folder", "hash_of", "read_config"]
 

@@ -15,9 +15,9 @@ from huggingface_hub.errors import (
 )
 
 from bertrt.errors import ExportError
+from bertrt.export.checkpoints.config_check import check_config
 from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
-from bertrt.export.checkpoints.formats import find_weights, read_json
-from bertrt.export.config import check_config
+from bertrt.export.checkpoints.formats.find import find_weights, read_json
 
 __all__ = ["fetch", "looks_like_path"]
 

@@ -9,11 +9,11 @@ nodes begins, and takes them apart where it ends.
 
 import onnx_ir as ir
 
-from bertrt.export.fusion.activation import activation_after
-from bertrt.export.fusion.linear import bias_after
-from bertrt.export.fusion.replace import take_over
-from bertrt.export.fusion.stored import constant
 from bertrt.export.fusion.weight_rows import reads_rows
+from bertrt.export.graph.activation import activation_after
+from bertrt.export.graph.edit import constant
+from bertrt.export.graph.match_linear import bias_after
+from bertrt.export.graph.replace import replace_value
 
 __all__ = ["make_convolutions"]
 
@@ -103,7 +103,7 @@ class _Blocks:
         self._graph.insert_before(before, [last, whole])
         value = whole.outputs[0]
         value.name, value.shape, value.type = old.name, old.shape, old.type
-        take_over(old, value)
+        replace_value(old, value)
 
     def _is_for_products(self, value: ir.Value) -> bool:
         return not value.is_graph_output() and all(

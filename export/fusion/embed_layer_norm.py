@@ -2,8 +2,8 @@
 
 import onnx_ir as ir
 
-from bertrt.export.fusion.embedding_sum import embedding_sum
-from bertrt.export.fusion.replace import take_over
+from bertrt.export.graph.match_embeddings import embedding_sum
+from bertrt.export.graph.replace import replace_value
 
 __all__ = ["fuse_embed_layer_norm"]
 
@@ -38,7 +38,7 @@ def fuse_embed_layer_norm(model: ir.Model) -> int:
         old, new = norm.outputs[0], embed.outputs[0]
         new.shape, new.type = old.shape, old.type
         graph.insert_before(norm, [*casts, embed])
-        take_over(old, new)
+        replace_value(old, new)
         graph.remove(norm, safe=True)
         count += 1
     if count:

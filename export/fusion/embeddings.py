@@ -8,14 +8,12 @@ numpy does, and computes every output whether it is asked for or not.
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.prune_last_layer import FIRST_TOKEN_ONLY
-from bertrt.export.fusion.stored import constant
+from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY
+from bertrt.export.graph.edit import constant
 
-__all__ = ["EMBEDDINGS", "add_embeddings"]
+__all__ = ["add_embeddings"]
 
-EMBEDDINGS = ("mean_embedding", "cls_embedding", "pooler_embedding")
-
-# As in bertrt.pooling: what a vector's length is taken for at least, so that zeros stay zeros.
+# The least length that a vector is divided by, as in bertrt.heads.pooling: zeros stay zeros.
 _SHORTEST = 1e-12
 
 

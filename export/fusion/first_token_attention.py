@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.linear import Linear, linear_before
-from bertrt.export.fusion.replace import take_over
-from bertrt.export.fusion.stored import constant, store
+from bertrt.export.graph.edit import constant, store
+from bertrt.export.graph.match_linear import Linear, linear_before
+from bertrt.export.graph.replace import replace_value
 
 __all__ = ["attend_to_inputs"]
 
@@ -101,7 +101,7 @@ def _rewrite(graph: ir.Graph, found: _SingleQuery) -> None:
     graph.insert_before(attention, added)
     old = attention.outputs[0]
     result.name, result.shape, result.type = old.name, old.shape, old.type
-    take_over(old, result)
+    replace_value(old, result)
     graph.remove(attention, safe=True)
     for layer in (found.key, found.value):
         graph.remove([layer.add, layer.matmul], safe=True)

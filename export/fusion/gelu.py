@@ -5,9 +5,9 @@ BiasGelu is the exact one, FastGelu the one by tanh.
 
 import onnx_ir as ir
 
-from bertrt.export.fusion.activation import activation_after, identify
-from bertrt.export.fusion.norm_terms import stored_vector
-from bertrt.export.fusion.replace import take_over
+from bertrt.export.graph.activation import activation_after, identify
+from bertrt.export.graph.match_norm import stored_vector
+from bertrt.export.graph.replace import replace_value
 
 __all__ = ["fuse_gelus"]
 
@@ -37,7 +37,7 @@ def fuse_gelus(model: ir.Model) -> int:
         old, new = region.result, fused.outputs[0]
         new.shape, new.type = old.shape, old.type
         graph.insert_before(add, fused)
-        take_over(old, new)
+        replace_value(old, new)
         graph.remove([add, *region.nodes], safe=True)
         count += 1
     if count:

@@ -6,12 +6,12 @@ of it but the masks' rows is thrown away by fill-mask.
 
 import onnx_ir as ir
 
-from bertrt.export.fusion.rows import Use, inner, last_layer, narrow, row_wise
-from bertrt.export.fusion.stored import add_flag, constant
+from bertrt.artifact.graph_io import MASKED_ONLY
+from bertrt.export.graph.edit import add_flag, constant
+from bertrt.export.graph.row_wise import Use, inner, last_layer, narrow, row_wise
 
-__all__ = ["MASKED_ONLY", "PICKED_ROWS", "keep_masked_rows"]
+__all__ = ["PICKED_ROWS", "keep_masked_rows"]
 
-MASKED_ONLY = "masked_only"
 
 _TRANSFORM = "cls.predictions.transform.dense/MatMul"
 # The axes' names where only masks may be left: they are the batch's and the sequence's no more.

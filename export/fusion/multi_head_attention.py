@@ -8,8 +8,8 @@ forms of a mask count tokens, and would answer wrongly, in silence, where a mask
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.replace import take_over
-from bertrt.export.fusion.stored import constant
+from bertrt.export.graph.edit import constant
+from bertrt.export.graph.replace import replace_value
 
 __all__ = ["fuse_multi_head_attention"]
 
@@ -54,7 +54,7 @@ def fuse_multi_head_attention(model: ir.Model) -> int:
         old, new = node.outputs[0], fused.outputs[0]
         new.shape, new.type = old.shape, old.type
         graph.insert_before(node, fused)
-        take_over(old, new)
+        replace_value(old, new)
         graph.remove(node, safe=True)
         count += 1
     if count:

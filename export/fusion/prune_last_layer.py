@@ -7,12 +7,12 @@ the feed-forward, three quarters of a layer and more, are run on [B, 1, H] in pl
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.rows import Use, inner, last_layer, narrow, row_wise
-from bertrt.export.fusion.stored import add_flag, constant
+from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY
+from bertrt.export.graph.edit import add_flag, constant
+from bertrt.export.graph.row_wise import Use, inner, last_layer, narrow, row_wise
 
-__all__ = ["FIRST_TOKEN_ONLY", "prune_last_layer", "reads_the_first_token"]
+__all__ = ["prune_last_layer", "reads_the_first_token"]
 
-FIRST_TOKEN_ONLY = "first_token_only"
 
 # Attention's input with a row for each query: [B, 1, S, S].
 _MASK = 3

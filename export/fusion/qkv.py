@@ -3,8 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.linear import Linear, linear_at
-from bertrt.export.fusion.stored import store
+from bertrt.export.graph.edit import store
+from bertrt.export.graph.match_linear import Linear, linear_at
 
 __all__ = ["pack_qkv"]
 

@@ -7,7 +7,7 @@ and c is the bias of f's last linear layer. With y + c in the place of y no Add 
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.residual_block import residual_block
+from bertrt.export.graph.match_residual import residual_block
 
 __all__ = ["fold_residual_biases"]
 

@@ -2,8 +2,8 @@
 
 import onnx_ir as ir
 
-from bertrt.export.fusion.norm_terms import norm_terms
-from bertrt.export.fusion.replace import take_over
+from bertrt.export.graph.match_norm import norm_terms
+from bertrt.export.graph.replace import replace_value
 
 __all__ = ["fuse_skip_layer_norms"]
 
@@ -28,7 +28,7 @@ def fuse_skip_layer_norms(model: ir.Model) -> int:
         old, new = norm.outputs[0], fused.outputs[0]
         new.shape, new.type = old.shape, old.type
         graph.insert_before(norm, fused)
-        take_over(old, new)
+        replace_value(old, new)
         graph.remove(norm, safe=True)
         count += 1
     if count:

@@ -9,7 +9,7 @@ gain by it.
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.stored import constant
+from bertrt.export.graph.edit import constant
 
 __all__ = ["SHORTEST", "skip_masks_of_unpadded"]
 

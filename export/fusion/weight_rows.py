@@ -7,9 +7,9 @@ for a graph of products and a graph of convolutions.
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.linear import owned
 from bertrt.export.fusion.masked_rows import PICKED_ROWS
-from bertrt.export.fusion.stored import store
+from bertrt.export.graph.edit import store
+from bertrt.export.graph.match_linear import owned
 
 __all__ = ["reads_rows", "store_rows"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertrt.config import ModelConfig
+from bertrt.artifact.model_config import ModelConfig
 from bertrt.export.heads import Head
 from bertrt.export.quantize.graph_run import Run
 from bertrt.export.quantize.text_feeds import Batch

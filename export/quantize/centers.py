@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.residual_block import add_to, residual_block
+from bertrt.export.graph.match_residual import add_to, residual_block
 from bertrt.export.quantize.linears import Linear
 from bertrt.export.quantize.observe import Observed
 from bertrt.export.quantize.values import attentions

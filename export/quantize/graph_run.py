@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.targets import SESSION_LEVEL
-from bertrt.session import Session
-from bertrt.session_options import SessionOptions
-from bertrt.threads import choose_threads
+from bertrt.artifact.targets import OPTIMIZATION_LEVEL
+from bertrt.engines.ort_cpu import OrtCpuSession
+from bertrt.engines.ort_options import OrtOptions
+from bertrt.scheduling.threads import choose_threads
 
 __all__ = ["Run", "open_graph"]
 
@@ -33,8 +33,8 @@ def open_graph(model: ir.Model, folder: Path) -> Iterator[Run]:
     try:
         # A copy of the structure: saving points the tensors of the graph itself at the file.
         ir.save(model.clone(), place / "model.onnx", external_data="model.onnx_data")
-        options = SessionOptions(level=SESSION_LEVEL["cpu"], threads=choose_threads().count)
-        session = Session(place / "model.onnx", options)
+        options = OrtOptions(level=OPTIMIZATION_LEVEL["cpu"], threads=choose_threads().count)
+        session = OrtCpuSession(place / "model.onnx", options)
         try:
             yield session.run
         finally:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.linear import owned
-from bertrt.export.fusion.stored import replace
+from bertrt.export.graph.edit import replace
+from bertrt.export.graph.match_linear import owned
 from bertrt.export.quantize.linears import Linear, bias_add, stored_bias
 from bertrt.export.quantize.observe import Observed
 

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.artifact import TensorSpec
-from bertrt.config import ModelConfig
+from bertrt.artifact.manifest import TensorSpec
+from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import ParityError
 from bertrt.export.heads import Head
 from bertrt.export.quantize.accuracy import Accuracy, answers_of, compare, outputs_of
+from bertrt.export.quantize.candidates import ladder
 from bertrt.export.quantize.centers import center_inputs
 from bertrt.export.quantize.graph_run import open_graph
-from bertrt.export.quantize.ladder import ladder
 from bertrt.export.quantize.linears import find_linears
 from bertrt.export.quantize.neurons import sort_neurons
 from bertrt.export.quantize.observe import observe
+from bertrt.export.quantize.options import Wishes
 from bertrt.export.quantize.recipe import Quantized, Recipe, quantize_linear
 from bertrt.export.quantize.rewrite import write_int8
 from bertrt.export.quantize.search import LEAST_INT8, Bound, Found, search
 from bertrt.export.quantize.text_feeds import feeds_of
 from bertrt.export.quantize.texts import calibration_texts, heldout_texts, read_texts
 from bertrt.export.quantize.values import smooth_values, with_headroom
-from bertrt.export.quantize.wishes import Wishes
 from bertrt.tokenizer import Tokenizer
 
 __all__ = ["MIN_AGREEMENT", "MIN_COSINE", "Subject", "quantize"]

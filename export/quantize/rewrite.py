@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.stored import constant, store
+from bertrt.export.graph.edit import constant, store
 from bertrt.export.quantize.linears import bias_add, stored_bias
 from bertrt.export.quantize.recipe import Quantized
 from bertrt.export.quantize.unpack import unpack_products

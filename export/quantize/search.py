@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertrt.export.quantize.accuracy import Accuracy
-from bertrt.export.quantize.ladder import Rung
+from bertrt.export.quantize.candidates import Rung
 from bertrt.export.quantize.recipe import Recipe
 
 __all__ = ["Bound", "Found", "Step", "search"]

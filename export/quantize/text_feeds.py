@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertrt.artifact import TensorSpec
-from bertrt.batching import plan
-from bertrt.config import ModelConfig
+from bertrt.arrays.inputs import complete_inputs
+from bertrt.artifact.manifest import TensorSpec
+from bertrt.artifact.model_config import ModelConfig
 from bertrt.export.heads import Head
-from bertrt.feeds import complete_feeds
+from bertrt.scheduling.batching import plan
 from bertrt.tokenizer import Encoding, Tokenizer, pad
 
 __all__ = ["Batch", "feeds_of"]
@@ -81,7 +81,7 @@ def feeds_of(
             arrays = {name: array[:, None] for name, array in arrays.items()}
         if any(one.name == "masked_only" for one in inputs):
             arrays["masked_only"] = np.array(True)
-        batches.append(Batch(complete_feeds(arrays, inputs, config), tuple(group), asked))
+        batches.append(Batch(complete_inputs(arrays, inputs, config), tuple(group), asked))
     return batches
 
 

@@ -7,8 +7,8 @@ share its scale. In the graph that is kept each is a product of its own, of the 
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.replace import take_over
-from bertrt.export.fusion.stored import store
+from bertrt.export.graph.edit import store
+from bertrt.export.graph.replace import replace_value
 
 __all__ = ["unpack_products"]
 
@@ -54,7 +54,7 @@ def _unpack(graph: ir.Graph, packed: ir.Node, split: ir.Node) -> None:
         )
         node.outputs[0].shape, node.outputs[0].type = old.shape, old.type
         graph.insert_before(split, node)
-        take_over(old, node.outputs[0])
+        replace_value(old, node.outputs[0])
     graph.remove([split, packed], safe=True)
     for value in stored.values():
         graph.initializers.pop(value.name)

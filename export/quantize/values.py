@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.fusion.stored import replace
+from bertrt.export.graph.edit import replace
 from bertrt.export.quantize.linears import Linear, bias_add, stored_bias
 from bertrt.export.quantize.observe import Observed
 from bertrt.export.quantize.recipe import smoothing_divisor

@@ -17,5 +17,5 @@ if [ ! -f "$venv/.installed" ]; then
     touch "$venv/.installed"
 fi
 "$venv/bin/python" "$root/tests/frameworks/write.py" "$work/cases"
-"$venv/bin/pytest" "$root/tests/test_arrays.py" -k "in_and_out"
-FRAMEWORK_CASES="$work/cases" "$root/.venv/bin/pytest" "$root/tests/checkpoints/test_frameworks.py"
+"$venv/bin/pytest" "$root/tests/bertrt/arrays/test_interop.py" -k "in_and_out"
+FRAMEWORK_CASES="$work/cases" "$root/.venv/bin/pytest" "$root/tests/export/checkpoints/test_frameworks.py"

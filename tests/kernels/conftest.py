@@ -1,4 +1,4 @@
-"""For the kernels: a device to run them on, hard buffers, and what a good answer is."""
+"""For the kernels: buffers that show stray reads and writes, and the tolerance of an answer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,6 @@ import pytest
 import torch
 
 Near = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-
-
-@pytest.fixture(scope="session")
-def device() -> str:
-    """The GPU, or the CPU, where Triton's interpreter runs the kernels."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(

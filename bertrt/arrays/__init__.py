@@ -1,0 +1,1 @@
+"""Arrays on their way into the graph and out of it."""

@@ -1,0 +1,180 @@
+"""Raw arrays on their way into the graph: checked here, because ONNX Runtime would not.
+
+A token id out of range is an error deep in a Gather, a left-padded row is a wrong answer, and a
+row without any token is NaN. Each is refused with one sentence instead.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bertrt.arrays.interop import to_numpy
+from bertrt.artifact.graph_io import PAST
+from bertrt.artifact.manifest import TensorSpec
+from bertrt.artifact.model_config import ModelConfig
+from bertrt.errors import InputError
+
+__all__ = ["complete_flags", "complete_inputs"]
+
+Arrays = dict[str, np.ndarray]
+
+_FALSE = np.array(False)
+_FALSE.flags.writeable = False
+# Numbers that Python looks at one by one as fast as numpy is ready to begin.
+_FEW = 256
+
+
+def complete_inputs(
+    given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
+) -> Arrays:
+    """Check the caller's arrays and add those that have a default.
+
+    Args:
+        given: name to array; `input_ids` is required. `attention_mask` defaults to ones,
+            `token_type_ids` to zeros, a key/value cache (`past_key_values.*`) to an empty one,
+            and what is a single truth value (`first_token_only`, `masked_only`) to False.
+        inputs: the graph's inputs.
+        config: the sizes to check against.
+
+    Returns an array for every input of the graph, contiguous, of the graph's dtype.
+
+    Raises InputError for a missing or unknown name, a wrong dtype, rank or shape, an id out of
+    range, an over-long sequence, a row with no tokens, padding on the left, or a truth value that
+    is none.
+    """
+    specs = {spec.name: spec for spec in inputs}
+    unknown = [name for name in given if name not in specs]
+    if unknown:
+        raise InputError(f"unknown input {min(unknown)!r}: this graph takes {', '.join(specs)}")
+    if given.get("input_ids") is None:
+        raise InputError("input_ids is missing: give an integer array [batch, sequence]")
+    ids = _integers("input_ids", given["input_ids"], specs["input_ids"])
+    if ids.size == 0:
+        raise InputError(f"input_ids has shape {list(ids.shape)}, which holds no token")
+    _check_range("input_ids", ids, config.vocab_size)
+
+    past = _past(given, specs, config, ids.shape[0])
+    past_length = next(iter(past.values())).shape[2] if past else 0
+    total = past_length + ids.shape[-1]
+    if total > config.max_position_embeddings:
+        raise InputError(
+            f"the sequence has {total} tokens, and this model has positions for "
+            f"{config.max_position_embeddings}: shorten it"
+        )
+
+    mask_shape = (*ids.shape[:-1], total)
+    mask = given.get("attention_mask")
+    if mask is None:
+        mask = np.ones(mask_shape, dtype=np.int64)
+    mask = _integers("attention_mask", mask, specs["attention_mask"], allow_bool=True)
+    _check_shape("attention_mask", mask, mask_shape)
+    _check_mask(mask)
+
+    types = given.get("token_type_ids")
+    if types is None:
+        types = np.zeros(ids.shape, dtype=np.int64)
+    types = _integers("token_type_ids", types, specs["token_type_ids"])
+    _check_shape("token_type_ids", types, ids.shape)
+    _check_range("token_type_ids", types, config.type_vocab_size)
+    flags = complete_flags(given, inputs)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, **past, **flags}
+
+
+def complete_flags(given: Mapping[str, Any], inputs: tuple[TensorSpec, ...]) -> Arrays:
+    """The graph's inputs that are truth values, bool []; False where they are not given.
+
+    Raises InputError for one that is none.
+    """
+    return {one.name: _flag(one.name, given.get(one.name)) for one in inputs if one.dtype == "bool"}
+
+
+def _flag(name: str, value: Any) -> np.ndarray:
+    if value is None:
+        return _FALSE
+    flag = to_numpy(name, value)
+    if flag.shape != () or flag.dtype != bool:
+        raise InputError(f"{name} is {value!r:.60}: give True or False")
+    return np.array(bool(flag))
+
+
+def _integers(name: str, value: Any, spec: TensorSpec, *, allow_bool: bool = False) -> np.ndarray:
+    array = to_numpy(name, value)
+    if not (array.dtype.kind in "iu" or (allow_bool and array.dtype.kind == "b")):
+        raise InputError(f"{name} has dtype {array.dtype}: give integers")
+    if array.ndim != len(spec.shape):
+        raise InputError(
+            f"{name} has shape {list(array.shape)}: give [{', '.join(map(str, spec.shape))}]"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise InputError(
+            f"{name} has shape {list(array.shape)}, and input_ids asks for {list(expected)}"
+        )
+
+
+def _check_range(name: str, array: np.ndarray, size: int) -> None:
+    least, greatest = _ends(array)
+    if least < 0 or greatest >= size:
+        wrong = array[(array < 0) | (array >= size)]
+        raise InputError(f"{name} has the id {wrong[0]}: this model's are 0 to {size - 1}")
+
+
+def _check_mask(mask: np.ndarray) -> None:
+    least, greatest = _ends(mask)
+    if least < 0 or greatest > 1:
+        raise InputError("attention_mask has values other than 0 (padding) and 1 (a token)")
+    if least == 1:
+        return
+    rows = mask.reshape(-1, mask.shape[-1])
+    empty = np.flatnonzero(~rows.any(axis=1))
+    if empty.size:
+        raise InputError(f"row {empty[0]} of attention_mask is all zeros: a row needs a token")
+    left = np.flatnonzero(rows[:, 0] == 0)
+    if left.size:
+        raise InputError(
+            f"row {left[0]} of attention_mask starts with padding: BERT counts positions from "
+            "the first column, so pad on the right"
+        )
+
+
+def _ends(array: np.ndarray) -> tuple[int, int]:
+    """The least and the greatest number.
+
+    A run leaves the caches to its weights, and numpy's reductions then take longer than Python's
+    look at each number of a short text.
+    """
+    if array.size <= _FEW:
+        numbers = array.ravel().tolist()
+        return min(numbers), max(numbers)
+    return int(array.min()), int(array.max())
+
+
+def _past(
+    given: Mapping[str, Any], specs: Mapping[str, TensorSpec], config: ModelConfig, batch: int
+) -> Arrays:
+    """The key/value cache, each [B, N, past, D] float32; empty when none is given."""
+    names = [name for name in specs if name.startswith(f"{PAST}.")]
+    if not names:
+        return {}
+    present = [name for name in names if given.get(name) is not None]
+    if present and len(present) < len(names):
+        missing = next(name for name in names if name not in present)
+        raise InputError(f"{missing} is missing: give the whole key/value cache or none of it")
+    heads = config.num_attention_heads
+    size = config.hidden_size // heads
+    if not present:
+        return {name: np.zeros((batch, heads, 0, size), np.float32) for name in names}
+    past = {name: to_numpy(name, given[name]) for name in names}
+    first = past[names[0]]
+    length = first.shape[2] if first.ndim == 4 else 0
+    for name, value in past.items():
+        if value.dtype != np.float32 or value.shape != (batch, heads, length, size):
+            raise InputError(
+                f"{name} is {value.dtype} {list(value.shape)}: give float32 "
+                f"[{batch}, {heads}, past, {size}], the same past for all"
+            )
+    return {name: np.ascontiguousarray(value) for name, value in past.items()}

@@ -1,0 +1,1 @@
+"""The artifact directory: its manifest, its files, and the names in both."""

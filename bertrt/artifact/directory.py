@@ -1,0 +1,119 @@
+"""The artifact: one directory with a graph, its tokenizer and the manifest that describes them.
+
+Nothing in it is trusted before its hash is checked.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertrt.artifact.manifest import MANIFEST, FileEntry, Manifest
+from bertrt.artifact.model_config import ModelConfig
+from bertrt.errors import ArtifactError, InputError
+
+__all__ = ["Artifact", "sha256_of"]
+
+# Files above this many bytes take longer to hash than anybody would want to wait for.
+_LARGE = 16_000_000
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact directory whose files were found whole."""
+
+    path: Path
+    manifest: Manifest
+    config: ModelConfig
+
+    @classmethod
+    def open(cls, directory: str | Path, *, large_files_later: bool = False) -> "Artifact":
+        """Open a directory and check every file's size and sha256 against the manifest.
+
+        Args:
+            directory: the artifact.
+            large_files_later: whether to leave the hashes of files above 16 MB to
+                `check_large_files`; the graph can be opened meanwhile.
+
+        Raises ArtifactError with one sentence for a directory that is missing, foreign, damaged
+        or made by a newer version, and InputError for what is no path at all.
+        """
+        if not isinstance(directory, (str, os.PathLike)):
+            raise InputError(f"the artifact's directory is {directory!r}: give a path")
+        path = Path(directory).absolute()  # files are opened later, perhaps from another folder
+        if not path.is_dir():
+            raise ArtifactError(
+                f"{str(directory)!r} is not a directory: bertrt loads what 'bertrt export' wrote"
+            )
+        try:
+            manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"{str(directory)!r} has no {MANIFEST}: make an artifact of a checkpoint with "
+                "'bertrt export --model MODEL --output DIR'"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{MANIFEST} cannot be read: {error}") from error
+        for entry in manifest.files:
+            _check_file(path, entry, hash_large=not large_files_later)
+        listed = {entry.name for entry in manifest.files}
+        graphs = [manifest.graph.file, *(one.file for one in manifest.graph.variants)]
+        for name in (*graphs, "tokenizer.json", "config.json"):
+            if name not in listed:
+                raise ArtifactError(f"{MANIFEST} does not list {name}: export the checkpoint again")
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"config.json is damaged: {error}") from error
+        return cls(path, manifest, ModelConfig.from_json(config))
+
+    def check_large_files(self) -> None:
+        """Hash the files that `open` left for later, until they are found whole once.
+
+        Raises ArtifactError as `open` does.
+        """
+        # Not a cached_property, whose lock a fork could leave locked in the child.
+        if "found_whole" in self.__dict__:
+            return
+        for entry in self.manifest.files:
+            if entry.size > _LARGE:
+                _check_file(self.path, entry)
+        self.__dict__["found_whole"] = True
+
+    def graph_path(self, instructions: Collection[str] = ()) -> Path:
+        """The path of the graph for a processor with these instruction sets, links and all.
+
+        ONNX Runtime looks for weights beside it, and in a hub's cache, which is made of links,
+        only the links have the names that the graph knows.
+        """
+        graph = self.manifest.graph
+        for one in graph.variants:
+            if one.instructions in instructions:
+                return self.path / one.file
+        return self.path / graph.file
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(directory: Path, entry: FileEntry, *, hash_large: bool = True) -> None:
+    if Path(entry.name).name != entry.name or entry.name in ("", ".", ".."):
+        raise ArtifactError(f"{MANIFEST} names {entry.name!r}, which is outside its directory")
+    path = directory / entry.name
+    try:
+        size = path.stat().st_size
+        later = size > _LARGE and not hash_large
+        if size == entry.size and (later or sha256_of(path) == entry.sha256):
+            return
+    except OSError as error:
+        raise ArtifactError(f"{entry.name} is missing or cannot be read: {error}") from error
+    detail = "its hash differs" if size == entry.size else f"{size} bytes, not {entry.size}"
+    raise ArtifactError(
+        f"{entry.name} is not the file that was exported ({detail}): copy the artifact again, "
+        "or export the checkpoint again"
+    )

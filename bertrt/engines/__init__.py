@@ -1,0 +1,1 @@
+"""What runs a graph: ONNX Runtime on a CPU or a GPU, or bertrt's Triton kernels."""

@@ -1,0 +1,106 @@
+"""How ONNX Runtime runs a graph: optimization level, threads, waiting and memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertrt.engines.cuda_provider import CUDA, cuda_options, failure, missing, preload
+from bertrt.engines.malloc_trim import trim
+from bertrt.engines.ort import onnxruntime
+from bertrt.errors import ArtifactError, DeviceError
+
+__all__ = ["OrtOptions", "open_session", "shrinking"]
+
+_LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_CPU = "CPUExecutionProvider"
+# What the level "extended" would fuse, and what measures slower on the CPU provider than the nodes
+# that it is made of.
+_SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion")
+
+
+@dataclass(frozen=True)
+class OrtOptions:
+    """How to run a graph.
+
+    `level` is ONNX Runtime's graph optimization level: "disabled", "basic", "extended" or "all".
+    `spinning` is whether threads that wait for work stay awake for it, some 50 ms of CPU time
+    after each run; else they sleep at once. `cuda_graphs` lets runs on a GPU capture CUDA graphs.
+    """
+
+    level: str
+    threads: int
+    provider: str = _CPU
+    spinning: bool = True
+    cuda_graphs: bool = False
+
+
+def open_session(graph: Path, options: OrtOptions) -> Any:
+    """An `onnxruntime.InferenceSession` on a graph's file, on the one provider asked for.
+
+    Raises DeviceError when the provider is not to be had, and ArtifactError when ONNX Runtime
+    cannot read the graph.
+    """
+    ort = onnxruntime()
+    available = ort.get_available_providers()
+    if options.provider not in available:
+        other = "onnxruntime and pip install 'bertrt[gpu]'"
+        if options.provider != CUDA:
+            other = "it and pip install 'bertrt[cpu]'"
+        raise DeviceError(
+            f"{options.provider} is not in this ONNX Runtime, which has {', '.join(available)}: "
+            f"uninstall {other}, or export for another device"
+        )
+    provider: Any = options.provider
+    if provider == CUDA:
+        preload(ort)
+        provider = (CUDA, cuda_options(graphs=options.cuda_graphs))
+    try:
+        session = ort.InferenceSession(
+            str(graph),
+            _native(options),
+            providers=[provider],
+            disabled_optimizers=_SLOWER if provider == _CPU else None,
+            enable_fallback=False,
+        )
+    except Exception as error:
+        if options.provider == CUDA and (reason := failure(error)):
+            raise reason from error
+        raise ArtifactError(
+            f"ONNX Runtime {ort.__version__} cannot open {graph.name}: {error}"
+        ) from error
+    session.disable_fallback()
+    trim()
+    if session.get_providers()[0] != options.provider:
+        if options.provider == CUDA:
+            raise missing(ort)
+        raise DeviceError(
+            f"{options.provider} was asked for and ONNX Runtime gave {session.get_providers()}"
+        )
+    return session
+
+
+def shrinking() -> Any:
+    """Run options with which a run frees the memory that the session does not need for itself."""
+    options = onnxruntime().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def _native(options: OrtOptions) -> Any:
+    """The `onnxruntime.SessionOptions`."""
+    ort = onnxruntime()
+    native = ort.SessionOptions()
+    native.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[options.level])
+    native.intra_op_num_threads = options.threads
+    native.inter_op_num_threads = 1
+    native.log_severity_level = 3
+    # A memory plan is kept for every shape that was ever run, and gains no time.
+    native.enable_mem_pattern = False
+    if not options.spinning:
+        native.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return native

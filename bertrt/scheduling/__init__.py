@@ -1,0 +1,1 @@
+"""What runs when, and how many at a time: threads, batches, workers and the dynamic batcher."""

@@ -1,0 +1,180 @@
+"""A transformers model that holds a checkpoint's weights, and no weight from anywhere else."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import transformers
+from transformers import BertConfig
+
+from bertrt.errors import ExportError
+from bertrt.export.checkpoints.checkpoint import Checkpoint
+from bertrt.export.checkpoints.config_check import bert_config
+from bertrt.export.checkpoints.weight_matching import BODY, head_form, match
+from bertrt.export.heads import Head
+
+__all__ = ["build_model"]
+
+_DECODER = "cls.predictions.decoder"
+_WORDS = "bert.embeddings.word_embeddings.weight"
+_TIED = {f"{_DECODER}.weight": _WORDS, f"{_DECODER}.bias": "cls.predictions.bias"}
+
+# Three heads whose weights have one name and mean different things.
+_CLASSIFIERS = (
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertForMultipleChoice",
+)
+
+_log = logging.getLogger(__name__)
+
+
+def build_model(
+    head: Head, checkpoint: Checkpoint, *, allow_new_head: bool = False
+) -> torch.nn.Module:
+    """The head's transformers model: float32, eval mode, eager attention, the checkpoint's weights.
+
+    A BertModel whose checkpoint has no pooler is built without one. The language model's decoder
+    shares the word embeddings when the config ties them, unless the checkpoint holds different
+    ones, as in transformers 5; then the model's config says that they are not tied. With
+    `allow_new_head`, weights outside embeddings and encoder that the checkpoint lacks are drawn
+    from a fixed seed, with a logged warning.
+
+    Raises ExportError naming the missing weights, or the size in which the config contradicts the
+    weights.
+    """
+    config = bert_config(checkpoint.config)
+    if head.class_name == "BertForQuestionAnswering" and config.num_labels != 2:
+        raise ExportError(
+            f"the config has {config.num_labels} labels, and question answering needs 2, start and "
+            "end: correct its id2label"
+        )
+    weights = _own_weights(head, checkpoint.config, head_form(checkpoint.weights))
+    model = _empty_model(head, config, weights)
+    config = model.config
+    config.architectures = [head.class_name]
+
+    # In the form that heads have, which is the model's own unless it is a bare BertModel.
+    prefix = "bert." if head.class_name == "BertModel" else ""
+    expected = {prefix + name: value.shape for name, value in model.state_dict().items()}
+    tied = _tie(weights, expected, config)
+    paired = match(expected, weights, config, checkpoint.stored)
+    found = paired.found
+    if paired.missing:
+        _check_missing(paired.missing, head, checkpoint.stored, allow_new_head)
+        found |= _new_weights(paired.missing, expected, config)
+        # A decoder that was not there to be tied may be now that its bias is.
+        tied = _tie(found, expected, config)
+
+    state = {name.removeprefix(prefix): _float32(value) for name, value in found.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    for name in tied:
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, model.get_parameter(_TIED[name]))
+    _fill_buffers(model)
+    return model.eval()
+
+
+def _own_weights(
+    head: Head, config: Mapping[str, Any], weights: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The weights without a classifier that was trained for another head than this one."""
+    architecture = (config.get("architectures") or [None])[0]
+    if {architecture, head.class_name} <= set(_CLASSIFIERS) and architecture != head.class_name:
+        return {k: v for k, v in weights.items() if not k.startswith("classifier.")}
+    return dict(weights)
+
+
+def _empty_model(head: Head, config: BertConfig, weights: Mapping[str, torch.Tensor]) -> Any:
+    """The head's model with parameters that have shapes and no values: nothing is drawn."""
+    options = {}
+    if head.class_name == "BertModel":
+        options["add_pooling_layer"] = any(name.startswith("bert.pooler.") for name in weights)
+    with torch.device("meta"):
+        return getattr(transformers, head.class_name)(config, **options)
+
+
+def _tie(
+    weights: dict[str, torch.Tensor], expected: Mapping[str, torch.Size], config: BertConfig
+) -> list[str]:
+    """Complete `weights` with those of the decoder that are stored once; the names that share.
+
+    The bias is one parameter under two names even when the embeddings are not tied, and a file
+    may have either name.
+    """
+    shared = []
+    for name, source in _TIED.items():
+        if name not in expected:
+            continue
+        embeddings = source == _WORDS
+        if not embeddings and source not in weights and name in weights:
+            weights[source] = weights[name]
+        if embeddings and not config.tie_word_embeddings:
+            continue
+        if source not in weights:
+            continue
+        if name not in weights:
+            weights[name] = weights[source]
+        if torch.equal(_float32(weights[name]), _float32(weights[source])):
+            shared.append(name)
+        elif embeddings:
+            _log.warning("%s differs from the word embeddings, so they are not tied", name)
+            config.tie_word_embeddings = False
+    return shared
+
+
+def _check_missing(
+    missing: Sequence[str], head: Head, stored: Mapping[str, str], allow_new_head: bool
+) -> None:
+    body = [name for name in missing if name.startswith(BODY)]
+    listed = ", ".join(stored.get(name, name) for name in (body or missing)[:4])
+    count = len(body or missing)
+    more = f" and {count - 4} more" if count > 4 else ""
+    if body:
+        raise ExportError(
+            f"the checkpoint lacks {count} weights of BERT's embeddings and encoder "
+            f"({listed}{more}): it is incomplete, or no BERT"
+        )
+    if not allow_new_head:
+        raise ExportError(
+            f"the checkpoint lacks {count} weights of {head.class_name} ({listed}{more}): choose "
+            "another --task, or pass --allow-new-head for untrained ones"
+        )
+    _log.warning(
+        "%d weights of %s are new and untrained: %s", count, head.class_name, listed + more
+    )
+
+
+def _new_weights(
+    names: Sequence[str], expected: Mapping[str, torch.Size], config: BertConfig
+) -> dict[str, torch.Tensor]:
+    """Fresh weights as BERT draws them, the same ones at each call."""
+    generator = torch.Generator().manual_seed(0)
+    new: dict[str, torch.Tensor] = {}
+    for name in names:
+        if name.endswith("bias"):
+            new[name] = torch.zeros(expected[name])
+        elif name.endswith("LayerNorm.weight"):
+            new[name] = torch.ones(expected[name])
+        else:
+            scale = config.initializer_range
+            new[name] = torch.randn(expected[name], generator=generator) * scale
+    return new
+
+
+def _float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.float32).contiguous()
+
+
+def _fill_buffers(model: torch.nn.Module) -> None:
+    """Give the constants that are not stored their values: positions, and types of zero."""
+    for name, buffer in model.named_buffers():
+        owner, _, attribute = name.rpartition(".")
+        if attribute == "position_ids":
+            value = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+        elif attribute == "token_type_ids":
+            value = torch.zeros(buffer.shape, dtype=torch.long)
+        else:
+            raise ExportError(f"this version of transformers has an unknown constant {name!r}")
+        setattr(model.get_submodule(owner), attribute, value)

@@ -1,0 +1,1 @@
+"""File formats of weights: PyTorch, safetensors, TensorFlow, Keras and Flax."""

@@ -1,0 +1,1 @@
+"""Weight names of each framework, mapped to PyTorch's."""

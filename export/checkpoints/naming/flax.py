@@ -1,0 +1,43 @@
+"""The names of BERT's weights in transformers' FlaxBert classes.
+
+Source: transformers 4.57, modeling_flax_bert.py and modeling_flax_pytorch_utils.py.
+"""
+
+from collections.abc import Collection
+
+from transformers import BertConfig
+
+from bertrt.export.checkpoints.naming.layout import Variable, all_weights, plain, transposed
+
+__all__ = ["keys", "skipped", "variables"]
+
+
+def variables(config: BertConfig) -> dict[str, Variable]:
+    """Every weight of a BERT with any head, by its keys in Flax, joined by dots."""
+    table: dict[str, Variable] = {}
+    for name, shape in all_weights(config).items():
+        owner, _, last = name.rpartition(".")
+        if last == "bias":
+            table[name] = plain(name, shape)
+        elif owner.endswith("LayerNorm"):
+            table[f"{owner}.scale"] = plain(name, shape)
+        elif owner.endswith("_embeddings"):
+            table[f"{owner}.embedding"] = plain(name, shape)
+        else:
+            table[f"{owner}.kernel"] = transposed(name, shape)
+    return table
+
+
+def keys(stored: str) -> tuple[str, ...]:
+    """The keys of `variables` under which a stored name is looked for, in order.
+
+    msgpack files have a tree, whose keys are joined by slashes here, and safetensors have dots. A
+    training state has the weights under "params".
+    """
+    name = stored.replace("/", ".").removeprefix("params.")
+    return (name,)
+
+
+def skipped(names: Collection[str]) -> set[str]:
+    """The arrays that are no weights but a training state's step or optimizer."""
+    return {n for n in names if n == "step" or n.startswith(("opt_state/", "opt_state."))}

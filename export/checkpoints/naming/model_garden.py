@@ -1,0 +1,122 @@
+"""The names of BERT's weights in TensorFlow's model garden, which are paths through Python objects.
+
+The encoder is a Keras model whose layers are counted, and attention has an axis for heads. The
+language model's head and the next sentence's lie beside it.
+Source: tensorflow/models, official/nlp/modeling: networks/bert_encoder.py, layers/masked_lm.py,
+layers/cls_head.py, models/bert_pretrainer.py.
+"""
+
+import re
+from collections.abc import Collection
+
+from transformers import BertConfig
+
+from bertrt.export.checkpoints.naming.layout import Shape, Variable, all_weights, plain, transposed
+
+__all__ = ["keys", "skipped", "variables"]
+
+_END = "/.ATTRIBUTES/VARIABLE_VALUE"
+_LAYER = "layer_with_weights-"
+# The encoder's parts in the order in which they are counted; its layers follow, then the pooler.
+_EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")
+# The parts of a layer, after PyTorch's names.
+_PARTS = {
+    "attention.self.query": "_attention_layer/_query_dense",
+    "attention.self.key": "_attention_layer/_key_dense",
+    "attention.self.value": "_attention_layer/_value_dense",
+    "attention.output.dense": "_attention_layer/_output_dense",
+    "attention.output.LayerNorm": "_attention_layer_norm",
+    "intermediate.dense": "_intermediate_dense",
+    "output.dense": "_output_dense",
+    "output.LayerNorm": "_output_layer_norm",
+}
+_HEADS = {
+    "cls.predictions.transform.dense": "masked_lm/dense",
+    "cls.predictions.transform.LayerNorm": "masked_lm/layer_norm",
+    "cls.seq_relationship": "model/classification_heads/0/out_proj",
+}
+_BIAS = "masked_lm/output_bias.Sbias"
+# Other names of the same: by version of the model garden, and by which of two paths to a shared
+# variable TensorFlow met first.
+_OTHERS = {
+    "/_attention_output_dense/": "/_attention_layer/_output_dense/",
+    "masked_lm/bias": _BIAS,
+    "masked_lm/embedding_table": f"{_LAYER}0/embeddings",
+}
+# Always the word embeddings, and heads that the model garden has elsewhere.
+_ABSENT = ("cls.predictions.decoder.", "classifier.", "qa_outputs.")
+# A model that was trained on next sentences has a pooler with that head; the encoder's own then
+# stayed as it was drawn.
+_POOLER = "bert.pooler.dense."
+_TRAINED_POOLER = "next_sentence..pooler_dense"
+_OWN_POOLER = re.compile(rf"{_LAYER}\d+/(kernel|bias)$")
+_COUNTERS = re.compile(r"(save_counter|global_step|step)(/|$)|_CHECKPOINTABLE_OBJECT_GRAPH$")
+
+
+def variables(config: BertConfig) -> dict[str, Variable]:
+    """Every weight of a BERT with its pretraining heads, by its path without root and end."""
+    table: dict[str, Variable] = {}
+    for name, shape in all_weights(config).items():
+        if name.startswith(_ABSENT):
+            continue
+        owner, _, last = name.rpartition(".")
+        path = _path(owner, config)
+        if name == "cls.predictions.bias":
+            table[_BIAS] = plain(name, shape)
+        elif owner.endswith("LayerNorm"):
+            table[f"{path}/{'gamma' if last == 'weight' else 'beta'}"] = plain(name, shape)
+        elif owner.endswith("_embeddings"):
+            table[f"{path}/embeddings"] = plain(name, shape)
+        else:
+            last = "kernel" if last == "weight" else last
+            table[f"{path}/{last}"] = _dense(name, shape, config)
+            if name.startswith(_POOLER):
+                table[f"{_TRAINED_POOLER}/{last}"] = table[f"{path}/{last}"]
+    return table
+
+
+def _path(owner: str, config: BertConfig) -> str:
+    """The path of the layer whose name in PyTorch is given."""
+    if owner == "bert.pooler.dense":
+        return f"{_LAYER}{len(_EMBEDDINGS) + config.num_hidden_layers}"
+    if owner.startswith("bert.embeddings."):
+        return f"{_LAYER}{_EMBEDDINGS.index(owner.removeprefix('bert.embeddings.'))}"
+    if owner.startswith("bert.encoder.layer."):
+        number, _, part = owner.removeprefix("bert.encoder.layer.").partition(".")
+        return f"{_LAYER}{len(_EMBEDDINGS) + int(number)}/{_PARTS[part]}"
+    return _HEADS.get(owner, "")
+
+
+def _dense(name: str, shape: Shape, config: BertConfig) -> Variable:
+    """A linear layer's weight or bias; attention's have the hidden size as heads and their size."""
+    usual = transposed(name, shape) if name.endswith("weight") else plain(name, shape)
+    hidden = config.hidden_size
+    heads = (config.num_attention_heads, hidden // config.num_attention_heads)
+    split: Shape
+    if ".attention.self." in name:
+        split = (hidden, *heads) if name.endswith("weight") else heads
+    elif name.endswith("attention.output.dense.weight"):
+        split = (*heads, hidden)
+    else:
+        return usual
+    joined = (hidden,) * len(shape)
+    return Variable(name, split, lambda tensor: usual.restore(tensor.reshape(joined)))
+
+
+def keys(stored: str) -> tuple[str, ...]:
+    """The keys of `variables` under which a stored name is looked for, in order."""
+    name = stored.removesuffix(_END)
+    for root in ("model/", "encoder/"):
+        if name.startswith(root + _LAYER):
+            name = name.removeprefix(root)
+    for other, usual in _OTHERS.items():
+        name = name.replace(other, usual)
+    return (name,)
+
+
+def skipped(names: Collection[str]) -> set[str]:
+    """The variables that are an optimizer's state, a counter, or a pooler that is not trained."""
+    found = {name for name in names if _COUNTERS.match(name) or "optimizer/" in name}
+    if any(name.startswith(_TRAINED_POOLER) for name in names):
+        found |= {name for name in names if _OWN_POOLER.match(keys(name)[0])}
+    return found

@@ -1,0 +1,62 @@
+"""The names of BERT's weights in Google's own code for TensorFlow 1.
+
+Source: google-research/bert, modeling.py, run_pretraining.py, run_squad.py, run_classifier.py.
+"""
+
+import re
+from collections.abc import Collection
+
+from transformers import BertConfig
+
+from bertrt.export.checkpoints.naming.layout import Variable, all_weights, plain, transposed
+
+__all__ = ["keys", "skipped", "variables"]
+
+# The heads' own, which Google multiplies with from the right, so that none is transposed.
+_HEADS = {
+    "cls.predictions.bias": "cls/predictions/output_bias",
+    "cls.seq_relationship.weight": "cls/seq_relationship/output_weights",
+    "cls.seq_relationship.bias": "cls/seq_relationship/output_bias",
+    "qa_outputs.weight": "cls/squad/output_weights",
+    "qa_outputs.bias": "cls/squad/output_bias",
+    # run_classifier.py gives its variables no scope.
+    "classifier.weight": "output_weights",
+    "classifier.bias": "output_bias",
+}
+# Always the word embeddings.
+_TIED = "cls.predictions.decoder.weight"
+
+_COUNTERS = ("global_step", "beta1_power", "beta2_power", "_CHECKPOINTABLE_OBJECT_GRAPH")
+# Of Google's optimizer, NVIDIA's, and TensorFlow's own.
+_OPTIMIZER = re.compile(r"(^|/)((adam|lamb)_[mv]|Adam(_1)?|Momentum|\w*Optimizer(_\d+)?)(/|$)")
+
+
+def variables(config: BertConfig) -> dict[str, Variable]:
+    """Every weight of a BERT with any head, by the name that Google's checkpoints have for it."""
+    table: dict[str, Variable] = {}
+    for name, shape in all_weights(config).items():
+        path = name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
+        owner, _, last = path.rpartition("/")
+        if name == _TIED:
+            continue
+        if name in _HEADS:
+            table[_HEADS[name]] = plain(name, shape)
+        elif owner.endswith("LayerNorm"):
+            table[f"{owner}/{'gamma' if last == 'weight' else 'beta'}"] = plain(name, shape)
+        elif owner.endswith("_embeddings"):
+            table[owner] = plain(name, shape)
+        elif last == "weight":
+            table[f"{owner}/kernel"] = transposed(name, shape)
+        else:
+            table[path] = plain(name, shape)
+    return table
+
+
+def keys(stored: str) -> tuple[str, ...]:
+    """The keys of `variables` under which a stored name is looked for, in order."""
+    return (stored,)
+
+
+def skipped(names: Collection[str]) -> set[str]:
+    """The variables that are no weights but an optimizer's state or a counter."""
+    return {name for name in names if name in _COUNTERS or _OPTIMIZER.search(name)}

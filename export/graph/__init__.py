@@ -1,0 +1,1 @@
+"""Matching and editing ONNX graphs: what fusions share."""

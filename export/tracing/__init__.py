@@ -1,0 +1,1 @@
+"""PyTorch to ONNX: the forward pass that is traced, and the trace."""

@@ -1,0 +1,183 @@
+"""PyTorch to ONNX: one head traced to a graph with named dynamic axes, in standard operators."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from bertrt.export.graph.cleanup import tidy
+from bertrt.export.heads import Head
+from bertrt.export.tracing.traceable_forward import (
+    Inside,
+    KeyValue,
+    KeyValues,
+    base_model,
+    traceable,
+)
+
+__all__ = ["OPSET", "has_cache", "trace"]
+
+# The first opset with an Attention operator, so that attention stays one node.
+OPSET = 23
+
+# Sizes to trace with: none is 1, which the tracer takes for a constant, and no two are equal.
+_BATCH, _CHOICES, _PAST, _SEQUENCE = 2, 3, 5, 7
+
+# What the exporter says about every model, and nobody can act on.
+_KNOWN_WARNINGS = (
+    r"# The axis name: .* will not be used, since it shares the same shape constraints",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+def has_cache(model: torch.nn.Module, head: Head) -> bool:
+    """Whether the head's graph has a key/value cache: a language model that is a decoder."""
+    return head.task == "text-generation" and bool(base_model(model).config.is_decoder)
+
+
+def trace(
+    model: torch.nn.Module, head: Head, internals: Sequence[str] = (), *, cached: bool = True
+) -> ir.Model:
+    """The head's forward pass as an ONNX graph of opset 23.
+
+    Inputs are int64 `input_ids`, `attention_mask` and `token_type_ids`, [batch, sequence], or
+    [batch, choices, sequence] for multiple choice. Outputs are the head's, float32; a BertModel
+    without a pooler has no `pooler_output`. A decoder with a language model head also has float32
+    inputs `past_key_values.{i}.key` and `.value`, [batch, N, past_sequence, D], with any number of
+    past tokens from 0, and outputs `present.{i}.key` and `.value`, [batch, N, total_sequence, D];
+    its `attention_mask` is [batch, total_sequence], past and new tokens together. With `cached`
+    False a decoder has none of these, and reads a text as a whole. `internals` are further
+    outputs, by the names of `bertrt.export.tracing.extra_outputs`.
+
+    Initializers keep their PyTorch names and shapes, and tied weights are stored once. The model
+    must be in eval mode and is left as it was.
+    """
+    config = base_model(model).config
+    outputs = [name for name in head.outputs if name != "pooler_output" or base_model(model).pooler]
+    past: list[KeyValue] = []
+    if has_cache(model, head) and cached:
+        shape = (_BATCH, config.num_attention_heads, _PAST, _head_size(config))
+        past = [(torch.zeros(shape), torch.zeros(shape)) for _ in range(config.num_hidden_layers)]
+
+    arguments: tuple[Any, ...] = _example_inputs(head, bool(past))
+    axes: tuple[Any, ...] = _dynamic_axes(head, bool(past))
+    if past:
+        arguments = (*arguments, past)
+        axes = (*axes, [_PAST_AXES] * len(past))
+
+    cache = KeyValues()
+    inside = Inside(attentions="attentions.0" in internals)
+    wrapper = _Positional(model, outputs, cache, inside, internals).eval()
+    with traceable(model, cache, inside), _quiet():
+        program = torch.onnx.export(
+            wrapper,
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=axes,
+            optimize=False,
+            verbose=False,
+        )
+    graph = program.model
+    _name_ends(graph, [*outputs, *internals], len(past))
+    tidy(graph, _parameter_names(wrapper))
+    return graph
+
+
+class _Positional(torch.nn.Module):
+    """A head called with positional arrays, giving a flat tuple of its outputs in order."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        outputs: Sequence[str],
+        cache: KeyValues,
+        inside: Inside,
+        internals: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._outputs = outputs
+        self._cache = cache
+        self._inside = inside
+        self._internals = internals
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+        past: Sequence[KeyValue] = (),
+    ) -> tuple[torch.Tensor, ...]:
+        self._cache.past = past
+        result = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        )
+        present = [tensor for pair in self._cache.present for tensor in pair] if past else []
+        shown = [self._inside.values[name] for name in self._internals]
+        return (*(result[name] for name in self._outputs), *shown, *present)
+
+
+_PAST_AXES = ({0: "batch", 2: "past_sequence"}, {0: "batch", 2: "past_sequence"})
+
+
+def _example_inputs(head: Head, cached: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    lead = (_BATCH, _CHOICES) if head.task == "multiple-choice" else (_BATCH,)
+    total = _SEQUENCE + _PAST if cached else _SEQUENCE
+    # Three tensors, not one three times: the tracer would take them for the same input.
+    ids = torch.zeros((*lead, _SEQUENCE), dtype=torch.long)
+    return ids, torch.ones((*lead, total), dtype=torch.long), torch.zeros_like(ids)
+
+
+def _dynamic_axes(head: Head, cached: bool) -> tuple[dict[int, str], ...]:
+    lead = ["batch", "choices"] if head.task == "multiple-choice" else ["batch"]
+    ids = dict(enumerate([*lead, "sequence"]))
+    mask = dict(enumerate([*lead, "total_sequence" if cached else "sequence"]))
+    return ids, mask, ids
+
+
+def _name_ends(model: ir.Model, outputs: Sequence[str], layers: int) -> None:
+    """Name the graph's inputs, outputs and their dynamic axes, in the exporter's order."""
+    pairs = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+    inputs = ["input_ids", "attention_mask", "token_type_ids"]
+    inputs += [f"past_key_values.{pair}" for pair in pairs]
+    presents = [f"present.{pair}" for pair in pairs]
+    for value, name in zip(model.graph.inputs, inputs, strict=True):
+        value.name = name
+    for value, name in zip(model.graph.outputs, [*outputs, *presents], strict=True):
+        value.name = name
+        if name in presents:
+            batch, heads, _, size = value.shape
+            value.shape = ir.Shape([batch, heads, "total_sequence", size])
+
+
+def _parameter_names(wrapper: _Positional) -> dict[str, str]:
+    """The exporter's name of each parameter to the model's own first name for the same tensor."""
+    first: dict[int, str] = {}
+    names = {}
+    for name, tensor in wrapper.model.named_parameters(remove_duplicate=False):
+        names[f"model.{name}"] = first.setdefault(id(tensor), name)
+    return names
+
+
+def _head_size(config: Any) -> int:
+    return int(config.hidden_size) // int(config.num_attention_heads)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says about every model, and nothing else."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that torchvision, which we do not use, is missing
+    try:
+        with warnings.catch_warnings():
+            for message in _KNOWN_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,55 @@
+"""The matrix product of PyTorch, which on a GPU is cuBLAS's, and an activation after it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import triton
+import triton.language as tl
+
+from bertrt.kernels.triton.activations import activate
+
+__all__ = ["product"]
+
+_BLOCK = 1024
+
+
+@triton.jit
+def _activate(y: tl.tensor, count: int, NAME: tl.constexpr, BLOCK: tl.constexpr) -> None:
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < count
+    value = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(y + place, activate(value, NAME).to(y.dtype.element_ty), mask=inside)
+
+
+def product(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: str
+) -> torch.Tensor:
+    """activation(x [T, K] · weight [K, N] + bias [N]), of x's dtype.
+
+    Sums are in float32. Products of float32 are in full unless the process has allowed PyTorch
+    to use TF32.
+    """
+    with _sums_in_float32():
+        y = torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
+    if activation and y.numel() > 0:
+        grid = (triton.cdiv(y.numel(), _BLOCK),)
+        _activate[grid](y, y.numel(), NAME=activation, BLOCK=_BLOCK, num_warps=4)
+    return y
+
+
+@contextmanager
+def _sums_in_float32() -> Iterator[None]:
+    """PyTorch lets cuBLAS add up parts of a sum in half precision, unless told otherwise."""
+    settings = torch.backends.cuda.matmul
+    before = (
+        settings.allow_fp16_reduced_precision_reduction,
+        settings.allow_bf16_reduced_precision_reduction,
+    )
+    settings.allow_fp16_reduced_precision_reduction = False
+    settings.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        settings.allow_fp16_reduced_precision_reduction = before[0]
+        settings.allow_bf16_reduced_precision_reduction = before[1]

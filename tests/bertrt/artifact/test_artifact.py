@@ -1,0 +1,217 @@
+"""The artifact: damaged, foreign and newer directories give one clear sentence each."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertrt
+from bertrt.artifact.directory import Artifact, sha256_of
+from bertrt.artifact.manifest import Manifest
+from bertrt.errors import ArtifactError
+
+
+@pytest.fixture
+def artifact(make_artifact: Callable[..., Path], tmp_path: Path) -> Path:
+    """A copy of a sound artifact, to damage."""
+    return Path(shutil.copytree(make_artifact("BertForMaskedLM"), tmp_path / "artifact"))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    manifest = json.loads((path / "bertrt.json").read_text())
+    change(manifest)
+    (path / "bertrt.json").write_text(json.dumps(manifest))
+
+
+def test_round_trip(artifact: Path) -> None:
+    manifest = Artifact.open(artifact).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_what_the_manifest_says(artifact: Path) -> None:
+    manifest = json.loads((artifact / "bertrt.json").read_text())
+    assert manifest["schema"] == 2
+    assert manifest["task"] == "fill-mask"
+    assert manifest["target"] == {"device": "cpu", "engine": "ort", "dtype": "float32"}
+    assert len(manifest["source"]["sha256"]) == 64
+    assert {"torch", "transformers", "onnxruntime", "bertrt"} <= set(manifest["versions"])
+    assert {entry["name"] for entry in manifest["files"]} == {
+        path.name for path in artifact.iterdir() if path.name != "bertrt.json"
+    }
+    assert {"config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"} <= {
+        entry["name"] for entry in manifest["files"]
+    }
+    assert str(Path.home()) not in json.dumps(manifest)
+
+
+def test_no_build_path_in_the_graph(artifact: Path) -> None:
+    content = (artifact / "model.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path(__file__).parents[3]).encode() not in content
+
+
+def remove(name: str) -> Callable[[Path], Any]:
+    return lambda path: (path / name).unlink()
+
+
+def append(name: str) -> Callable[[Path], Any]:
+    return lambda path: (path / name).write_bytes((path / name).read_bytes() + b"\n")
+
+
+def flip(name: str) -> Callable[[Path], Any]:
+    def change(path: Path) -> None:
+        data = bytearray((path / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (path / name).write_bytes(bytes(data))
+
+    return change
+
+
+def truncate(name: str) -> Callable[[Path], Any]:
+    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:100])
+
+
+def manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], Any]:
+    return lambda path: edit(path, change)
+
+
+def text(content: str) -> Callable[[Path], Any]:
+    return lambda path: (path / "bertrt.json").write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "is not a directory"),
+        (remove("bertrt.json"), "has no bertrt.json: make an artifact"),
+        (remove("model.onnx"), "model.onnx is missing"),
+        (remove("tokenizer.json"), "tokenizer.json is missing"),
+        (remove("config.json"), "config.json is missing"),
+        (remove("vocab.txt"), "vocab.txt is missing"),
+        (flip("model.onnx"), "model.onnx is not the file .* hash differs"),
+        (flip("tokenizer.json"), "tokenizer.json is not the file"),
+        (truncate("model.onnx"), "100 bytes, not"),
+        (append("config.json"), "config.json is not the file"),
+        (text(""), "bertrt.json is damaged"),
+        (text("[]"), "bertrt.json is damaged"),
+        (text("{}"), "bertrt.json is damaged"),
+        (text('{"schema": 1'), "bertrt.json is damaged"),
+        (text('{"schema": "1"}'), "bertrt.json is damaged"),
+        (
+            text('{"schema": 3}'),
+            "schema 3, and this bertrt reads schema 2: upgrade",
+        ),
+        (text('{"schema": 1}'), "schema 1, and this bertrt reads schema 2: export the checkpoint"),
+        (lambda path: (path / "bertrt.json").write_bytes(b"\xff\xfe"), "cannot be read"),
+        (manifest(lambda m: m.pop("graph")), "damaged"),
+        (manifest(lambda m: m["graph"].pop("file")), "damaged"),
+        (manifest(lambda m: m["graph"].update(extra=1)), "damaged"),
+        (manifest(lambda m: m.update(graph=3)), "damaged"),
+        (manifest(lambda m: m.update(files=[])), "does not list model.onnx"),
+        (manifest(lambda m: m["files"][0].update(name="../x")), "outside its directory"),
+        (manifest(lambda m: m["files"][0].update(name="/etc/passwd")), "outside its directory"),
+        (manifest(lambda m: m["files"][0].update(name="..")), "outside its directory"),
+        (manifest(lambda m: m["target"].update(device="tpu")), "device 'tpu'"),
+        (manifest(lambda m: m["target"].pop("engine")), "engine ''"),
+        (
+            manifest(lambda m: m["tokenizer"].update(golden=[["the cat", [1, 2, 3]]])),
+            "splits 'the cat' otherwise",
+        ),
+    ],
+)
+def test_damage(artifact: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(artifact)
+    with pytest.raises(ArtifactError, match=message) as caught:
+        bertrt.load(artifact)
+    assert "\n" not in str(caught.value)
+
+
+def test_large_files_are_hashed_before_the_first_answer(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertrt.artifact.directory._LARGE", 1000)
+    flip("model.onnx")(artifact)
+    with pytest.raises(ArtifactError, match="hash differs"):
+        Artifact.open(artifact)
+    with bertrt.load(artifact) as rt:
+        for _ in range(2):
+            with pytest.raises(ArtifactError, match="hash differs"):
+                rt("the [MASK] sat")
+
+
+def test_the_size_of_a_large_file_is_checked_at_once(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertrt.artifact.directory._LARGE", 1000)
+    append("model.onnx")(artifact)
+    with pytest.raises(ArtifactError, match="bytes, not"):
+        bertrt.load(artifact)
+
+
+def test_a_large_file_is_hashed_once(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertrt.artifact.directory._LARGE", 1000)
+    hashed: list[str] = []
+    monkeypatch.setattr(
+        "bertrt.artifact.directory.sha256_of",
+        lambda path: hashed.append(path.name) or sha256_of(path),
+    )
+    with bertrt.load(artifact, threads=2, batch_tokens=20) as rt:
+        assert "model.onnx" not in hashed
+        answers = [rt("the [MASK] sat") for _ in range(3)]
+        rt(["the [MASK] sat"] * 20)  # in another session
+        copy = pickle.loads(pickle.dumps(rt))
+    assert copy("the [MASK] sat") == answers[0]
+    assert hashed.count("model.onnx") == 1
+
+
+def test_a_folder_that_is_left(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A relative path is that of the load, wherever the process goes before the first call."""
+    monkeypatch.setattr("bertrt.artifact.directory._LARGE", 1000)
+    monkeypatch.chdir(artifact.parent)
+    with bertrt.load(artifact.name) as rt:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert rt("the [MASK] sat")
+
+
+def test_a_checkpoint_is_no_artifact(make_checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(ArtifactError, match=r"has no bertrt\.json"):
+        bertrt.load(make_checkpoint("BertForMaskedLM"))
+
+
+def test_a_hub_id_is_no_artifact() -> None:
+    with pytest.raises(ArtifactError, match="not a directory"):
+        bertrt.load("google-bert/bert-base-uncased")
+
+
+def test_a_graph_that_is_none(artifact: Path) -> None:
+    """A graph that hashes as it should and still is not ONNX: the exporter was fed garbage."""
+    import hashlib
+
+    content = b"not a graph"
+    (artifact / "model.onnx").write_bytes(content)
+
+    def rehash(manifest: dict[str, Any]) -> None:
+        manifest["graph"]["variants"] = []
+        entry = next(one for one in manifest["files"] if one["name"] == "model.onnx")
+        entry.update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    edit(artifact, rehash)
+    with pytest.raises(ArtifactError, match=r"cannot open model\.onnx"):
+        bertrt.load(artifact).warmup()
+
+
+def test_a_linked_artifact_opens(artifact: Path, tmp_path: Path) -> None:
+    """A hub's cache is made of links; with one file a graph, that is no obstacle."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in artifact.iterdir():
+        (linked / path.name).symlink_to(path)
+    with bertrt.load(linked) as rt:
+        assert rt("the [MASK] sat")

@@ -1,0 +1,53 @@
+"""From encodings to answers: rows may come in any order, and none is held longer than needed."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+
+
+class Joined(Head):
+    """Each input is a list of numbers, one encoding each; the answer lists their rows."""
+
+    task = "joined"
+
+    def inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
+        return list(args), False
+
+    def prepare(self, input: Any, options: Any) -> Prepared:
+        return Prepared(input)
+
+    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Any) -> Answer:
+        finished.append(list(prepared.encodings))
+        return [int(row["logits"]) for row in rows]
+
+
+finished: list[Any] = []
+
+
+class Shuffled:
+    """Answers encodings in a given order, and notes what was finished before each."""
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self.order = order
+        self.finished_before: list[int] = []
+
+    def rows(self, encodings: Sequence[Any], **_: Any) -> Iterator[tuple[int, SampleOutputs]]:
+        for index in self.order:
+            self.finished_before.append(len(finished))
+            yield index, {"logits": np.array(encodings[index])}
+
+    def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        raise AssertionError("not asked for")
+
+
+def test_rows_in_any_order() -> None:
+    finished.clear()
+    head = Joined(None, None)  # type: ignore[arg-type]
+    model = Shuffled([4, 1, 5, 0, 3, 2])
+    inputs = [[10, 11], [12], [13, 14, 15]]
+    assert head.answers(inputs, model, Options()) == inputs
+    assert finished == [[10, 11], [13, 14, 15], [12]]
+    assert model.finished_before == [0, 0, 0, 0, 1, 2]

@@ -1,0 +1,50 @@
+"""Pooling: against torch, on odd lengths."""
+
+import numpy as np
+import pytest
+
+from bertrt.heads.pooling import POOLINGS, finish_vector, pool
+
+
+def row_of(length: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(length)
+    return {
+        "last_hidden_state": random.normal(size=(length, 13)).astype(np.float32),
+        "pooler_output": random.normal(size=13).astype(np.float32),
+    }
+
+
+@pytest.mark.parametrize("length", [1, 2, 33])
+def test_poolings(length: int) -> None:
+    torch = pytest.importorskip("torch")
+    row = row_of(length)
+    hidden = torch.from_numpy(row["last_hidden_state"])
+    expected = {
+        "mean": hidden.mean(dim=0),
+        "max": hidden.max(dim=0).values,
+        "cls": hidden[0],
+        "pooler": torch.from_numpy(row["pooler_output"]),
+    }
+    assert set(expected) == set(POOLINGS)
+    for pooling, vector in expected.items():
+        answer = pool(row, pooling)
+        assert answer.dtype == np.float32
+        np.testing.assert_allclose(answer, vector.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [None, 1, 5, 13])
+def test_shortened_before_scaled(dimensions: int | None) -> None:
+    torch = pytest.importorskip("torch")
+    vector = row_of(1)["pooler_output"]
+    short = torch.from_numpy(vector)[:dimensions]
+    expected = torch.nn.functional.normalize(short, dim=0)
+    answer = finish_vector(vector, dimensions=dimensions)
+    assert answer.dtype == np.float32
+    np.testing.assert_allclose(answer, expected.numpy(), atol=1e-6)
+    assert np.linalg.norm(answer) == pytest.approx(1, abs=1e-6)
+    plain = finish_vector(vector, normalize=False, dimensions=dimensions)
+    np.testing.assert_array_equal(plain, short.numpy())
+
+
+def test_zeros_stay_zeros() -> None:
+    np.testing.assert_array_equal(finish_vector(np.zeros(4, np.float32)), np.zeros(4))

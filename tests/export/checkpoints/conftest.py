@@ -1,0 +1,47 @@
+"""Checkpoints of other frameworks, unpacked, to be changed at will."""
+
+import importlib.util
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "frameworks"
+
+
+@pytest.fixture(scope="session")
+def unpacked(made_once: Callable[..., Path]) -> Path:
+    """The folder of all cases: those that are kept here, or those that `make frameworks` made."""
+    if "FRAMEWORK_CASES" in os.environ:
+        return Path(os.environ["FRAMEWORK_CASES"])
+
+    def write(folder: Path) -> None:
+        for path in sorted(GOLDEN.glob("*.tar.xz")):
+            with tarfile.open(path) as archive:
+                archive.extractall(folder, filter="data")
+
+    return made_once("framework-cases", "golden", write)
+
+
+@pytest.fixture
+def case(unpacked: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A factory: a case's name to a copy of its folder."""
+    return lambda name: Path(shutil.copytree(unpacked / name, tmp_path / name))
+
+
+@pytest.fixture(scope="session")
+def bundles() -> ModuleType:
+    """tests/export/checkpoints/bundle_writer.py."""
+    path = Path(__file__).parent / "bundle_writer.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # its dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,59 @@
+"""A small fused graph of each head, its float32 answers, and the texts' arrays."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertrt.export.pipelines.cpu import fuse
+from bertrt.export.quantize.observe import Observed
+
+
+@pytest.fixture(scope="session")
+def fused(graphs: ModuleType) -> Callable[..., Any]:
+    """A factory: class name to a new cpu graph, ready to be quantized."""
+
+    def make(class_name: str) -> Any:
+        model = graphs.traced(class_name)
+        config = graphs.model_of(class_name).config
+        fuse(model, config, graphs.head_of(class_name), "cpu", mask_id=4, to_quantize=True)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def observed() -> Callable[..., Observed]:
+    """A factory: a layer's inputs [R, K], uneven, with `wide` columns of a far wider range."""
+
+    def make(rows: int = 200, columns: int = 24, wide: int = 2) -> Observed:
+        random = np.random.default_rng(7)
+        sample = random.standard_normal((rows, columns)).astype(np.float32)
+        sample[:, :wide] *= 40
+        sample[:, wide:] += random.standard_normal(columns - wide).astype(np.float32)
+        return Observed.of(sample)
+
+    return make
+
+
+@pytest.fixture
+def int8_artifact(make_checkpoint: Callable[..., Path], made_once: Callable[..., Path]) -> Any:
+    """A factory: class name to an int8 artifact, and the float32 one of the same checkpoint."""
+    from bertrt.export import export
+
+    def make(class_name: str, **bounds: float) -> SimpleNamespace:
+        checkpoint = make_checkpoint(class_name)
+        exported = made_once(
+            class_name,
+            ("int8", sorted(bounds.items())),
+            lambda output: export(checkpoint, output, dtype="int8", **bounds),
+        )
+        plain = made_once(
+            class_name, ("artifact", None, "cpu", []), lambda output: export(checkpoint, output)
+        )
+        return SimpleNamespace(int8=exported, float32=plain, checkpoint=checkpoint)
+
+    return make

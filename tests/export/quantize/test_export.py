@@ -1,0 +1,115 @@
+"""int8 exports as a user makes them: near float32, the same in any batch, or refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bertrt
+from bertrt.artifact.directory import Artifact
+from bertrt.cli import main
+from bertrt.errors import ExportError, ParityError
+from bertrt.export import export
+from bertrt.export.heads import HEADS
+
+TEXTS = ["John Smith works in London.", "the cat sat on the mat and the dog ran", "a", "!?", "who"]
+# Random weights decide by hairs.
+LENIENT = {"min_agreement": 0.6}
+
+
+@pytest.mark.parametrize(
+    "class_name", [head.class_name for head in HEADS if head.class_name != "BertModel"]
+)
+def test_every_head(int8_artifact: Any, class_name: str) -> None:
+    made = int8_artifact(class_name, **LENIENT)
+    manifest = Artifact.open(made.int8).manifest
+    assert manifest.target["dtype"] == "int8"
+    assert manifest.graph.fused["MatMulIntegerToFloat"] >= 8
+    report = manifest.quantization
+    assert report is not None
+    assert report["bound"] == {"agreement": 0.6}
+    assert report["agreement"] >= 0.6
+    assert report["alone_and_in_a_batch"] >= 0.9999
+    assert report["products_in_int8"] >= 0.5
+    with bertrt.load(made.int8, threads=1) as ours, bertrt.load(made.float32, threads=1) as plain:
+        arrays = {"input_ids": np.array([[2, 40, 41, 42, 3]])}
+        if class_name == "BertForMultipleChoice":
+            arrays = {"input_ids": np.array([[[2, 40, 41, 3], [2, 50, 51, 3]]])}
+        answer, expected = ours.run(**arrays), plain.run(**arrays)
+        assert list(answer) == list(expected)
+        for name, value in expected.items():
+            assert answer[name].shape == value.shape
+            error = np.linalg.norm(answer[name] - value) / np.linalg.norm(value)
+            assert 0 < error < 0.2, name
+
+
+def test_embeddings_are_near_and_do_not_depend_on_the_batch(int8_artifact: Any) -> None:
+    made = int8_artifact("BertModel")
+    with bertrt.load(made.int8, threads=1) as ours, bertrt.load(made.float32, threads=1) as plain:
+        for pooling in ("mean", "cls"):
+            together = ours.embed(TEXTS, pooling=pooling)
+            exact = plain.embed(TEXTS, pooling=pooling)
+            assert (together * exact).sum(axis=1).min() >= 0.99
+            assert not np.array_equal(together, exact)
+            for text, vector in zip(TEXTS, together, strict=True):
+                np.testing.assert_allclose(ours.embed(text, pooling=pooling), vector, atol=1e-5)
+
+
+def test_inspect_says_what_was_accepted(int8_artifact: Any, capsys: Any) -> None:
+    made = int8_artifact("BertForSequenceClassification", **LENIENT)
+    assert main(["inspect", str(made.int8)]) == 0
+    shown = capsys.readouterr().out
+    assert "(bound 0.6)" in shown
+    assert "before quantization" in shown
+    assert "bert.encoder.layer.0.intermediate.dense" in shown
+    assert main(["inspect", str(made.int8), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["quantization"]["bound"] == {"agreement": 0.6}
+
+
+def test_a_file_of_texts(make_checkpoint: Any, tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(f"{word} lives in london" for word in "abcdefghijklmnop"))
+    output = tmp_path / "out"
+    manifest = export(
+        make_checkpoint("BertForSequenceClassification"),
+        output,
+        dtype="int8",
+        calibration=file,
+        min_agreement=0.5,
+    )
+    assert manifest.quantization is not None
+    expected = {"texts": "texts.txt", "calibrated_on": 12, "held_out": 4}
+    assert manifest.quantization["calibration"] == expected
+
+
+def test_no_mixture_is_near_enough(make_checkpoint: Any, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(ParityError, match=r"no int8 mixture .* accept less with --min-cosine"):
+        export(make_checkpoint("BertModel"), output, dtype="int8", min_cosine=0.9999999)
+    assert not output.exists()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "int4"}, "unknown dtype 'int4'"),
+        ({"dtype": "int8", "device": "any"}, "int8 graphs are made for the device 'cpu'"),
+        ({"min_cosine": 0.9}, "min_cosine is 0.9, which is for int8 only"),
+        ({"dtype": "int8", "min_cosine": 1.5}, "min_cosine is 1.5"),
+        ({"dtype": "int8", "min_agreement": 0}, "min_agreement is 0"),
+        ({"dtype": "int8", "calibration": "nowhere.txt"}, "nowhere.txt"),
+    ],
+)
+def test_wishes_that_cannot_be_met(tmp_path: Path, options: Any, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        export("demo", tmp_path / "out", **options)
+
+
+def test_the_command_line(make_checkpoint: Any, tmp_path: Path, capsys: Any) -> None:
+    checkpoint = str(make_checkpoint("BertForNextSentencePrediction"))
+    arguments = ["export", "--model", checkpoint, "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--dtype", "int8", "--min-agreement", "0.5"]) == 0
+    assert "agreement (bound 0.5)" in capsys.readouterr().out

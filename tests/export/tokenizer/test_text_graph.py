@@ -1,0 +1,154 @@
+"""A graph that takes text gives what the runtime gives, in one session and without bertrt."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnxruntime_extensions import get_library_path
+
+import bertrt
+from bertrt.cli import main
+from bertrt.errors import ExportError
+from bertrt.export import export
+from bertrt.export.tokenizer.text_graph.attributes import tokenizer_attributes
+from bertrt.export.tokenizer.text_graph.build import tokenizer_graph
+from bertrt.export.tokenizer.text_graph.check import compare_tokens
+
+PLAIN = [
+    "John Smith works at Google in New York.",
+    "",
+    "What?! No -- really; (yes).",
+    "中国人 in 北京",
+    "running unable workings photosynthesis",
+    "PARIS is the capital " + "of france " * 80,  # longer than the model reads
+]
+PAIRS = ["Mary lives in London.", "a", "", "!", "the cat sat " * 30, "who is the president? " * 20]
+
+
+def run(directory: Path, text: list[str], **inputs: Any) -> dict[str, np.ndarray]:
+    """As any application would, from the README."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.register_custom_ops_library(get_library_path())
+    session = onnxruntime.InferenceSession(str(directory / "model_text.onnx"), options)
+    names = [one.name for one in session.get_outputs()]
+    feeds = {"text": np.array(text, object), **inputs}
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+@pytest.fixture(scope="module")
+def directory(make_checkpoint: Callable[..., Path], tmp_path_factory: Any) -> Path:
+    out: Path = tmp_path_factory.mktemp("text") / "out"
+    export(make_checkpoint("BertModel"), out, with_tokenizer=True)
+    return out
+
+
+@pytest.mark.parametrize("pairs", [None, PAIRS])
+def test_answers_are_the_runtimes(directory: Path, pairs: list[str] | None) -> None:
+    second = {} if pairs is None else {"text_pair": np.array(pairs, object)}
+    ours = run(directory, PLAIN, **second)
+    with bertrt.load(directory) as rt:
+        arrays = rt.encode(PLAIN, pairs, truncation=True)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(ours[name], array)
+            assert ours[name].dtype == np.int64
+        theirs = rt.run(**arrays, outputs=["last_hidden_state", "mean_embedding"])
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, atol=1e-5)
+
+
+def test_a_text_has_the_same_answer_in_any_company(directory: Path) -> None:
+    together = run(directory, PLAIN)["mean_embedding"]
+    for text, vector in zip(PLAIN, together, strict=True):
+        np.testing.assert_allclose(run(directory, [text])["mean_embedding"][0], vector, atol=1e-5)
+
+
+def test_flags_work_there_too(directory: Path) -> None:
+    whole = run(directory, PLAIN[:2])
+    cut = run(directory, PLAIN[:2], first_token_only=np.array(True))
+    np.testing.assert_allclose(
+        cut["last_hidden_state"], whole["last_hidden_state"][:, :1], atol=1e-5
+    )
+
+
+def test_other_heads_on_a_cased_vocabulary(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint("BertForQuestionAnswering", cased=True)
+    export(checkpoint, tmp_path / "out", with_tokenizer=True, device="any")
+    ours = run(tmp_path / "out", ["Where is John?"], text_pair=np.array(["In Paris."], object))
+    with bertrt.load(tmp_path / "out") as rt:
+        theirs = rt.run(**rt.encode("Where is John?", "In Paris."))
+    np.testing.assert_array_equal(ours["start_logits"].shape, theirs["start_logits"].shape)
+    np.testing.assert_allclose(ours["start_logits"], theirs["start_logits"], atol=1e-5)
+
+
+def test_a_difference_is_told(
+    directory: Path,
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = json.loads((directory / "bertrt.json").read_text())
+    told = manifest["text_graph"]
+    assert told["file"] == "model_text.onnx"
+    assert 0 < told["different"] < told["compared"]
+    assert set(told["examples"]) & {"[CLS] special [SEP] inside [MASK]", "İstanbul ẞ ß straße"}
+    assert "model_text.onnx" in {one["name"] for one in manifest["files"]}
+    assert main(["inspect", str(directory)]) == 0
+    assert f"{told['different']} of {told['compared']} texts" in capsys.readouterr().out
+    with caplog.at_level(logging.WARNING):
+        export(make_checkpoint("BertModel"), tmp_path / "out", with_tokenizer=True)
+    assert f"splits {told['different']} of {told['compared']} texts" in caplog.text
+
+
+def test_the_comparison_finds_a_wrong_tokenizer(directory: Path) -> None:
+    state = json.loads((directory / "tokenizer.json").read_text())
+    with bertrt.load(directory) as rt:
+        attributes = tokenizer_attributes(state, rt.tokenizer)
+        right = compare_tokens(tokenizer_graph(attributes, rt.tokenizer.facts), rt.tokenizer, PLAIN)
+        assert (right.compared, right.different) == (len(PLAIN), 0)
+        wrong = attributes | {"do_lower_case": 0}
+        parity = compare_tokens(tokenizer_graph(wrong, rt.tokenizer.facts), rt.tokenizer, PLAIN)
+    assert parity.different
+    assert set(parity.examples) <= set(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "options", "message"),
+    [
+        ("BertForMaskedLM", {}, "not for fill-mask on cpu"),
+        ("BertForMultipleChoice", {}, "not for multiple-choice on cpu"),
+    ],
+)
+def test_refused(
+    class_name: str,
+    options: dict[str, Any],
+    message: str,
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ExportError, match=message):
+        export(make_checkpoint(class_name), tmp_path / "out", with_tokenizer=True, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_kind_of_tokenizer_is_refused(directory: Path) -> None:
+    state = json.loads((directory / "tokenizer.json").read_text())
+    with (
+        bertrt.load(directory) as rt,
+        pytest.raises(ExportError, match="a WordPiece with Lowercase and BertPreTokenizer"),
+    ):
+        tokenizer_attributes(state | {"normalizer": {"type": "Lowercase"}}, rt.tokenizer)
+
+
+def test_without_the_operators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime_extensions", None)
+    with pytest.raises(ExportError, match=r"install it with pip install 'bertrt\[text\]'"):
+        export("demo", tmp_path / "out", task="feature-extraction", with_tokenizer=True)
