@@ -5,6 +5,7 @@ rt = bertrt.load("out")
 rt("Plants create [MASK] through a process known as photosynthesis.")
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from bertrt._version import __version__
@@ -19,28 +20,41 @@ from bertrt.errors import (
 )
 
 if TYPE_CHECKING:
+    from bertrt.arrays.model_output import ModelOutput
     from bertrt.runtime import Runtime, load
+    from bertrt.scheduling.dynamic_batcher import DynamicBatcher
+    from bertrt.tokenizer import Tokenizer
 
 __all__ = [
     "ArtifactError",
     "BertrtError",
     "BusyError",
     "DeviceError",
+    "DynamicBatcher",
     "ExportError",
     "InputError",
+    "ModelOutput",
     "ParityError",
     "Runtime",
+    "Tokenizer",
     "__version__",
     "load",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # The runtime brings numpy and tokenizers, and `bertrt --help` has no use for them.
-    if name in ("Runtime", "load"):
-        from bertrt import runtime
+# Imported on first use: they import numpy and tokenizers, which `bertrt --help` does not need.
+_LAZY = {
+    "DynamicBatcher": "bertrt.scheduling.dynamic_batcher",
+    "ModelOutput": "bertrt.arrays.model_output",
+    "Runtime": "bertrt.runtime",
+    "Tokenizer": "bertrt.tokenizer",
+    "load": "bertrt.runtime",
+}
 
-        globals().update(Runtime=runtime.Runtime, load=runtime.load)
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

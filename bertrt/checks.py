@@ -1,10 +1,17 @@
-"""Checks of option values that several heads share."""
+"""Checks of option values, with one error message for each kind."""
 
 from typing import Any
 
 from bertrt.errors import InputError, shorten
 
-__all__ = ["check_flag", "check_number", "check_strings", "check_top_k", "check_whole"]
+__all__ = [
+    "check_flag",
+    "check_number",
+    "check_strings",
+    "check_top_k",
+    "check_whole",
+    "check_whole_or_auto",
+]
 
 
 def check_top_k(top_k: Any) -> None:
@@ -37,6 +44,14 @@ def check_whole(name: str, value: Any, *, least: int) -> None:
     """Raise InputError unless `value` is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {shorten(value)}: give a whole number of at least {least}")
+
+
+def check_whole_or_auto(name: str, value: Any) -> None:
+    """Raise InputError unless `value` is "auto" or a whole number of at least 1."""
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InputError(
+            f"{name} is {shorten(value)}: give a whole number of at least 1, or 'auto'"
+        )
 
 
 def check_number(name: str, value: Any, *, least: float, most: float = float("inf")) -> None:

@@ -1,4 +1,4 @@
-"""How far long work is: told to the caller's function, or drawn as a bar on standard error."""
+"""Progress of long work: reported to the caller's function, or drawn as a bar on standard error."""
 
 import contextlib
 import sys
@@ -8,12 +8,16 @@ from typing import Any
 
 from bertrt.errors import InputError
 
-__all__ = ["Show", "Tell", "WatchedModel", "check_progress", "progress", "telling"]
+__all__ = [
+    "ProgressCallback",
+    "ProgressRunner",
+    "check_progress",
+    "progress_bar",
+    "report_inputs",
+]
 
-# Takes how much is done, 0 to 1, or None where the whole is not known, and what is being done.
-Show = Callable[[float | None, str], None]
-# Takes how many inputs are done, and of how many; None: an iterator, whose end is not known.
-Tell = Callable[[int, int | None], None]
+# Called with how much is done, of how much (None: not known), and what is going on, in words.
+ProgressCallback = Callable[[int, int | None, str], None]
 
 _WIDTH = 20
 _CLEAR = "\r\x1b[K"
@@ -21,90 +25,96 @@ _SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Show]:
-    """Yield a function that draws the bar; it is wiped away at the end, whatever the end is.
+def progress_bar() -> Iterator[ProgressCallback]:
+    """Yield a function that draws a bar; the bar is cleared at the end, also after an error.
 
-    On a standard error that is no terminal, nothing is drawn at all.
+    Draws nothing if standard error is not a terminal.
     """
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda done, what: None
+        yield lambda done, total, what: None
         return
     last = ""
 
-    def show(done: float | None, what: str) -> None:
+    def draw(done: int, total: int | None, what: str) -> None:
         nonlocal last
         line = what
-        if done is not None:
-            filled = round(min(max(done, 0), 1) * _WIDTH)
+        if total is not None:
+            filled = round(min(max(done / total, 0), 1) * _WIDTH)
             line = f"[{'#' * filled}{'-' * (_WIDTH - filled)}] {what}"
         if line != last:
             last = line
             print(_CLEAR + line, end="", file=sys.stderr, flush=True)
 
     try:
-        yield show
+        yield draw
     finally:
         print(_CLEAR, end="", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def telling(wanted: bool | Tell) -> Iterator[Tell]:
-    """Yield a function to be told of inputs done.
+def report_inputs(
+    progress: bool | ProgressCallback,
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function to call with how many inputs are done, and of how many (None: not known).
 
     Args:
-        wanted: True draws a bar, ten times a second at most; a callable is called itself; False
-            does nothing.
+        progress: True draws a bar, at most ten times a second; a function is called each time;
+            False does nothing.
     """
-    if callable(wanted):
-        yield wanted
-    elif wanted is True:
-        with progress() as show:
+    if callable(progress):
+        yield lambda done, total: progress(done, total, _inputs(done, total))
+    elif progress is True:
+        with progress_bar() as draw:
             drawn = 0.0
 
-            def tell(done: int, total: int | None) -> None:
+            def report(done: int, total: int | None) -> None:
                 nonlocal drawn
                 now = time.monotonic()
                 if now - drawn >= _SECONDS:
                     drawn = now
-                    whole = "" if total is None else f" of {total:,}"
-                    show(None if total is None else done / total, f"{done:,}{whole} inputs")
+                    draw(done, total, _inputs(done, total))
 
-            yield tell
+            yield report
     else:
         yield lambda done, total: None
 
 
-def check_progress(wanted: object) -> None:
-    """Raise InputError for what is neither a truth value nor a function."""
-    if not (isinstance(wanted, bool) or callable(wanted)):
+def _inputs(done: int, total: int | None) -> str:
+    return f"{done:,} inputs" if total is None else f"{done:,} of {total:,} inputs"
+
+
+def check_progress(progress: object) -> None:
+    """Raise InputError unless `progress` is True, False or a function."""
+    if not (isinstance(progress, bool) or callable(progress)):
         raise InputError(
-            f"progress is {wanted!r}: give True for a bar, or a function of (done, total)"
+            f"progress is {progress!r}: give True for a bar, or a function of (done, total, what)"
         )
 
 
-class WatchedModel:
-    """A head's model that tells how many of a call's inputs are done, until all of them are.
+class ProgressRunner:
+    """A head's `GraphRunner` that reports how many of a call's inputs are done.
 
-    An input may be several rows (windows, labels, choices), so the inputs done are the share of
-    the rows that are.
+    One input may be several encodings (windows, labels, choices), so the share of encodings that
+    are done is taken for the share of inputs.
     """
 
-    def __init__(self, model: Any, inputs: int, tell: Callable[[int], None]) -> None:
-        """Watch a model answer so many inputs, telling `tell` each time one more is done."""
-        self._model = model
+    def __init__(self, runner: Any, inputs: int, report: Callable[[int], None]) -> None:
+        """Call `report` with the number of inputs done, each time one more of `inputs` is."""
+        self._runner = runner
         self._inputs = inputs
-        self._tell = tell
+        self._report = report
 
-    def rows(self, encodings: Sequence[Any], **options: Any) -> Iterator[tuple[int, Any]]:
-        """The model's rows."""
-        before = 0
-        for count, row in enumerate(self._model.rows(encodings, **options), start=1):
-            yield row
+    def run_encodings(self, encodings: Sequence[Any], **options: Any) -> Iterator[tuple[int, Any]]:
+        """As `GraphRunner.run_encodings`."""
+        reported = 0
+        samples = self._runner.run_encodings(encodings, **options)
+        for count, sample in enumerate(samples, start=1):
+            yield sample
             done = self._inputs * count // len(encodings)
-            if before < done < self._inputs:
-                before = done
-                self._tell(done)
+            if reported < done < self._inputs:
+                reported = done
+                self._report(done)
 
     def run(self, **arrays: Any) -> Any:
-        """The model's run."""
-        return self._model.run(**arrays)
+        """As `GraphRunner.run`."""
+        return self._runner.run(**arrays)

@@ -1,7 +1,7 @@
-"""The runtime: an artifact's tokenizer, session and head joined, answering in the head's terms."""
+"""The runtime: an artifact's tokenizer, sessions and head, which together answer texts."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+import weakref
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from bertrt.arrays.interop import converter
 from bertrt.arrays.model_output import ModelOutput
 from bertrt.arrays.outputs import group_layer_outputs
 from bertrt.artifact.directory import Artifact
-from bertrt.checks import check_whole
+from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads import HEADS
-from bertrt.heads.base import Answer, GraphRunner, Head, HeadRequest, SampleOutputs
-from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
-from bertrt.progress import Tell, WatchedModel, check_progress, telling
+from bertrt.heads.calls import Call, CallParser
+from bertrt.heads.request import Answer
+from bertrt.progress import ProgressCallback, ProgressRunner, check_progress, report_inputs
 from bertrt.scheduling.batch_runner import BatchRunner
-from bertrt.scheduling.dynamic_batcher import DynamicBatcher, close_streams
+from bertrt.scheduling.dynamic_batcher import DynamicBatcher
+from bertrt.scheduling.session_pool import SessionPool
 from bertrt.scheduling.threads import choose_threads
 from bertrt.tokenizer import Tokenizer, pad
 
@@ -34,45 +35,43 @@ def load(
     *,
     task: str | None = None,
     threads: int | str = "auto",
-    spinning: bool = True,
-    batch_tokens: int | str = "auto",
+    allow_spinning: bool = True,
+    max_batch_tokens: int | str = "auto",
     workers: int | str = "auto",
 ) -> "Runtime":
-    """Open an artifact directory that `bertrt export` wrote. Nothing is ever downloaded.
+    """Open an artifact directory that `bertrt export` wrote. Never downloads anything.
 
     Args:
         directory: the artifact.
         task: another task over the same graph (zero-shot-classification over
             text-classification); the artifact's own when None.
         threads: the number of threads, or "auto" for the CPUs that this process may use.
-        spinning: whether idle threads stay awake for a moment (some 50 ms of CPU time after each
-            call), which is fastest on CPUs of one's own; False lets them sleep, which is kinder
-            and often faster on CPUs that others use too.
-        batch_tokens: the most padded tokens that many texts are batched to, or "auto" for what
-            suits this machine's caches. Large arrays are run in pieces of one to some two times
-            that size.
-        workers: how many batches of many texts, or pieces of large arrays, are run at a time;
-            "auto" is as many as there are threads. They have a session of their own, so that a
-            process that asks for single texts too holds the weights twice; 1 runs all in one
-            session, each batch by all threads.
+        allow_spinning: whether idle threads spin for a moment (about 50 ms of CPU time after each
+            call) before they sleep. Spinning is fastest on CPUs that nothing else uses; on shared
+            CPUs, False is kinder and often faster.
+        max_batch_tokens: the most padded tokens of a batch of texts, or "auto" for a number that
+            suits this machine's caches. Large arrays run in chunks of one to two times that size.
+        workers: how many batches of texts, or chunks of large arrays, run at a time; "auto" is one
+            for each thread. Workers have a session of their own, so a process that also asks for
+            single texts holds the weights twice; 1 runs everything in one session.
 
-    Raises ArtifactError for a directory that is not a sound artifact, and InputError for a task
-    that its graph cannot serve. Files above 16 MB are hashed while the graph is opened, so that
-    damage to one is an ArtifactError of the first call.
+    Raises ArtifactError if the directory is not a valid artifact, and InputError for a task that
+    its graph cannot serve. Files above 16 MB are hashed while the graph is opened, so the first
+    call, not `load`, raises ArtifactError if one of them is damaged.
     """
     artifact = Artifact.open(directory, large_files_later=True)
     return Runtime(
         artifact,
         task=task,
         threads=threads,
-        spinning=spinning,
-        batch_tokens=batch_tokens,
+        allow_spinning=allow_spinning,
+        max_batch_tokens=max_batch_tokens,
         workers=workers,
     )
 
 
 class Runtime:
-    """An opened artifact. Safe to call from many threads, to pickle, and to use after a fork."""
+    """An opened artifact. Thread-safe; can be pickled, and used after a fork."""
 
     def __init__(
         self,
@@ -80,81 +79,60 @@ class Runtime:
         *,
         task: str | None = None,
         threads: int | str = "auto",
-        spinning: bool = True,
-        batch_tokens: int | str = "auto",
+        allow_spinning: bool = True,
+        max_batch_tokens: int | str = "auto",
         workers: int | str = "auto",
     ) -> None:
-        """Join an opened artifact's parts; see `load`."""
-        if not isinstance(spinning, bool):
-            raise InputError(f"spinning is {spinning!r}: give True or False")
+        """Answer with an opened artifact; see `load`."""
+        check_flag("allow_spinning", allow_spinning)
         manifest = artifact.manifest
         self._artifact = artifact
         self._tokenizer = Tokenizer(
             (artifact.path / "tokenizer.json").read_text(encoding="utf-8"), manifest.tokenizer
         )
-        self._head = _head(task or manifest.task, manifest.task)(self._tokenizer, artifact.config)
-        self._executor = BatchRunner(
-            artifact,
+        self._calls = CallParser(
+            _check_task(task or manifest.task, manifest.task),
             self._tokenizer,
+            artifact.config,
+            [spec.name for spec in manifest.graph.outputs],
+        )
+        self._pool = SessionPool(
+            artifact,
             threads=choose_threads(threads),
-            spinning=spinning,
-            batch_tokens=batch_tokens,
+            allow_spinning=allow_spinning,
+            max_batch_tokens=max_batch_tokens,
             workers=workers,
         )
-        self._streams: dict[str, DynamicBatcher] = {}
+        self._runner = BatchRunner(artifact, self._tokenizer, self._pool)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._batchers: weakref.WeakSet[DynamicBatcher] = weakref.WeakSet()
+        self._own: dict[str, DynamicBatcher] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_batchers", "_own")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
 
     def __call__(self, *inputs: Any, **options: Any) -> Answer:
         """Answer one input, a list of inputs, or an iterator of them.
 
         A single input gives a single answer, a list gives a list in the same order, and an
-        iterator gives an iterator that reads ahead by at most a thousand inputs. What an input
-        is, and which options there are, is the head's: see the README.
+        iterator gives an iterator that reads at most a thousand inputs ahead. The head defines
+        its inputs and options: see the guide on tasks.
 
-        `progress=True` draws a bar on standard error, if that is a terminal; a function given as
-        `progress` is called with the number of inputs that are done and of all (None for an
-        iterator).
+        `progress=True` draws a bar on standard error if that is a terminal. A function given as
+        `progress` is called with the number of inputs done, of all inputs (None for an iterator),
+        and the same in words.
 
-        Raises InputError for input or options that the head cannot use; nothing is computed then.
+        Raises InputError for an input or option that the head cannot use; nothing runs then.
         """
         progress = options.pop("progress", False)
         check_progress(progress)
-        head = self._head_for(options)
-        named = {name: options.pop(name) for name in head.input_names if name in options}
-        parsed = head.parse_options(options)
-        if len(inputs) == 1 and isinstance(inputs[0], Iterator):
-
-            def answer(chunk: list[Any], model: WatchedModel) -> list[Answer]:
-                return head.answers(_each(head.inputs(chunk, **named)[0], chunk), model, parsed)
-
-            return self._in_chunks(inputs[0], progress, answer)
-        parts, single = head.inputs(*inputs, **named)
-        with telling(progress) as tell:
-            answers = head.answers(parts, self._watched(len(parts), tell), parsed)
-            tell(len(parts), len(parts))
-        return head.single(answers[0], parts[0], options) if single else answers
-
-    def encode(self, text: Any, pair: Any = None, **options: Any) -> dict[str, np.ndarray]:
-        """Text to the arrays that `run` takes, each int64 [B, S]; B is 1 for a single text.
-
-        Args:
-            text: a text, or a list of texts.
-            pair: the second text of a pair, or a list of as many.
-            options: `truncation` and `max_length`, as in every call.
-
-        Raises InputError for texts that cannot be encoded.
-        """
-        unknown = set(options) - {"truncation", "max_length"}
-        if unknown:
-            raise InputError(f"encode has no option {min(unknown)!r}: truncation, max_length")
-        texts = text if isinstance(text, list) else [text]
-        pairs = pair if isinstance(pair, list) else [pair] * len(texts)
-        if not texts or len(pairs) != len(texts):
-            raise InputError(f"encode got {len(texts)} texts and {len(pairs)} pairs")
-        encodings = [
-            self._tokenizer.encode(one, other, **options)
-            for one, other in zip(texts, pairs, strict=True)
-        ]
-        return pad(encodings, self._tokenizer.pad_id)
+        return self._answer(self._calls.parse(options), inputs, progress)
 
     def embed(
         self,
@@ -165,167 +143,158 @@ class Runtime:
         dimensions: int | None = None,
         truncation: bool | str = False,
         max_length: int | None = None,
-        progress: bool | Tell = False,
+        progress: bool | ProgressCallback = False,
     ) -> Any:
-        """One vector a text, of a feature-extraction artifact.
+        """Return one vector a text, from a feature-extraction artifact.
 
         Args:
             texts: a text, a list of texts, or an iterator of them; a pair as in every call.
-            pooling: "mean" or "max" over the text's tokens, [CLS] and [SEP] among them; "cls" for
-                the first token's; "pooler" for the checkpoint's own pooler, if it has one.
-            normalize: whether to scale each vector to a Euclidean length of 1.
-            dimensions: how many leading dimensions to keep, before scaling (for models trained
-                for it, Matryoshka); None keeps all.
+            pooling: "mean" or "max" over the text's tokens, including [CLS] and [SEP]; "cls" for
+                the first token's vector; "pooler" for the checkpoint's own pooler, if it has one.
+            normalize: scale each vector to a Euclidean length of 1.
+            dimensions: keep so many leading dimensions, before scaling (for models trained for
+                it, Matryoshka); None keeps all.
             truncation, max_length, progress: as in every call.
 
         Returns float32 [H] for a text, [n, H] for a list, and an iterator of [H] for an iterator,
         where H is the hidden size, or `dimensions`.
 
-        Raises InputError for input or options that cannot be used, and on another task's artifact.
+        Raises InputError for an input or option that cannot be used, and if the artifact is for
+        another task.
         """
-        head, outputs = self._embedding()
         check_progress(progress)
-        options = EmbedOptions(
-            pooling=pooling,
-            normalize=normalize,
-            dimensions=dimensions,
-            truncation=truncation,
-            max_length=max_length,
+        call = self._calls.parse_embed(
+            {
+                "pooling": pooling,
+                "normalize": normalize,
+                "dimensions": dimensions,
+                "truncation": truncation,
+                "max_length": max_length,
+            }
         )
-        head.check_embed(options, outputs)
-        if isinstance(texts, Iterator):
+        return self._answer(call, (texts,), progress)
 
-            def vectors_of(chunk: list[Any], model: WatchedModel) -> np.ndarray:
-                return head.embed(head.inputs(chunk)[0], model, options, outputs)
+    def tokenize(self, text: Any, pair: Any = None, **options: Any) -> dict[str, np.ndarray]:
+        """Return the arrays that `run` takes, each int64 [B, S]; B is 1 for a single text.
 
-            return self._in_chunks(texts, progress, vectors_of)
-        parts, single = head.inputs(texts)
-        with telling(progress) as tell:
-            vectors = head.embed(parts, self._watched(len(parts), tell), options, outputs)
-            tell(len(parts), len(parts))
-        return vectors[0] if single else vectors
+        Args:
+            text: a text, or a list of texts.
+            pair: the second text of a pair, or a list of as many.
+            options: `truncation` and `max_length`, as in every call.
+
+        Raises InputError for texts that cannot be encoded.
+        """
+        unknown = set(options) - {"truncation", "max_length"}
+        if unknown:
+            raise InputError(f"tokenize has no option {min(unknown)!r}: truncation, max_length")
+        texts = text if isinstance(text, list) else [text]
+        pairs = pair if isinstance(pair, list) else [pair] * len(texts)
+        if not texts or len(pairs) != len(texts):
+            raise InputError(f"tokenize got {len(texts)} texts and {len(pairs)} pairs")
+        encodings = [
+            self._tokenizer.encode(first, second, **options)
+            for first, second in zip(texts, pairs, strict=True)
+        ]
+        return pad(encodings, self._tokenizer.pad_id)
 
     def run(
         self, *, outputs: Sequence[str] | None = None, like: Any = None, **arrays: Any
     ) -> ModelOutput:
-        """Run the raw graph on arrays and return its outputs by name, float32.
+        """Run the graph on arrays and return its outputs by name, float32.
 
         Args:
             outputs: the names of the outputs to return; None for those of transformers' model.
                 A graph may have others: `info["outputs"]` lists all.
-            like: an array of numpy, PyTorch, JAX, TensorFlow or CuPy: the results are of its kind
-                and on its device. numpy's when None.
+            like: an array of numpy, PyTorch, JAX, TensorFlow or CuPy; the results have its type
+                and device. numpy arrays when None.
             arrays: `input_ids`, integers [B, S] ([B, C, S] for multiple choice), and optionally
                 `attention_mask` (ones), `token_type_ids` (zeros) and, for a decoder, the
                 key/value cache `past_key_values.{layer}.key` and `.value` (empty), float32
-                [B, N, past, D]. Some graphs take a truth value: with `first_token_only=True`
-                `last_hidden_state` is [B, 1, H], the first token's; with `masked_only=True` the
+                [B, N, past, D]. Some graphs take flags: with `first_token_only=True`,
+                `last_hidden_state` is [B, 1, H], the first token's; with `masked_only=True`, the
                 logits over the vocabulary are [R, 1, V], those of the R mask tokens in
-                `input_ids`, row by row. Each may be an array of any library.
+                `input_ids`, row by row. Arrays may come from any of the libraries above.
 
-        The outputs are items and attributes: `output["logits"]`, `output.logits`. A graph exported
+        Outputs are items and attributes: `output["logits"]`, `output.logits`. A graph exported
         with `--output-hidden-states` or `--output-attentions` gives `hidden_states`, a tuple of
-        L + 1 arrays [B, S, H], and `attentions`, one of L arrays [B, N, S, S]; for multiple choice
-        B counts the choices of all questions.
+        L + 1 arrays [B, S, H], and `attentions`, a tuple of L arrays [B, N, S, S]; for multiple
+        choice B counts the choices of all questions.
 
         With the Triton engine, arrays of PyTorch, CuPy and JAX that are on the GPU stay there, and
-        so do results where `like` is there. This works in the order of PyTorch's current stream,
-        and does not wait for results that stay.
+        so do results if `like` is there. The run is ordered after PyTorch's current stream, and
+        does not wait for results that stay on the GPU.
 
-        Raises InputError when they do not fit the graph; padding has to be on the right.
+        Raises InputError if the arrays do not fit the graph; padding has to be on the right.
         """
         convert = None if like is None else converter(like)
-        values = self._executor.run(outputs=outputs, like=like, **arrays)
+        values = self._runner.run(outputs=outputs, like=like, **arrays)
         if convert is not None:
             values = {name: convert(value) for name, value in values.items()}
         return ModelOutput(group_layer_outputs(values, outputs))
 
-    def stream(
+    def batcher(
         self,
         *,
         max_waiting: int = 1024,
-        max_tokens: int | None = None,
+        max_batch_tokens: int | None = None,
         workers: int | None = None,
     ) -> DynamicBatcher:
-        """Merge requests that come at the same time; see `DynamicBatcher`.
+        """Open a dynamic batcher, which merges requests that come at the same time.
 
         Args:
-            max_waiting: the most requests that wait; one more is a BusyError.
-            max_tokens: the most padded tokens of a batch; None is as for `batch_tokens`.
-            workers: how many batches are run at a time; two when None, if there are as many
-                threads, and one on a GPU. Each worker is one of the runtime's threads, and they
-                share the others, in a session of their own, which stays open until the runtime is
-                closed: a process that uses only streams opens no other. With one worker the stream
-                runs on the runtime's session, which answers a lone request faster and many more
-                slowly.
+            max_waiting: the most requests that may wait; one more is a BusyError.
+            max_batch_tokens: the most padded tokens of a batch; as for `load` when None.
+            workers: how many batches run at a time. None is two if there are as many threads, and
+                one on a GPU. Each worker is one of the runtime's threads, and they share the
+                others, in a session of their own that stays open until the runtime is closed; a
+                process that uses only batchers opens no other. With one worker the batcher uses
+                the runtime's session, which answers a lone request faster and many more slowly.
 
-        Raises InputError for what is not a whole number of at least 1, and for more workers than
-        threads; BertrtError when the runtime is closed.
+        Raises InputError for a number below 1, and for more workers than threads; BertrtError if
+        the runtime is closed.
         """
-        self._executor.check_open()
-        threads = self._executor.threads.count
+        self._pool.check_open()
+        threads = self._pool.wide.threads.count
         if workers is None:
             # A GPU runs one batch at a time, and a second session would hold the weights twice.
-            workers = 1 if self._executor.target.device == "cuda" else min(2, threads)
+            workers = 1 if self._pool.target.device == "cuda" else min(2, threads)
         check_whole("workers", workers, least=1)
         if workers > threads:
             raise InputError(
                 f"workers is {workers}, and this runtime has {threads} threads: give at most as "
                 "many, or load the artifact with more threads"
             )
-        executor = self._executor.for_workers(workers)
-        if max_tokens is None:
-            max_tokens = executor.budget.tokens
-        return DynamicBatcher(
-            self, executor, max_waiting=max_waiting, max_tokens=max_tokens, workers=workers
+        runner = self._runner.for_workers(workers)
+        if max_batch_tokens is None:
+            max_batch_tokens = runner.max_batch_tokens
+        batcher = DynamicBatcher(
+            self._calls,
+            runner,
+            max_waiting=max_waiting,
+            max_batch_tokens=max_batch_tokens,
+            workers=workers,
         )
+        self._batchers.add(batcher)
+        return batcher
 
     async def acall(self, *inputs: Any, **options: Any) -> Answer:
-        """The answer to one input, for asyncio, through a stream that is the runtime's own."""
-        return await self._own_stream().acall(*inputs, **options)
+        """Return the answer to one input, for asyncio, through the runtime's own batcher."""
+        return await self._own_batcher().acall(*inputs, **options)
 
     async def aembed(self, text: Any, **options: Any) -> Any:
-        """One text's vector, as `embed` gives it, for asyncio; through the same stream."""
-        return await self._own_stream().aembed(text, **options)
-
-    def ask(self, model: GraphRunner, *inputs: Any, **options: Any) -> HeadRequest:
-        """What a call with one input asks of `model`, and how that becomes its answer.
-
-        Raises InputError as the call does, and for more than one input.
-        """
-        head = self._head_for(options)
-        named = {name: options.pop(name) for name in head.input_names if name in options}
-        parsed = head.parse_options(options)
-        parts, single = head.inputs(*inputs, **named)
-        asked = head.ask(_one(parts), model, parsed)
-
-        def finish(rows: Sequence[SampleOutputs]) -> Answer:
-            answer = asked.finish(rows)
-            return head.single(answer, parts[0], options) if single else [answer]
-
-        return replace(asked, finish=finish)
-
-    def build_vector_request(self, text: Any, **options: Any) -> HeadRequest:
-        """What `embed` asks of the graph for one text; as `ask`."""
-        head, outputs = self._embedding()
-        parsed = head.parse_options(options, EmbedOptions)
-        head.check_embed(parsed, outputs)
-        parts, single = head.inputs(text)
-        asked = head.build_vector_request(_one(parts), parsed, outputs)
-        if single:
-            return asked
-        return replace(asked, finish=lambda rows: asked.finish(rows)[None])
+        """Return one text's vector as `embed` does, for asyncio, through the same batcher."""
+        return await self._own_batcher().aembed(text, **options)
 
     def warmup(self, shapes: Sequence[tuple[int, int]] = ((1, 8), (1, 32), (1, 128))) -> None:
         """Open the session and run it once at each shape (batch, sequence).
 
-        The first run of a process pays for opening the graph; call this before serving. Many
-        texts and large arrays have a session of their own (`workers` of `load`), which a shape of
+        Call this before serving: the first run of a process opens the graph. Batches of texts and
+        large arrays have a session of their own (`workers` of `load`), which a shape of
         (threads, 512) opens too.
 
-        Raises InputError for a shape that is not two whole numbers of at least 1.
+        Raises InputError unless each shape is two whole numbers of at least 1.
         """
-        self._executor.warmup(shapes)
+        self._runner.warmup(shapes)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -337,23 +306,27 @@ class Runtime:
         """What was loaded and how it runs; plain Python."""
         manifest = self._artifact.manifest
         return {
-            "task": self._head.task,
+            "task": self._calls.head.task,
             "architecture": manifest.architecture,
             "source": dict(manifest.source),
             "target": dict(manifest.target),
             "labels": list(self._artifact.config.labels),
-            "outputs": [one.name for one in manifest.graph.outputs],
+            "outputs": [spec.name for spec in manifest.graph.outputs],
             "max_length": self._tokenizer.max_length,
-            **self._executor.info(),
+            **self._pool.info(),
             "fused": dict(manifest.graph.fused),
             "parity": dict(manifest.parity),
         }
 
     def close(self) -> None:
-        """Close the streams, free the session; a later call is an error. Closing twice is not."""
-        close_streams(self)
-        self._streams.clear()
-        self._executor.close()
+        """Close the batchers and free the sessions. A later call is an error; closing twice is not.
+
+        Requests that batchers have accepted are answered first.
+        """
+        for batcher in list(self._batchers):
+            batcher.close()
+        self._own.clear()
+        self._pool.close()
 
     def __enter__(self) -> "Runtime":
         return self
@@ -362,80 +335,64 @@ class Runtime:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<bertrt.Runtime {self._head.task} from {str(self._artifact.path)!r}>"
+        return f"<bertrt.Runtime {self._calls.head.task} from {str(self._artifact.path)!r}>"
 
-    def _watched(self, inputs: int, tell: Tell, before: int | None = None) -> WatchedModel:
-        """The model, telling how many of a call's inputs are done.
+    def _answer(
+        self, call: Call, inputs: tuple[Any, ...], progress: bool | ProgressCallback
+    ) -> Answer:
+        """Answer a parsed call's inputs."""
+        if len(inputs) == 1 and isinstance(inputs[0], Iterator):
+            return self._answer_in_chunks(call, inputs[0], progress)
+        items, single = call.read(*inputs)
+        total = len(items)
+        with report_inputs(progress) as report:
+            runner = ProgressRunner(self._runner, total, lambda done: report(done, total))
+            answers = call.answer(items, runner)
+            report(total, total)
+        return call.unwrap(answers[0], items[0]) if single else answers
 
-        Where they are a chunk of an iterator, `before` says how many came before it.
-        """
-        total = inputs if before is None else None
-        return WatchedModel(self._executor, inputs, lambda done: tell(done + (before or 0), total))
+    def _answer_in_chunks(
+        self, call: Call, inputs: Iterator[Any], progress: bool | ProgressCallback
+    ) -> Iterator[Answer]:
+        """Answer an iterator's inputs, holding one chunk of them at a time."""
+        before = 0
+        with report_inputs(progress) as report:
 
-    def _in_chunks(
-        self,
-        inputs: Iterator[Any],
-        progress: bool | Tell,
-        answer: Callable[[list[Any], WatchedModel], Iterable[Any]],
-    ) -> Iterator[Any]:
-        """Answer an iterator's inputs a chunk at a time, so that only a chunk is held."""
-        done = 0
-        with telling(progress) as tell:
+            def report_chunk(done: int) -> None:
+                report(before + done, None)
+
             while chunk := list(islice(inputs, _CHUNK)):
-                answers = answer(chunk, self._watched(len(chunk), tell, done))
-                done += len(chunk)
-                tell(done, None)
+                items, _ = call.read(chunk)
+                if len(items) != len(chunk):
+                    raise InputError(
+                        f"the iterator's inputs are {shorten(chunk[0])}, which together would be "
+                        "one input: give each as a list of words"
+                    )
+                runner = ProgressRunner(self._runner, len(chunk), report_chunk)
+                answers = call.answer(items, runner)
+                before += len(chunk)
+                report(before, None)
                 yield from answers
 
-    def _own_stream(self) -> DynamicBatcher:
-        """The stream behind `acall`, opened when it is first needed."""
-        if "own" not in self._streams:
-            # Atomic, so that threads that come at once get the same one.
-            self._streams.setdefault("own", self.stream())
-        return self._streams["own"]
-
-    def _embedding(self) -> tuple[FeatureExtraction, list[str]]:
-        """The head that makes vectors, and what the graph gives for it."""
-        head = self._head
-        if not isinstance(head, FeatureExtraction):
-            raise InputError(
-                f"embed needs an artifact for feature-extraction, and this one is for {head.task}: "
-                "export the checkpoint again with --task feature-extraction"
-            )
-        return head, [one.name for one in self._artifact.manifest.graph.outputs]
-
-    def _head_for(self, options: dict[str, Any]) -> Head:
-        """Candidate labels ask a classification head a zero-shot question."""
-        if "candidate_labels" in options and self._head.task == "text-classification":
-            return HEADS["zero-shot-classification"](self._tokenizer, self._artifact.config)
-        return self._head
+    def _own_batcher(self) -> DynamicBatcher:
+        """The batcher behind `acall` and `aembed`, opened on first use."""
+        if "own" not in self._own:
+            # setdefault is atomic: threads that come at the same time get the same batcher.
+            self._own.setdefault("own", self.batcher())
+        return self._own["own"]
 
 
-def _each(parts: list[Any], chunk: Sequence[Any]) -> list[Any]:
-    if len(parts) != len(chunk):
-        raise InputError(
-            f"the iterator's inputs are {shorten(chunk[0])}, which together would be one input: "
-            "give each as a list of words"
-        )
-    return parts
+def _check_task(task: str, exported: str) -> str:
+    """Return the task if an artifact exported for `exported` serves it.
 
-
-def _one(parts: Sequence[Any]) -> Any:
-    if len(parts) != 1:
-        raise InputError(
-            f"a stream answers one input at a time, and this is a list of {len(parts)}: ask for "
-            "each, or call the runtime itself"
-        )
-    return parts[0]
-
-
-def _head(task: str, own: str) -> type[Head]:
-    served = {own}
-    if own in ("text-classification", "zero-shot-classification"):
+    Raises InputError if it does not.
+    """
+    served = {exported}
+    if exported in ("text-classification", "zero-shot-classification"):
         served = {"text-classification", "zero-shot-classification"}
     if task not in served or task not in HEADS:
         raise InputError(
             f"this artifact serves {', '.join(sorted(served))}, not {task!r}: "
             "export the checkpoint again with --task"
         )
-    return HEADS[task]
+    return task

@@ -83,8 +83,7 @@ class Tokenizer:
         """Whether a piece that continues a word is written with a prefix, as WordPiece's ##ing."""
         return bool(getattr(self._plain.model, "continuing_subword_prefix", None))
 
-    @property
-    def vocabulary(self) -> dict[str, int]:
+    def get_vocab(self) -> dict[str, int]:
         """Every token and its id, added tokens included; a new dict each time."""
         return dict(self._plain.get_vocab(with_added_tokens=True))
 
@@ -163,7 +162,7 @@ class Tokenizer:
                 text = text.replace(spaced, joined)
         return text
 
-    def join(self, tokens: Sequence[str]) -> str:
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of tokens, as transformers' `convert_tokens_to_string` writes it."""
         decoder = self._plain.decoder
         text: str = " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
@@ -182,7 +181,7 @@ class Tokenizer:
         found: str | None = self._plain.id_to_token(id) if id >= 0 else None
         return found
 
-    def with_special_tokens(
+    def build_inputs_with_special_tokens(
         self, ids: Sequence[int], pair: Sequence[int] | None = None
     ) -> list[int]:
         """`[CLS] ids [SEP]`, or `[CLS] ids [SEP] pair [SEP]`."""

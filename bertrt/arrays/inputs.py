@@ -1,7 +1,7 @@
-"""Raw arrays on their way into the graph: checked here, because ONNX Runtime would not.
+"""Check arrays on their way into the graph, because ONNX Runtime would not.
 
-A token id out of range is an error deep in a Gather, a left-padded row is a wrong answer, and a
-row without any token is NaN. Each is refused with one sentence instead.
+A token id out of range would be an error deep in a Gather, a left-padded row a wrong answer, and a
+row without tokens NaN. Each is refused with one sentence instead.
 """
 
 from collections.abc import Mapping
@@ -21,40 +21,40 @@ Arrays = dict[str, np.ndarray]
 
 _FALSE = np.array(False)
 _FALSE.flags.writeable = False
-# Numbers that Python looks at one by one as fast as numpy is ready to begin.
+# Python looks at this many numbers one by one in the time that numpy needs to start.
 _FEW = 256
 
 
 def complete_inputs(
-    given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
+    arrays: Mapping[str, Any], specs: tuple[TensorSpec, ...], config: ModelConfig
 ) -> Arrays:
-    """Check the caller's arrays and add those that have a default.
+    """Check the caller's arrays and add the inputs that have a default.
 
     Args:
-        given: name to array; `input_ids` is required. `attention_mask` defaults to ones,
-            `token_type_ids` to zeros, a key/value cache (`past_key_values.*`) to an empty one,
-            and what is a single truth value (`first_token_only`, `masked_only`) to False.
-        inputs: the graph's inputs.
+        arrays: name to array; `input_ids` is required. The defaults are ones for
+            `attention_mask`, zeros for `token_type_ids`, an empty key/value cache
+            (`past_key_values.*`), and False for flags (`first_token_only`, `masked_only`).
+        specs: the graph's inputs.
         config: the sizes to check against.
 
     Returns an array for every input of the graph, contiguous, of the graph's dtype.
 
     Raises InputError for a missing or unknown name, a wrong dtype, rank or shape, an id out of
-    range, an over-long sequence, a row with no tokens, padding on the left, or a truth value that
-    is none.
+    range, an over-long sequence, a row without tokens, padding on the left, or a flag that is
+    neither True nor False.
     """
-    specs = {spec.name: spec for spec in inputs}
-    unknown = [name for name in given if name not in specs]
+    by_name = {spec.name: spec for spec in specs}
+    unknown = [name for name in arrays if name not in by_name]
     if unknown:
-        raise InputError(f"unknown input {min(unknown)!r}: this graph takes {', '.join(specs)}")
-    if given.get("input_ids") is None:
+        raise InputError(f"unknown input {min(unknown)!r}: this graph takes {', '.join(by_name)}")
+    if arrays.get("input_ids") is None:
         raise InputError("input_ids is missing: give an integer array [batch, sequence]")
-    ids = _integers("input_ids", given["input_ids"], specs["input_ids"])
+    ids = _integers("input_ids", arrays["input_ids"], by_name["input_ids"])
     if ids.size == 0:
         raise InputError(f"input_ids has shape {list(ids.shape)}, which holds no token")
     _check_range("input_ids", ids, config.vocab_size)
 
-    past = _past(given, specs, config, ids.shape[0])
+    past = _past(arrays, by_name, config, ids.shape[0])
     past_length = next(iter(past.values())).shape[2] if past else 0
     total = past_length + ids.shape[-1]
     if total > config.max_position_embeddings:
@@ -64,29 +64,31 @@ def complete_inputs(
         )
 
     mask_shape = (*ids.shape[:-1], total)
-    mask = given.get("attention_mask")
+    mask = arrays.get("attention_mask")
     if mask is None:
         mask = np.ones(mask_shape, dtype=np.int64)
-    mask = _integers("attention_mask", mask, specs["attention_mask"], allow_bool=True)
+    mask = _integers("attention_mask", mask, by_name["attention_mask"], allow_bool=True)
     _check_shape("attention_mask", mask, mask_shape)
     _check_mask(mask)
 
-    types = given.get("token_type_ids")
+    types = arrays.get("token_type_ids")
     if types is None:
         types = np.zeros(ids.shape, dtype=np.int64)
-    types = _integers("token_type_ids", types, specs["token_type_ids"])
+    types = _integers("token_type_ids", types, by_name["token_type_ids"])
     _check_shape("token_type_ids", types, ids.shape)
     _check_range("token_type_ids", types, config.type_vocab_size)
-    flags = complete_flags(given, inputs)
+    flags = complete_flags(arrays, specs)
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, **past, **flags}
 
 
-def complete_flags(given: Mapping[str, Any], inputs: tuple[TensorSpec, ...]) -> Arrays:
-    """The graph's inputs that are truth values, bool []; False where they are not given.
+def complete_flags(arrays: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> Arrays:
+    """Return the graph's flags, bool []; False where they are not given.
 
-    Raises InputError for one that is none.
+    Raises InputError for a flag that is neither True nor False.
     """
-    return {one.name: _flag(one.name, given.get(one.name)) for one in inputs if one.dtype == "bool"}
+    return {
+        spec.name: _flag(spec.name, arrays.get(spec.name)) for spec in specs if spec.dtype == "bool"
+    }
 
 
 def _flag(name: str, value: Any) -> np.ndarray:
@@ -117,14 +119,14 @@ def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> Non
 
 
 def _check_range(name: str, array: np.ndarray, size: int) -> None:
-    least, greatest = _ends(array)
+    least, greatest = _min_max(array)
     if least < 0 or greatest >= size:
         wrong = array[(array < 0) | (array >= size)]
         raise InputError(f"{name} has the id {wrong[0]}: this model's are 0 to {size - 1}")
 
 
 def _check_mask(mask: np.ndarray) -> None:
-    least, greatest = _ends(mask)
+    least, greatest = _min_max(mask)
     if least < 0 or greatest > 1:
         raise InputError("attention_mask has values other than 0 (padding) and 1 (a token)")
     if least == 1:
@@ -141,11 +143,11 @@ def _check_mask(mask: np.ndarray) -> None:
         )
 
 
-def _ends(array: np.ndarray) -> tuple[int, int]:
-    """The least and the greatest number.
+def _min_max(array: np.ndarray) -> tuple[int, int]:
+    """Return the smallest and the largest number.
 
-    A run leaves the caches to its weights, and numpy's reductions then take longer than Python's
-    look at each number of a short text.
+    A run fills the caches with weights; after it, numpy's reductions take longer than a Python
+    loop over the numbers of a short text.
     """
     if array.size <= _FEW:
         numbers = array.ravel().tolist()
@@ -154,13 +156,13 @@ def _ends(array: np.ndarray) -> tuple[int, int]:
 
 
 def _past(
-    given: Mapping[str, Any], specs: Mapping[str, TensorSpec], config: ModelConfig, batch: int
+    arrays: Mapping[str, Any], specs: Mapping[str, TensorSpec], config: ModelConfig, batch: int
 ) -> Arrays:
-    """The key/value cache, each [B, N, past, D] float32; empty when none is given."""
+    """Return the key/value cache, each [B, N, past, D] float32; empty if none is given."""
     names = [name for name in specs if name.startswith(f"{PAST}.")]
     if not names:
         return {}
-    present = [name for name in names if given.get(name) is not None]
+    present = [name for name in names if arrays.get(name) is not None]
     if present and len(present) < len(names):
         missing = next(name for name in names if name not in present)
         raise InputError(f"{missing} is missing: give the whole key/value cache or none of it")
@@ -168,7 +170,7 @@ def _past(
     size = config.hidden_size // heads
     if not present:
         return {name: np.zeros((batch, heads, 0, size), np.float32) for name in names}
-    past = {name: to_numpy(name, given[name]) for name in names}
+    past = {name: to_numpy(name, arrays[name]) for name in names}
     first = past[names[0]]
     length = first.shape[2] if first.ndim == 4 else 0
     for name, value in past.items():

@@ -6,7 +6,7 @@ import math
 import re
 
 from bertrt.cli.arguments import add_directory, add_running
-from bertrt.progress import progress
+from bertrt.progress import progress_bar
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
@@ -45,15 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print a table."""
     from bertrt.cli.measure import measure, table
 
-    with progress() as show:
+    with progress_bar() as report:
         report = measure(
             arguments.directory,
             shapes=arguments.shapes,
             default=SHAPES,
             seconds=arguments.seconds,
             threads=arguments.threads,
-            spinning=arguments.spinning,
-            show=show,
+            allow_spinning=arguments.allow_spinning,
+            max_batch_tokens=arguments.max_batch_tokens,
+            report_progress=report,
         )
     if arguments.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from bertrt.errors import ExportError
-from bertrt.progress import progress
+from bertrt.progress import progress_bar
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
@@ -107,8 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, and say what was made and how near it is to PyTorch."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with _stopped_by_sigterm(), progress() as show:
-        show(0, "load PyTorch")
+    with _stopped_by_sigterm(), progress_bar() as report:
+        report(0, 1, "load PyTorch")
         try:
             from bertrt.export import export
             from bertrt.export.atomic_dir import default_output
@@ -136,8 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
             output_hidden_states=arguments.output_hidden_states,
             output_attentions=arguments.output_attentions,
             overwrite=arguments.overwrite,
-            progress=lambda number, count, name: show(
-                (number - 1) / count, f"{number}/{count} {name}"
+            progress=lambda number, count, name: report(
+                number - 1, count, f"{number}/{count} {name}"
             ),
         )
     output = arguments.output or default_output(manifest.source["model"], manifest.task)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bertrt.artifact.directory import Artifact
 from bertrt.cli.table import aligned
-from bertrt.progress import Show
+from bertrt.progress import ProgressCallback
 from bertrt.runtime import Runtime
 
 __all__ = ["Measurement", "measure", "table"]
@@ -23,7 +23,7 @@ _OF_INFO = (
     "device",
     "threads",
     "threads_reason",
-    "spinning",
+    "allow_spinning",
     "processor",
     "int8",
 )
@@ -49,8 +49,9 @@ def measure(
     default: Sequence[tuple[int, int]],
     seconds: float,
     threads: int | str,
-    spinning: bool,
-    show: Show,
+    allow_spinning: bool,
+    max_batch_tokens: int | str,
+    report_progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Measure an artifact's graph.
 
@@ -58,8 +59,8 @@ def measure(
         directory: the artifact.
         shapes: batch and sequence of each; None takes `default`, cut to the model's length.
         seconds: how long to measure; each shape is run three times at least.
-        threads, spinning: as for `bertrt.load`.
-        show: told how much is done.
+        threads, allow_spinning, max_batch_tokens: as for `bertrt.load`.
+        report_progress: called with how much is done, in milliseconds.
 
     Returns a report ready for JSON.
 
@@ -67,21 +68,30 @@ def measure(
     """
     started = time.perf_counter()
     artifact = Artifact.open(directory, large_files_later=True)
-    with Runtime(artifact, threads=threads, spinning=spinning) as runtime:
+    with Runtime(
+        artifact,
+        threads=threads,
+        allow_spinning=allow_spinning,
+        max_batch_tokens=max_batch_tokens,
+    ) as runtime:
         load_ms = _milliseconds(started)
         if shapes is None:
             longest = artifact.config.max_position_embeddings
             shapes = list(dict.fromkeys((batch, min(length, longest)) for batch, length in default))
         feeds = _random_ids(artifact, shapes)
 
-        show(0, "warm up")
+        report_progress(0, 1, "warm up")
         first_ms = _run(runtime, feeds[0])
         for ids in feeds:
             _run(runtime, ids)
         times: list[list[float]] = [[] for _ in feeds]
         started = time.perf_counter()
         while (elapsed := time.perf_counter() - started) < seconds or len(times[0]) < _LEAST_ROUNDS:
-            show(elapsed / seconds, f"measure {int(elapsed)} of {seconds:g} s")
+            report_progress(
+                round(elapsed * 1000),
+                round(seconds * 1000),
+                f"measure {int(elapsed)} of {seconds:g} s",
+            )
             for latencies, ids in zip(times, feeds, strict=True):
                 latencies.append(_run(runtime, ids))
         info = runtime.info
@@ -110,7 +120,7 @@ def table(report: Mapping[str, Any]) -> list[str]:
     return [
         f"{report['task']} on {report['provider']} ({report['device']}), "
         f"threads: {report['threads']} "
-        f"({report['threads_reason']}), {'spinning' if report['spinning'] else 'sleeping'}",
+        f"({report['threads_reason']}), {'spinning' if report['allow_spinning'] else 'sleeping'}",
         f"load {report['load_ms']:.1f} ms, first run {report['first_run_ms']:.1f} ms",
         "",
         *aligned([head, *rows], numbers=range(1, len(head))),

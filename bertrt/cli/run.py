@@ -12,7 +12,7 @@ from bertrt.cli.arguments import add_directory, add_running
 from bertrt.cli.lines import line_groups
 from bertrt.cli.table import printable
 from bertrt.errors import InputError
-from bertrt.progress import Show, progress
+from bertrt.progress import ProgressCallback, progress_bar
 
 if TYPE_CHECKING:
     from bertrt.runtime import Runtime
@@ -66,9 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.directory,
             task=arguments.task,
             threads=arguments.threads,
-            spinning=arguments.spinning,
+            allow_spinning=arguments.allow_spinning,
+            max_batch_tokens=arguments.max_batch_tokens,
         ) as runtime,
-        _counter() as count,
+        _counter() as report,
     ):
         # An empty iterator checks the options now, once, and not at every text.
         runtime(iter(()), **options)
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         show = _print_json if arguments.json else AnswerPrinter(task)
         for group in [arguments.texts] if arguments.texts else _standard_input():
             answers = _answers(runtime, group, options)
-            count(None, "")
+            report(0, None, "")
             for answer in answers:
                 total += 1
                 if isinstance(answer, InputError):
@@ -85,17 +86,17 @@ def run(arguments: argparse.Namespace) -> int:
                     print("bertrt: error:", message, file=sys.stderr)
                 show(answer)
             print(end="", flush=True)
-            count(None, f"{total:,} {unit}s")
+            report(total, None, f"{total:,} {unit}s")
     if total == 0:
         raise InputError("there is no text: give one as an argument or on standard input")
     return 1 if failed else 0
 
 
-def _counter() -> contextlib.AbstractContextManager[Show]:
-    """Shows how many are done, unless the answers themselves go to the terminal."""
+def _counter() -> contextlib.AbstractContextManager[ProgressCallback]:
+    """Report how many texts are done, unless the answers themselves go to the terminal."""
     if sys.stdout.isatty():
-        return contextlib.nullcontext(lambda done, what: None)
-    return progress()
+        return contextlib.nullcontext(lambda done, total, what: None)
+    return progress_bar()
 
 
 def _standard_input() -> Iterable[list[bytes]]:

@@ -1,6 +1,10 @@
-"""What sessions and workers have in common: made on first use in each process, by whoever asks."""
+"""Resources that are opened on first use, in each process, and never cross a fork or a pickle.
+
+Neither threads nor CUDA survive a fork, so everything that owns them registers here.
+"""
 
 import os
+import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -10,26 +14,35 @@ from typing import Any, ClassVar
 
 from bertrt.errors import BertrtError
 
-__all__ = ["ForkSafe"]
+__all__ = ["ForkSafe", "after_fork_in_child", "check_cuda_after_fork", "mark_cuda_in_use"]
 
 _LIVE: "weakref.WeakSet[ForkSafe]" = weakref.WeakSet()
+# Resources of the parent process, kept so that their destructors never run in a child.
+_ABANDONED: list[Any] = []
+
+
+def after_fork_in_child(reset: Callable[[], None]) -> None:
+    """Have every forked child call `reset` first; does nothing where there is no fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=reset)
 
 
 class ForkSafe(ABC):
-    """Something costly that is made on the first use, again in a forked child, and never pickled.
+    """A resource that is opened on first use, again in a forked child, and never pickled.
 
-    Neither threads nor CUDA survive a fork. A subclass names in `_settings` the attributes from
-    which `_make` makes the costly thing; they alone travel in a pickle.
+    A subclass names in `_settings` the attributes from which `_make` opens the resource; only
+    these are pickled.
     """
 
     _settings: ClassVar[tuple[str, ...]]
 
     def __init__(self, check: Callable[[], None] | None = None) -> None:
-        """Take a check to make while the session is being opened.
+        """Prepare to open the resource.
 
         Args:
-            check: raises ArtifactError for files that may not be used; called at most until it
-                passes once, in a thread of its own, and nothing is run before it has passed.
+            check: raises ArtifactError for files that must not be used. It runs in a thread of its
+                own while the resource is opened, until it has passed once; the resource is not
+                used before that.
         """
         self._check = check
         self._reset()
@@ -48,64 +61,92 @@ class ForkSafe(ABC):
         self._reset()
 
     def close(self) -> None:
-        """Free the session's memory and threads; a later run is an error."""
+        """Free the resource; a later use is an error."""
         with self._lock:
             self._inner = None
             self._closed = True
 
     def check_open(self) -> None:
-        """Raise BertrtError when the session is closed."""
+        """Raise BertrtError after `close`."""
         if self._closed:
             raise BertrtError("this runtime is closed: load the artifact again")
 
-    def info(self) -> dict[str, Any]:
-        """What `Runtime.info` says of how this session runs; plain Python."""
-        return {}
-
     @abstractmethod
     def _make(self) -> Any:
-        """Make the costly thing; called by one thread at a time."""
+        """Open the resource; called by one thread at a time."""
 
     def _open(self) -> Any:
-        # A thread that closes this meanwhile takes nothing from one that has it already.
+        # Reading the attribute once keeps the resource alive if another thread closes it now.
         inner = self._inner
         if inner is not None:
             return inner
         with self._lock:
             self.check_open()
             if self._inner is None:
-                self._inner = self._checked()
+                self._inner = self._make_checked()
             return self._inner
 
-    def _checked(self) -> Any:
+    def _make_checked(self) -> Any:
         if self._check is None:
             return self._make()
-        # Both let go of the interpreter's lock: hashing a large file costs no time of its own.
+        # Both release the interpreter's lock, so hashing a large file takes no extra time.
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(self._check)
             try:
                 made = self._make()
             finally:
-                # A file that is not the one exported is the better reason for a failure here.
+                # If opening failed too, a damaged file is the better explanation.
                 checked.result()
         self._check = None
         return made
 
 
-def _forget_the_parents_sessions() -> None:
-    """In a forked child: leave the parent's sessions alone, and open them anew on first use.
+def _reset_resources() -> None:
+    """Abandon the parent's resources in a forked child.
 
-    They are kept, not freed: their destructors would join threads that the child never had, or
-    call a GPU's driver, which the child has not.
+    They are kept, not freed: their destructors would join threads that do not exist in the child,
+    or call a GPU driver that the child cannot use.
     """
-    for session in list(_LIVE):
-        if session._inner is not None:
-            _ABANDONED.append(session._inner)
-        closed = session._closed
-        session._reset()
-        session._closed = closed
+    for resource in list(_LIVE):
+        if resource._inner is not None:
+            _ABANDONED.append(resource._inner)
+        closed = resource._closed
+        resource._reset()
+        resource._closed = closed
 
 
-_ABANDONED: list[Any] = []
+_cuda_in_use = False
+_cuda_used_by_parent = False
+
+
+def mark_cuda_in_use() -> None:
+    """Note that this process has used CUDA."""
+    global _cuda_in_use
+    _cuda_in_use = True
+
+
+def check_cuda_after_fork() -> None:
+    """Raise BertrtError in a child that was forked after its parent had used CUDA."""
+    if _cuda_used_by_parent:
+        raise BertrtError(
+            "CUDA was in use before this process was forked, and does not survive a fork: start "
+            "processes with the 'spawn' method, or fork before anything uses the GPU"
+        )
+
+
+def _inherit_cuda_use() -> None:
+    global _cuda_used_by_parent
+    _cuda_used_by_parent = _cuda_used_by_parent or _cuda_in_use
+
+
+def _note_pytorch() -> None:
+    # Looked up, not imported: only a process that has PyTorch can have used CUDA through it.
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
+        mark_cuda_in_use()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents_sessions)
+    os.register_at_fork(before=_note_pytorch)
+after_fork_in_child(_reset_resources)
+after_fork_in_child(_inherit_cuda_use)

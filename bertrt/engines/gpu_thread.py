@@ -1,19 +1,20 @@
-"""Two threads for all that ONNX Runtime does on a GPU in this process, one at a time.
+"""Run everything that ONNX Runtime does on a GPU in at most two threads, one call at a time.
 
-ONNX Runtime keeps CUDA graphs, and the handles of cuBLAS and cuDNN, for each thread that ever ran
-a session: sixteen threads would capture each graph sixteen times, and threads that come and go
-would leave theirs behind. And a capture fails when another thread allocates memory on the GPU
-meanwhile, for this session or for another.
+ONNX Runtime keeps CUDA graphs and the handles of cuBLAS and cuDNN for each thread that ever ran a
+session: sixteen threads would capture each graph sixteen times, and threads that end would leave
+theirs behind. A capture also fails when another thread allocates GPU memory meanwhile, for this
+session or for another.
 
-The main thread runs things itself, since handing them over takes some 0.1 ms; the others have
-them run by a thread of this module.
+The main thread makes its calls itself, because handing a call over takes some 0.1 ms. All other
+threads hand theirs to one thread of this module.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from bertrt.engines.fork_safe import after_fork_in_child
 
 __all__ = ["on_gpu_thread"]
 
@@ -21,36 +22,35 @@ Result = TypeVar("Result")
 
 
 def on_gpu_thread(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function when nothing else is on the GPU, and return its result.
+    """Call a function while nothing else uses the GPU, and return its result.
 
-    Raises what the function raises. The function must not call this again: it would wait for its
-    own end.
+    Raises what the function raises. The function must not call `on_gpu_thread` itself: it would
+    wait for its own end.
     """
     if threading.current_thread() is threading.main_thread():
         return _in_turn(function, arguments)
-    return _thread().submit(_in_turn, function, arguments).result()
+    return _gpu_thread().submit(_in_turn, function, arguments).result()
 
 
 def _in_turn(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
-    with _TURN:
+    with _turn:
         return function(*arguments)
 
 
-def _thread() -> ThreadPoolExecutor:
-    global _POOL
-    with _LOCK:
-        if _POOL is None:
-            _POOL = ThreadPoolExecutor(1, thread_name_prefix="bertrt-gpu")
-        return _POOL
+def _gpu_thread() -> ThreadPoolExecutor:
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(1, thread_name_prefix="bertrt-gpu")
+        return _pool
 
 
-def _forget_the_parents_thread() -> None:
-    """A forked child has no thread but its own, which holds no lock."""
-    global _POOL, _LOCK, _TURN
-    _POOL, _LOCK, _TURN = None, threading.Lock(), threading.Lock()
+def _reset() -> None:
+    """Forget the parent's thread and locks in a forked child."""
+    global _pool, _pool_lock, _turn
+    _pool, _pool_lock, _turn = None, threading.Lock(), threading.Lock()
 
 
-_POOL: ThreadPoolExecutor | None = None
-_LOCK, _TURN = threading.Lock(), threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents_thread)
+_pool: ThreadPoolExecutor | None = None
+_pool_lock, _turn = threading.Lock(), threading.Lock()
+after_fork_in_child(_reset)

@@ -68,6 +68,10 @@ class OrtCpuSession(ForkSafe):
         """The names of the graph's inputs that a caller may leave out."""
         return [one.name for one in self._open().get_overridable_initializers()]
 
+    def info(self) -> dict[str, Any]:
+        """Nothing beyond what the runtime knows."""
+        return {}
+
     def providers(self) -> list[str]:
         """The execution providers of the open session, in order."""
         return list(self._open().get_providers())

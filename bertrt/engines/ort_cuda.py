@@ -1,6 +1,5 @@
 """Arrays to arrays by ONNX Runtime on a GPU, with its CUDA graphs where it can capture them."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bertrt.engines.cuda_provider import CUDA, refused_graphs
-from bertrt.engines.fork_safe import ForkSafe
+from bertrt.engines.fork_safe import ForkSafe, check_cuda_after_fork, mark_cuda_in_use
 from bertrt.engines.gpu_thread import on_gpu_thread
 from bertrt.engines.io_binding import CaptureError, IoBindings
 from bertrt.engines.ort_options import OrtOptions, open_session
@@ -95,11 +94,8 @@ class OrtCudaSession(ForkSafe):
 
     def _make(self) -> IoBindings:
         cuda = self._options.provider == CUDA
-        if cuda and _FORKED:
-            raise BertrtError(
-                "CUDA was in use before this process was forked, and does not survive that: start "
-                "processes by 'spawn', or fork before anything uses the GPU"
-            )
+        if cuda:
+            check_cuda_after_fork()
         graphs = not self._no_graphs
         try:
             session = open_session(self._graph, replace(self._options, cuda_graphs=graphs))
@@ -110,7 +106,7 @@ class OrtCudaSession(ForkSafe):
             self._no_graphs = refusal
             return self._make()
         if cuda:
-            _note_use()
+            mark_cuda_in_use()
         made = IoBindings(session, "cuda" if cuda else "cpu", graphs=graphs, longest=self._longest)
         if graphs and made.unknown is not None:
             self._no_graphs = f"the size of {made.unknown} is not known before a run"
@@ -119,19 +115,3 @@ class OrtCudaSession(ForkSafe):
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _note_use() -> None:
-    global _IN_USE
-    _IN_USE = True
-
-
-def _after_fork() -> None:
-    global _FORKED
-    _FORKED = _FORKED or _IN_USE
-
-
-_IN_USE = False
-_FORKED = False
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

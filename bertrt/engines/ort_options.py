@@ -28,14 +28,14 @@ class OrtOptions:
     """How to run a graph.
 
     `level` is ONNX Runtime's graph optimization level: "disabled", "basic", "extended" or "all".
-    `spinning` is whether threads that wait for work stay awake for it, some 50 ms of CPU time
+    `allow_spinning` is whether threads that wait for work stay awake for it, some 50 ms of CPU time
     after each run; else they sleep at once. `cuda_graphs` lets runs on a GPU capture CUDA graphs.
     """
 
     level: str
     threads: int
     provider: str = _CPU
-    spinning: bool = True
+    allow_spinning: bool = True
     cuda_graphs: bool = False
 
 
@@ -101,6 +101,6 @@ def _native(options: OrtOptions) -> Any:
     native.log_severity_level = 3
     # A memory plan is kept for every shape that was ever run, and gains no time.
     native.enable_mem_pattern = False
-    if not options.spinning:
+    if not options.allow_spinning:
         native.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return native

@@ -42,15 +42,15 @@ class GraphSession(Protocol):
 class DeviceSession(GraphSession, Protocol):
     """A session that takes and gives arrays on its device too; see `kernels/session.py`."""
 
-    def complete(
+    def complete_inputs(
         self, given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
     ) -> Mapping[str, Any] | None:
         """What to run for arrays on the device; None where `complete_inputs` has to say."""
 
-    def holds(self, value: Any) -> bool:
+    def is_on_device(self, value: Any) -> bool:
         """Whether an array is on this session's device."""
 
-    def run_there(
+    def run_on_device(
         self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """As `run`, with results that stay on the device."""

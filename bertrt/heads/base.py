@@ -1,61 +1,28 @@
-"""What every head is: a way from texts to encodings, and from the graph's rows to answers.
+"""The base class of heads: from inputs to encodings, and from the graph's outputs to answers.
 
-A head knows neither session nor file. It is given a tokenizer and a config, and, when it answers,
-a `GraphRunner`: something that turns encodings into rows of outputs.
+A head knows neither sessions nor files. It has a tokenizer and a config, and is given a
+`GraphRunner` when it answers.
 """
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from itertools import accumulate
-from typing import Any, ClassVar, Protocol
-
-import numpy as np
+from typing import Any, ClassVar
 
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError, shorten
+from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.tokenizer import Encoding, Text, Tokenizer
 
 __all__ = [
-    "Answer",
-    "GraphRunner",
     "Head",
-    "HeadRequest",
     "Options",
     "Prepared",
-    "SampleOutputs",
     "TextHead",
     "TextPair",
 ]
-
-# One encoding's outputs by name, without batch axis and padding: logits [V], [S, V], ...
-SampleOutputs = Mapping[str, np.ndarray]
-Answer = Any
-
-
-class GraphRunner(Protocol):
-    """What a head may ask of the graph."""
-
-    def rows(
-        self,
-        encodings: Sequence[Encoding],
-        *,
-        outputs: Sequence[str] | None = None,
-        tokens: str = "all",
-    ) -> Iterator[tuple[int, SampleOutputs]]:
-        """Run encodings in batches of like length; yield each one's index and its outputs.
-
-        `outputs` limits which. `tokens` says whose outputs are read, of those that each token
-        has: "all" gives a row's [S, …], "first" [1, …], and "masks" [M, …] for its M mask tokens.
-
-        They come in the order in which batches finish, so that a caller need not hold all
-        outputs at once: logits over a vocabulary are large.
-        """
-
-    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:
-        """Run the graph once on arrays [B, S] as they are; `outputs` limits which it gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,42 +39,32 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One input as encodings, and whatever `finish` needs to know of it."""
+    """One input as encodings, and whatever `finish` needs to know about it."""
 
     encodings: Sequence[Encoding]
     context: Any = None
 
 
-@dataclass(frozen=True)
-class HeadRequest:
-    """What one input asks of the graph, and how that becomes its answer.
-
-    `outputs` and `tokens` are as in `GraphRunner.rows`. `finish` takes the rows of the encodings,
-    in order. Where there are no encodings, it takes none and does all the work itself.
-    """
-
-    encodings: Sequence[Encoding]
-    finish: Callable[[Sequence[SampleOutputs]], Answer]
-    outputs: tuple[str, ...] | None = None
-    tokens: str = "all"
-
-
 class Head(ABC):
-    """One task's way from inputs to answers."""
+    """One task: its inputs, its options, and how outputs become answers."""
 
     task: ClassVar[str]
     options: ClassVar[type[Options]] = Options
+    # Whose outputs `finish` reads: see `GraphRunner.run_encodings`.
+    tokens: ClassVar[str] = "all"
+    # Keyword arguments of a call that are inputs, not options.
+    input_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
 
     @abstractmethod
-    def inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
         """Split a call's arguments into inputs; the flag says that there was a single one.
 
-        `named` holds the keywords listed in `input_names`. Raises InputError when they fit no
-        form that this head takes.
+        `named` holds the keywords listed in `input_names`. Raises InputError for arguments in a
+        form that this head does not take.
         """
 
     @abstractmethod
@@ -115,45 +72,43 @@ class Head(ABC):
         """Encode one input."""
 
     @abstractmethod
-    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Any) -> Answer:
-        """Make the answer to one input of its encodings' rows; plain Python, JSON-ready."""
+    def finish(self, prepared: Prepared, samples: Sequence[SampleOutputs], options: Any) -> Answer:
+        """Make an input's answer from the outputs of its encodings; plain Python, JSON-ready."""
 
-    # Whose outputs `finish` reads: see GraphRunner.rows.
-    tokens: ClassVar[str] = "all"
-    # Keywords of a call that are inputs and not options.
-    input_names: ClassVar[tuple[str, ...]] = ()
-
-    def ask(self, input: Any, model: GraphRunner, options: Any) -> HeadRequest:
-        """What to ask of the graph for one input; nothing is asked of the model yet."""
+    def build_request(self, input: Any, runner: GraphRunner, options: Any) -> HeadRequest:
+        """Build the request of one input; nothing runs yet."""
         prepared = self.prepare(input, options)
-        finish = partial(self.finish, prepared, options=options)
+
+        def finish(samples: Sequence[SampleOutputs]) -> Answer:
+            return self.finish(prepared, samples, options)
+
         return HeadRequest(prepared.encodings, finish, tokens=self.tokens)
 
-    def answers(self, inputs: Sequence[Any], model: GraphRunner, options: Any) -> list[Answer]:
+    def answer(self, inputs: Sequence[Any], runner: GraphRunner, options: Any) -> list[Answer]:
         """Answer many inputs, their encodings batched together."""
-        asked = [self.ask(one, model, options) for one in inputs]
-        owners = [i for i, one in enumerate(asked) for _ in one.encodings]
-        starts = [0, *accumulate(len(one.encodings) for one in asked)]
-        encodings = [encoding for one in asked for encoding in one.encodings]
-        waiting: dict[int, dict[int, SampleOutputs]] = {}
-        answers: list[Answer] = [None] * len(asked)
-        for index, row in model.rows(encodings, tokens=self.tokens):
+        requests = [self.build_request(input, runner, options) for input in inputs]
+        owners = [i for i, request in enumerate(requests) for _ in request.encodings]
+        starts = [0, *accumulate(len(request.encodings) for request in requests)]
+        encodings = [encoding for request in requests for encoding in request.encodings]
+        arrived: dict[int, dict[int, SampleOutputs]] = {}
+        answers: list[Answer] = [None] * len(requests)
+        for index, outputs in runner.run_encodings(encodings, tokens=self.tokens):
             owner = owners[index]
-            rows = waiting.setdefault(owner, {})
-            rows[index - starts[owner]] = row
-            if len(rows) == len(asked[owner].encodings):
-                answers[owner] = asked[owner].finish([rows[place] for place in sorted(rows)])
-                del waiting[owner]
+            samples = arrived.setdefault(owner, {})
+            samples[index - starts[owner]] = outputs
+            if len(samples) == len(requests[owner].encodings):
+                answers[owner] = requests[owner].finish([samples[i] for i in sorted(samples)])
+                del arrived[owner]
         return answers
 
-    def single(self, answer: Answer, input: Any, given: Mapping[str, Any]) -> Answer:
-        """The answer to a call with a single input; transformers wraps some in a list."""
+    def unwrap(self, answer: Answer, input: Any, given: Mapping[str, Any]) -> Answer:
+        """Return the answer to a call with a single input; transformers wraps some in a list."""
         return answer
 
     def parse_options(self, given: Mapping[str, Any], options: type[Options] | None = None) -> Any:
-        """The options of a call: the head's, or of another class.
+        """Parse the options of a call into the head's options class, or another one.
 
-        Raises InputError for one that this head does not have, or that has a wrong value.
+        Raises InputError for an unknown option or a wrong value.
         """
         options = options or self.options
         known = [field.name for field in fields(options)]
@@ -177,7 +132,7 @@ class TextPair:
 class TextHead(Head):
     """A head whose input is a text or a pair of texts."""
 
-    def inputs(self, *args: Any, **named: Any) -> tuple[list[TextPair], bool]:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[TextPair], bool]:
         """`"A"`, `["A", "B"]`, `"A", "B"` (a pair), `("A", "B")`, `{"text": …, "text_pair": …}`."""
         if len(args) == 2 and all(isinstance(one, str) for one in args):
             return [TextPair(*args)], True

@@ -13,17 +13,9 @@ import numpy as np
 from bertrt.artifact.graph_io import embedding_output
 from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError
-from bertrt.heads.base import (
-    Answer,
-    GraphRunner,
-    HeadRequest,
-    Options,
-    Prepared,
-    SampleOutputs,
-    TextHead,
-    TextPair,
-)
+from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.pooling import POOLINGS, finish_vector, pool
+from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
 
 __all__ = ["EmbedOptions", "FeatureExtraction", "FeatureExtractionOptions"]
@@ -68,10 +60,13 @@ class FeatureExtraction(TextHead):
         return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: FeatureExtractionOptions
+        self,
+        prepared: Prepared,
+        samples: Sequence[SampleOutputs],
+        options: FeatureExtractionOptions,
     ) -> Answer:
         """The hidden states as lists, in a batch of one, as transformers gives them."""
-        return [rows[0]["last_hidden_state"].tolist()]
+        return [samples[0]["last_hidden_state"].tolist()]
 
     def check_embed(self, options: EmbedOptions, outputs: Sequence[str]) -> None:
         """Raise InputError when a graph with these outputs cannot give such vectors."""
@@ -95,11 +90,13 @@ class FeatureExtraction(TextHead):
         ready = embedding_output(options.pooling)
         if options.normalize and options.dimensions is None and ready in outputs:
             # A copy: what is a part of a batch's outputs keeps all of them.
-            return HeadRequest(encodings, lambda rows: rows[0][ready].copy(), (ready,), tokens)
+            return HeadRequest(
+                encodings, lambda samples: samples[0][ready].copy(), (ready,), tokens
+            )
 
-        def finish(rows: Sequence[SampleOutputs]) -> np.ndarray:
+        def finish(samples: Sequence[SampleOutputs]) -> np.ndarray:
             return finish_vector(
-                pool(rows[0], options.pooling),
+                pool(samples[0], options.pooling),
                 normalize=options.normalize,
                 dimensions=options.dimensions,
             ).copy()
@@ -110,15 +107,18 @@ class FeatureExtraction(TextHead):
     def embed(
         self,
         inputs: Sequence[TextPair],
-        model: GraphRunner,
+        runner: GraphRunner,
         options: EmbedOptions,
         outputs: Sequence[str],
     ) -> np.ndarray:
         """One vector for each input, float32 [n, H] or [n, dimensions]."""
-        asked = [self.build_vector_request(one, options, outputs) for one in inputs]
-        encodings = [one.encodings[0] for one in asked]
+        requests = [self.build_vector_request(input, options, outputs) for input in inputs]
+        encodings = [request.encodings[0] for request in requests]
         size = options.dimensions or self.config.hidden_size
         vectors = np.empty((len(encodings), size), dtype=np.float32)
-        for index, row in model.rows(encodings, outputs=asked[0].outputs, tokens=asked[0].tokens):
-            vectors[index] = asked[index].finish([row])
+        samples = runner.run_encodings(
+            encodings, outputs=requests[0].outputs, tokens=requests[0].tokens
+        )
+        for index, sample in samples:
+            vectors[index] = requests[index].finish([sample])
         return vectors

@@ -12,7 +12,8 @@ import numpy as np
 
 from bertrt.checks import check_strings, check_top_k
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Options, Prepared, SampleOutputs, TextHead, TextPair
+from bertrt.heads.base import Options, Prepared, TextHead, TextPair
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
 
@@ -72,11 +73,11 @@ class FillMask(TextHead):
         return Prepared([encoding], Masked(ids, masks, self._targets(options.targets)))
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: FillMaskOptions
+        self, prepared: Prepared, samples: Sequence[SampleOutputs], options: FillMaskOptions
     ) -> Answer:
         """The best tokens at each mask: one list for one mask, else a list of lists."""
         masked: Masked = prepared.context
-        probabilities = softmax(rows[0]["logits"])
+        probabilities = softmax(samples[0]["logits"])
         if masked.targets is not None:
             probabilities = probabilities[:, masked.targets]
         result = []

@@ -12,7 +12,8 @@ import numpy as np
 
 from bertrt.checks import check_strings
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.base import Head, Options, Prepared
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
 
@@ -37,7 +38,7 @@ class MultipleChoice(Head):
     task = "multiple-choice"
     input_names = ("choices",)
 
-    def inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
         """`"A", choices=[…]` or `{"prompt": "A", "choices": […]}`, or a list of either."""
         if len(args) != 1:
             raise InputError(
@@ -59,9 +60,11 @@ class MultipleChoice(Head):
         ]
         return Prepared(encodings, input.choices)
 
-    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Options) -> Answer:
-        """Every choice and its probability; each row's logits are [1]."""
-        scores = softmax(np.concatenate([row["logits"] for row in rows]))
+    def finish(
+        self, prepared: Prepared, samples: Sequence[SampleOutputs], options: Options
+    ) -> Answer:
+        """Every choice and its probability; each sample's logits are [1]."""
+        scores = softmax(np.concatenate([sample["logits"] for sample in samples]))
         return [
             {"choice": int(i), "text": prepared.context[i], "score": float(scores[i])}
             for i in np.argsort(-scores, kind="stable")

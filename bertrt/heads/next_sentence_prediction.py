@@ -7,7 +7,8 @@ that B continues A, the second that B is a random sentence.
 from collections.abc import Sequence
 
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Options, Prepared, SampleOutputs, TextHead, TextPair
+from bertrt.heads.base import Options, Prepared, TextHead, TextPair
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
 
@@ -30,8 +31,10 @@ class NextSentencePrediction(TextHead):
         cut = truncation_of(options)
         return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
 
-    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Options) -> Answer:
+    def finish(
+        self, prepared: Prepared, samples: Sequence[SampleOutputs], options: Options
+    ) -> Answer:
         """The likelier label and its probability."""
-        probabilities = softmax(rows[0]["logits"])
+        probabilities = softmax(samples[0]["logits"])
         best = int(probabilities.argmax())
         return {"label": LABELS[best], "score": float(probabilities[best])}

@@ -6,9 +6,10 @@ transformers has no such pipeline; each half answers as the head of its own does
 from collections.abc import Sequence
 
 from bertrt.artifact.model_config import ModelConfig
-from bertrt.heads.base import Answer, Prepared, SampleOutputs, TextHead, TextPair
+from bertrt.heads.base import Prepared, TextHead, TextPair
 from bertrt.heads.fill_mask import FillMask, FillMaskOptions
 from bertrt.heads.next_sentence_prediction import NextSentencePrediction
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.tokenizer import Tokenizer
 
 __all__ = ["Pretraining"]
@@ -36,12 +37,12 @@ class Pretraining(TextHead):
         return Prepared(masked.encodings, (masked, input.pair is not None))
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: FillMaskOptions
+        self, prepared: Prepared, samples: Sequence[SampleOutputs], options: FillMaskOptions
     ) -> Answer:
         """Each half of the answer, by its own head."""
         masked, paired = prepared.context
-        words = {"logits": rows[0]["prediction_logits"]}
-        order = {"logits": rows[0]["seq_relationship_logits"]}
+        words = {"logits": samples[0]["prediction_logits"]}
+        order = {"logits": samples[0]["seq_relationship_logits"]}
         return {
             "fill_mask": self._fill_mask.finish(masked, [words], options),
             "next_sentence": self._next_sentence.finish(prepared, [order], options)

@@ -12,7 +12,8 @@ import numpy as np
 
 from bertrt.checks import check_flag, check_top_k, check_whole
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.base import Head, Options, Prepared
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.spans import best_spans, probabilities
 from bertrt.tokenizer import Encoding
 
@@ -74,7 +75,7 @@ class QuestionAnswering(Head):
     options = QuestionAnsweringOptions
     input_names = ("question", "context")
 
-    def inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
         """`question="Q", context="C"`, `"Q", "C"`, or `{"question": "Q", "context": "C"}`.
 
         Many at once: a list of such dicts, or a list of questions with one context or a list of
@@ -137,7 +138,10 @@ class QuestionAnswering(Head):
         )
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: QuestionAnsweringOptions
+        self,
+        prepared: Prepared,
+        samples: Sequence[SampleOutputs],
+        options: QuestionAnsweringOptions,
     ) -> Answer:
         """The best answers of all windows; scores of answers that differ in case only are added."""
         context: str = prepared.context
@@ -145,9 +149,11 @@ class QuestionAnswering(Head):
         count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
         found: dict[str, dict[str, Any]] = {}
         null = float("inf")
-        for window, row in zip(prepared.encodings, rows, strict=True):
+        for window, sample in zip(prepared.encodings, samples, strict=True):
             allowed = self._allowed(window)
-            starts, ends, empty = probabilities(row["start_logits"], row["end_logits"], allowed)
+            starts, ends, empty = probabilities(
+                sample["start_logits"], sample["end_logits"], allowed
+            )
             null = min(null, empty)
             for first, last, score in best_spans(
                 starts, ends, allowed, count, options.max_answer_len

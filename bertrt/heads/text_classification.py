@@ -14,7 +14,8 @@ import numpy as np
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.checks import check_top_k
 from bertrt.errors import InputError
-from bertrt.heads.base import Answer, Options, Prepared, SampleOutputs, TextHead, TextPair
+from bertrt.heads.base import Options, Prepared, TextHead, TextPair
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
 
@@ -79,19 +80,22 @@ class TextClassification(TextHead):
         return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: TextClassificationOptions
+        self,
+        prepared: Prepared,
+        samples: Sequence[SampleOutputs],
+        options: TextClassificationOptions,
     ) -> Answer:
         """Score the labels; among equal scores the first label goes first."""
         name = (options.function_to_apply or "default").lower()
         if name == "default":
             name = default_function(self.config)
-        scores = FUNCTIONS[name](rows[0]["logits"])
+        scores = FUNCTIONS[name](samples[0]["logits"])
         if isinstance(options.top_k, Unset):
             return self._answer(scores, int(scores.argmax()))
         order = np.argsort(-scores, kind="stable")[: options.top_k]
         return [self._answer(scores, int(label)) for label in order]
 
-    def single(self, answer: Answer, input: TextPair, given: Mapping[str, Any]) -> Answer:
+    def unwrap(self, answer: Answer, input: TextPair, given: Mapping[str, Any]) -> Answer:
         """One label stands in a list, unless the text was given as a dict, as in transformers."""
         return [answer] if isinstance(answer, dict) and not input.from_dict else answer
 

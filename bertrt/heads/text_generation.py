@@ -18,18 +18,10 @@ import numpy as np
 from bertrt.checks import check_flag, check_number, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads import sampling
-from bertrt.heads.base import (
-    Answer,
-    GraphRunner,
-    HeadRequest,
-    Options,
-    Prepared,
-    SampleOutputs,
-    TextHead,
-    TextPair,
-)
+from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.decoding import Choose, generate
 from bertrt.heads.fill_mask import largest
+from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
 
@@ -124,22 +116,22 @@ class TextGeneration(TextHead):
             )
         return Prepared([encoding], input.text)
 
-    def ask(
-        self, input: TextPair, model: GraphRunner, options: TextGenerationOptions
+    def build_request(
+        self, input: TextPair, runner: GraphRunner, options: TextGenerationOptions
     ) -> HeadRequest:
         """A prompt asks for one row when its next tokens are wanted; else it is continued alone."""
-        asked = super().ask(input, model, options)
+        request = super().build_request(input, runner, options)
         if options.next_tokens is not None:
-            return asked
-        self._steps(len(asked.encodings[0].ids), options)  # raises what is wrong with them
-        return HeadRequest((), lambda rows: self.answers([input], model, options)[0])
+            return request
+        self._steps(len(request.encodings[0].ids), options)  # raises what is wrong with them
+        return HeadRequest((), lambda samples: self.answer([input], runner, options)[0])
 
-    def answers(
-        self, inputs: Sequence[TextPair], model: GraphRunner, options: TextGenerationOptions
+    def answer(
+        self, inputs: Sequence[TextPair], runner: GraphRunner, options: TextGenerationOptions
     ) -> list[Answer]:
         """Continue prompts, those of one length together."""
         if options.next_tokens is not None:
-            return super().answers(inputs, model, options)
+            return super().answer(inputs, runner, options)
         prompts = [self.prepare(one, options) for one in inputs]
         by_length: dict[int, list[_Sequence]] = defaultdict(list)
         for owner, prompt in enumerate(prompts):
@@ -154,7 +146,7 @@ class TextGeneration(TextHead):
             for start in range(0, len(sequences), size):
                 batch = sequences[start : start + size]
                 continuations = generate(
-                    model.run,
+                    runner.run,
                     np.array([one.prompt for one in batch], dtype=np.int64),
                     steps=steps[length],
                     stop=self._stop(options),
@@ -169,10 +161,10 @@ class TextGeneration(TextHead):
         return answers
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: TextGenerationOptions
+        self, prepared: Prepared, samples: Sequence[SampleOutputs], options: TextGenerationOptions
     ) -> Answer:
         """The most likely next tokens, best first, as fill-mask answers a mask."""
-        probabilities = softmax(rows[0]["logits"][-1])
+        probabilities = softmax(samples[0]["logits"][-1])
         return [
             {
                 "score": float(probabilities[token]),

@@ -13,7 +13,8 @@ import numpy as np
 from bertrt.checks import check_flag, check_strings, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads.aggregation import STRATEGIES, Token, aggregate, resolve_overlaps
-from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.base import Head, Options, Prepared
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
 from bertrt.tokenizer import Encoding
@@ -72,7 +73,7 @@ class TokenClassification(Head):
     options = TokenClassificationOptions
     input_names = ("is_split_into_words", "delimiter")
 
-    def inputs(self, *args: Any, **named: Any) -> tuple[list[Sentence], bool]:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Sentence], bool]:
         """`"A"` or `["A", "B"]`; with `is_split_into_words=True` a list of words, or of such lists.
 
         The words of one text give a list of one answer, as in transformers. `delimiter` (a space)
@@ -105,21 +106,24 @@ class TokenClassification(Head):
         return Prepared([first, *first.overflowing], input)
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: TokenClassificationOptions
+        self,
+        prepared: Prepared,
+        samples: Sequence[SampleOutputs],
+        options: TokenClassificationOptions,
     ) -> Answer:
         """The entities of all windows, in the order of the text."""
         strategy = options.aggregation_strategy.lower()
         label = "entity" if strategy == "none" else "entity_group"
         entities = []
-        for window, row in zip(prepared.encodings, rows, strict=True):
+        for window, sample in zip(prepared.encodings, samples, strict=True):
             found = aggregate(
-                self._tokens(prepared.context, window, softmax(row["logits"])),
+                self._tokens(prepared.context, window, softmax(sample["logits"])),
                 strategy,
                 self.config.labels,
-                self.tokenizer.join,
+                self.tokenizer.convert_tokens_to_string,
             )
             entities += [one for one in found if one[label] not in options.ignore_labels]
-        return resolve_overlaps(entities) if len(rows) > 1 else entities
+        return resolve_overlaps(entities) if len(samples) > 1 else entities
 
     def _tokens(self, sentence: Sentence, window: Encoding, scores: np.ndarray) -> list[Token]:
         """A window's tokens without [CLS] and [SEP]; `scores` is [S, labels]."""

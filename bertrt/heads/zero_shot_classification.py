@@ -13,7 +13,8 @@ import numpy as np
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.checks import check_flag, check_strings
 from bertrt.errors import InputError, shorten
-from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.base import Head, Options, Prepared
+from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
 from bertrt.heads.truncation import truncation_of
 from bertrt.tokenizer import Tokenizer
@@ -70,7 +71,7 @@ class ZeroShotClassification(Head):
         super().__init__(tokenizer, config)
         self._entailment = entailment_id(config)
 
-    def inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
         """`"A"` or `["A", "B"]`, and `candidate_labels`, by name or as the second argument."""
         given = [*args, *named.values()]
         if len(given) != 2:
@@ -105,12 +106,12 @@ class ZeroShotClassification(Head):
         return Prepared(encodings, input)
 
     def finish(
-        self, prepared: Prepared, rows: Sequence[SampleOutputs], options: ZeroShotOptions
+        self, prepared: Prepared, samples: Sequence[SampleOutputs], options: ZeroShotOptions
     ) -> Answer:
         """Turn the entailment logits into scores; among equal scores the last label goes first."""
         question: Question = prepared.context
-        logits = np.stack([row["logits"] for row in rows])
-        if options.multi_label or len(rows) == 1:
+        logits = np.stack([sample["logits"] for sample in samples])
+        if options.multi_label or len(samples) == 1:
             contradiction = -1 if self._entailment == 0 else 0
             scores = softmax(logits[:, [contradiction, self._entailment]])[:, 1]
         else:

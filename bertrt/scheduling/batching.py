@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertrt.errors import InputError
+from bertrt.checks import check_whole_or_auto
 
 __all__ = ["Budget", "choose_budget", "plan"]
 
@@ -31,7 +31,7 @@ class Budget:
 
 
 def choose_budget(
-    batch_tokens: int | str = "auto",
+    max_batch_tokens: int | str = "auto",
     *,
     hidden_size: int,
     threads: int,
@@ -48,7 +48,7 @@ def choose_budget(
     costs nothing where the engine is Triton.
 
     Args:
-        batch_tokens: a number, or "auto".
+        max_batch_tokens: a number, or "auto".
         hidden_size: H.
         threads: how many threads a run has.
         device: the device of the artifact's target; "cuda" for a GPU.
@@ -56,12 +56,9 @@ def choose_budget(
 
     Raises InputError for anything that is neither "auto" nor a whole number of at least 1.
     """
-    if batch_tokens != "auto":
-        if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
-            raise InputError(
-                f"batch_tokens is {batch_tokens!r}: give a whole number of at least 1, or 'auto'"
-            )
-        return Budget(batch_tokens, "chosen by the caller")
+    check_whole_or_auto("max_batch_tokens", max_batch_tokens)
+    if isinstance(max_batch_tokens, int):
+        return Budget(max_batch_tokens, "chosen by the caller")
     if device == "cuda":
         return Budget(_GPU, "a GPU is filled by large batches")
     if threads == 1:

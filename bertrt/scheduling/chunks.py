@@ -1,8 +1,7 @@
-"""A large batch through the graph in pieces whose activations the caches hold; outputs joined.
+"""Run a large batch in chunks whose activations fit in the caches, and join the outputs.
 
-Rows of a batch do not see each other, so the answers are those of one run. What is left to weigh
-is that each piece reads all weights anew: pieces below the budget lose by that, and some 1.5
-budgets are the fastest.
+Rows of a batch do not see each other, so the answers are those of one run. Each chunk reads all
+weights again: chunks below the token budget lose by that, and about 1.5 budgets are fastest.
 """
 
 import math
@@ -13,71 +12,73 @@ from itertools import pairwise
 import numpy as np
 
 from bertrt.artifact.graph_io import MASKED_ONLY
-from bertrt.scheduling.workers import Workers, side_by_side
+from bertrt.scheduling.workers import Workers, run_in_order
 
-__all__ = ["run_in_chunks", "share_batch", "split_batch"]
+__all__ = ["run_in_chunks", "split_batch", "split_for_workers"]
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def split_batch(rows: int, tokens: int, budget: int) -> list[slice]:
-    """The rows of each piece: as even as can be, and of about `budget` tokens to twice that.
+    """Return the rows of each chunk: as even as possible, with one to two budgets of tokens each.
 
     Args:
-        rows: of the batch.
-        tokens: of all its rows, padding included.
-        budget: of padded tokens, as for `batching.plan`.
+        rows: the batch size B.
+        tokens: the number of tokens in all rows, padding included.
+        budget: the most padded tokens of a batch, as for `batching.plan`.
     """
-    return _evenly(rows, 1 if tokens < 2 * budget else math.ceil(tokens / (1.75 * budget)))
+    return _split_evenly(rows, 1 if tokens < 2 * budget else math.ceil(tokens / (1.75 * budget)))
 
 
-def share_batch(rows: int, tokens: int, budget: int, workers: int) -> list[slice]:
-    """The rows of each piece: as `split_batch`, and as many pieces for each of the workers.
+def split_for_workers(rows: int, tokens: int, budget: int, workers: int) -> list[slice]:
+    """Return the rows of each chunk, with as many chunks for each of the workers.
 
-    A batch of less than a budget for each is one piece.
+    A batch with less than one budget for each worker is one chunk.
     """
-    each = tokens / workers
-    return _evenly(rows, 1 if each < budget else workers * max(1, round(each / (1.5 * budget))))
+    share = tokens / workers
+    return _split_evenly(
+        rows, 1 if share < budget else workers * max(1, round(share / (1.5 * budget)))
+    )
 
 
-def _evenly(rows: int, pieces: int) -> list[slice]:
-    """Slices that differ by a row at most, the longer ones first."""
-    pieces = min(rows, pieces)
-    each, over = divmod(rows, pieces)
-    ends = [number * each + min(number, over) for number in range(pieces + 1)]
-    return [slice(start, end) for start, end in pairwise(ends)]
+def _split_evenly(rows: int, chunks: int) -> list[slice]:
+    """Return slices whose lengths differ by one row at most, the longer ones first."""
+    chunks = min(rows, chunks)
+    length, longer = divmod(rows, chunks)
+    stops = [number * length + min(number, longer) for number in range(chunks + 1)]
+    return [slice(start, stop) for start, stop in pairwise(stops)]
 
 
 def run_in_chunks(
     run: Callable[[Arrays], dict[str, np.ndarray]],
-    feeds: Arrays,
+    inputs: Arrays,
     slices: Sequence[slice],
     workers: Workers | None = None,
 ) -> dict[str, np.ndarray]:
-    """Run a batch in pieces, and return its outputs as of one run.
+    """Run a batch in chunks and return its outputs as one run would.
 
     Args:
-        run: runs the graph on feeds.
-        feeds: `input_ids` [B, …, S], whatever else begins with B, and truth values.
-        slices: the rows of each piece.
-        workers: who run pieces side by side; else they are run one after the other.
+        run: runs the graph on inputs.
+        inputs: `input_ids` [B, …, S], other arrays that begin with B, and scalar flags.
+        slices: the rows of each chunk.
+        workers: run the chunks side by side; one after the other when None.
     """
     if len(slices) == 1:
-        return run(feeds)
+        return run(inputs)
 
-    def piece(of: slice) -> dict[str, np.ndarray]:
-        return run({name: feed[of] if feed.ndim else feed for name, feed in feeds.items()})
+    def run_chunk(rows: slice) -> dict[str, np.ndarray]:
+        return run({name: array[rows] if array.ndim else array for name, array in inputs.items()})
 
-    results = side_by_side((partial(piece, one) for one in slices), workers)
-    if feeds.get(MASKED_ONLY):
-        parts = list(results)  # a row for each mask token: nobody knows how many
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    rows = len(feeds["input_ids"])
+    results = run_in_order((partial(run_chunk, rows) for rows in slices), workers)
+    if inputs.get(MASKED_ONLY):
+        chunks = list(results)  # one row for each mask token, so their number is not known before
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    batch = len(inputs["input_ids"])
     outputs: dict[str, np.ndarray] = {}
-    for one, result in zip(slices, results, strict=True):
+    for rows, result in zip(slices, results, strict=True):
         for name, value in result.items():
-            each = len(value) // (one.stop - one.start)  # with choices, hidden states have B x C
+            factor = len(value) // (rows.stop - rows.start)  # hidden states of choices have B x C
             if name not in outputs:
-                outputs[name] = np.empty((rows * each, *value.shape[1:]), value.dtype)
-            outputs[name][one.start * each : one.stop * each] = value
+                outputs[name] = np.empty((batch * factor, *value.shape[1:]), value.dtype)
+            outputs[name][rows.start * factor : rows.stop * factor] = value
     return outputs

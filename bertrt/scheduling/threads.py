@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertrt.errors import InputError
+from bertrt.checks import check_whole_or_auto
 
 __all__ = ["Threads", "choose_threads"]
 
@@ -38,11 +38,8 @@ def choose_threads(
 
     Raises InputError for anything that is neither "auto" nor a whole number of at least 1.
     """
-    if threads != "auto":
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise InputError(
-                f"threads is {threads!r}: give a whole number of at least 1, or 'auto'"
-            )
+    check_whole_or_auto("threads", threads)
+    if isinstance(threads, int):
         return Threads(threads, "chosen by the caller")
     if available is None:
         affinity = getattr(os, "sched_getaffinity", None)

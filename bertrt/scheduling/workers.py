@@ -1,7 +1,8 @@
-"""Batches side by side, a thread for each: none waits for another, as threads that share one do.
+"""Worker threads that run batches side by side, one batch each.
 
-Threads that share a batch meet after each operator and read there what the others have written. The
-shorter the operators, the larger a part of the time that takes (docs/decisions.md).
+Threads that share a batch wait for each other after every operator and then read what the others
+wrote. The shorter the operators, the larger the share of time that takes; batches that run side by
+side on a thread each avoid it (docs/decisions/runtime.md).
 """
 
 import heapq
@@ -14,20 +15,20 @@ from bertrt.checks import check_whole
 from bertrt.engines.fork_safe import ForkSafe
 from bertrt.errors import InputError
 
-__all__ = ["Workers", "balanced", "choose_workers", "side_by_side"]
+__all__ = ["Workers", "choose_workers", "finish_together", "run_in_order"]
 
 T = TypeVar("T")
 
-# The most that workers who end early may wait, as a share of all their time.
+# The largest share of all workers' time that may be spent waiting for the last worker.
 _IDLE = 0.1
 
 
 def choose_workers(workers: int | str = "auto", *, threads: int, device: str = "cpu") -> int:
-    """How many batches are run at a time.
+    """Return how many batches run at a time.
 
     Args:
         workers: a number, or "auto": as many as there are threads, and one on a GPU.
-        threads: of the runtime.
+        threads: how many threads the runtime has.
         device: the device of the artifact's target; "cuda" for a GPU.
 
     Raises InputError for anything that is neither "auto" nor a whole number of at least 1, for
@@ -43,45 +44,59 @@ def choose_workers(workers: int | str = "auto", *, threads: int, device: str = "
     return count
 
 
-def balanced(sizes: Sequence[int], workers: int) -> bool:
-    """Whether workers that take batches of these sizes, in this order, end at about the same time.
+def finish_together(sizes: Sequence[int], workers: int) -> bool:
+    """Return whether workers that take batches of these sizes, in order, finish at about one time.
 
-    Fewer batches than workers never are.
+    False if there are fewer batches than workers.
     """
-    ends = [0] * workers
+    finish_times = [0] * workers
     for size in sizes:
-        heapq.heapreplace(ends, ends[0] + size)
-    return max(ends) * workers * (1 - _IDLE) <= sum(sizes)
+        heapq.heapreplace(finish_times, finish_times[0] + size)
+    return max(finish_times) * workers * (1 - _IDLE) <= sum(sizes)
 
 
-class Workers(ForkSafe):
-    """Threads that run batches, for all callers together; they start when they are first needed.
+class Workers:
+    """A pool of threads that all callers share; it starts on first use and is fork-safe.
 
-    Threads of each call's own took 5 % of a batch of 8x128 of MiniLM to start and to warm up.
+    Starting threads for each call took 5 % of the time of a batch of 8x128 of MiniLM.
     """
-
-    _settings = ("count",)
 
     def __init__(self, count: int) -> None:
-        """Name how many there are to be."""
+        """Prepare a pool of `count` threads."""
         self.count = count
-        super().__init__()
+        self._pool = _ThreadPool(count)
 
-    def begin(self, call: Callable[[], T]) -> Future[T]:
-        """Have one of them make a call. Raises BertrtError when they are closed."""
-        future: Future[T] = self._open().submit(call)
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Run a call on one of the threads. Raises BertrtError after `close`."""
+        future: Future[T] = self._pool.get().submit(call)
         return future
 
+    def close(self) -> None:
+        """End the threads; a later `submit` is an error."""
+        self._pool.close()
+
+
+class _ThreadPool(ForkSafe):
+    _settings = ("_count",)
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        super().__init__()
+
+    def get(self) -> ThreadPoolExecutor:
+        pool: ThreadPoolExecutor = self._open()
+        return pool
+
     def _make(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.count, thread_name_prefix="bertrt-worker")
+        return ThreadPoolExecutor(self._count, thread_name_prefix="bertrt-worker")
 
 
-def side_by_side(calls: Iterable[Callable[[], T]], workers: Workers | None) -> Iterator[T]:
-    """Have workers make calls, and yield their results in the order of the calls.
+def run_in_order(calls: Iterable[Callable[[], T]], workers: Workers | None) -> Iterator[T]:
+    """Run calls on workers and yield their results in the order of the calls.
 
-    They run ahead of whoever takes the results by twice as many calls as there are workers.
-    Without workers each call is made when its result is asked for. What a call raises is
-    raised in its place, and the calls after it are not made, unless they have begun.
+    At most twice as many calls as there are workers run ahead of the caller. Without workers, each
+    call runs when its result is requested. An exception of a call is raised in place of its result;
+    later calls that have not started are then cancelled.
     """
     if workers is None:
         for call in calls:
@@ -90,10 +105,10 @@ def side_by_side(calls: Iterable[Callable[[], T]], workers: Workers | None) -> I
     ahead: deque[Future[T]] = deque()
     try:
         for call in calls:
-            ahead.append(workers.begin(call))
+            ahead.append(workers.submit(call))
             if len(ahead) > 2 * workers.count:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
     finally:
-        wait([one for one in ahead if not one.cancel()])
+        wait([future for future in ahead if not future.cancel()])

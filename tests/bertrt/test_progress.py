@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal only and gone at the end, or a function that is told the truth."""
+"""Progress: a bar that is drawn only on a terminal and cleared at the end, or a function."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ import pytest
 
 from bertrt import progress as module
 from bertrt.errors import InputError
-from bertrt.progress import progress
+from bertrt.progress import progress_bar
 
 CLEAR = "\r\x1b[K"
 
@@ -31,11 +31,11 @@ def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
-    with progress() as show:
-        show(0.25, "trace")
-        show(0.25, "trace")
-        show(1.5, "write")
-        show(None, "5 lines")
+    with progress_bar() as draw:
+        draw(1, 4, "trace")
+        draw(1, 4, "trace")
+        draw(6, 4, "write")
+        draw(5, None, "5 lines")
     assert terminal.getvalue() == (
         f"{CLEAR}[#####---------------] trace{CLEAR}[####################] write"
         f"{CLEAR}5 lines{CLEAR}"
@@ -44,9 +44,9 @@ def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wiped_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
-    with contextlib.suppress(ZeroDivisionError), progress() as show:
-        show(0, "trace")
-        show(1 / 0, "fuse")
+    with contextlib.suppress(ZeroDivisionError), progress_bar() as draw:
+        draw(0, 1, "trace")
+        draw(1 // 0, 1, "fuse")
     assert terminal.getvalue().endswith(f"trace{CLEAR}")
 
 
@@ -55,8 +55,8 @@ def test_nothing_elsewhere(
 ) -> None:
     rt = load_artifact("BertForMaskedLM")
     capsys.readouterr()
-    with progress() as show:
-        show(0.5, "trace")
+    with progress_bar() as draw:
+        draw(1, 2, "trace")
     rt(["the [MASK]"] * 3, progress=True)
     assert capsys.readouterr() == ("", "")
 
@@ -64,19 +64,24 @@ def test_nothing_elsewhere(
 TEXTS = [f"{'the cat ' * (n % 9)}[MASK]" for n in range(40)]
 
 
-def told(call: Callable[..., Any]) -> list[tuple[int, int | None]]:
-    heard: list[tuple[int, int | None]] = []
-    result = call(progress=lambda done, total: heard.append((done, total)))
-    list(result)
-    return heard
+def reports(call: Callable[..., Any]) -> list[tuple[int, int | None]]:
+    """The reports of a call: how many inputs are done, of how many; the words must agree."""
+    found: list[tuple[int, int | None]] = []
+
+    def report(done: int, total: int | None, what: str) -> None:
+        assert what == (f"{done} inputs" if total is None else f"{done} of {total} inputs")
+        found.append((done, total))
+
+    list(call(progress=report))
+    return found
 
 
 def test_a_function_hears_of_each_input(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertForMaskedLM")
     every = [(n, 40) for n in range(1, 41)]
-    assert told(lambda **options: rt(TEXTS, **options)) == every
-    assert told(lambda **options: rt(TEXTS[0], **options)) == [(1, 1)]
-    assert rt(TEXTS, progress=lambda done, total: None) == rt(TEXTS)
+    assert reports(lambda **options: rt(TEXTS, **options)) == every
+    assert reports(lambda **options: rt(TEXTS[0], **options)) == [(1, 1)]
+    assert rt(TEXTS, progress=lambda done, total, what: None) == rt(TEXTS)
 
 
 def test_an_iterators_end_is_not_known(
@@ -85,15 +90,15 @@ def test_an_iterators_end_is_not_known(
     monkeypatch.setattr("bertrt.runtime._CHUNK", 16)
     every = [(n, None) for n in range(1, 41)]
     rt = load_artifact("BertForMaskedLM")
-    assert told(lambda **options: rt(iter(TEXTS), **options)) == every
+    assert reports(lambda **options: rt(iter(TEXTS), **options)) == every
     rt = load_artifact("BertModel")
-    assert told(lambda **options: rt.embed(iter(TEXTS), **options)) == every
+    assert reports(lambda **options: rt.embed(iter(TEXTS), **options)) == every
 
 
 def test_embed(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertModel")
-    assert told(lambda **options: rt.embed(TEXTS, **options)) == [(n, 40) for n in range(1, 41)]
-    watched = rt.embed(TEXTS, progress=lambda done, total: None)
+    assert reports(lambda **options: rt.embed(TEXTS, **options)) == [(n, 40) for n in range(1, 41)]
+    watched = rt.embed(TEXTS, progress=lambda done, total, what: None)
     np.testing.assert_array_equal(watched, rt.embed(TEXTS))
 
 
@@ -101,14 +106,14 @@ def test_inputs_of_several_rows(load_artifact: Callable[..., Any]) -> None:
     """An input counts when its rows are done, however many they are."""
     rt = load_artifact("BertForSequenceClassification")
     options = {"candidate_labels": ["art", "sports", "food"]}
-    heard = told(lambda **more: rt(["a cat", "a dog", "a film"], **options, **more))
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    found = reports(lambda **more: rt(["a cat", "a dog", "a film"], **options, **more))
+    assert found == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_generation_tells_of_its_end(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertLMHeadModel")
     options = {"max_new_tokens": 2, "do_sample": False}
-    assert told(lambda **more: rt(["the cat", "a dog"], **options, **more)) == [(2, 2)]
+    assert reports(lambda **more: rt(["the cat", "a dog"], **options, **more)) == [(2, 2)]
 
 
 def test_a_bar_for_a_list_and_a_count_for_an_iterator(

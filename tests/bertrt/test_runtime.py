@@ -54,12 +54,12 @@ def test_answers_are_json(load_artifact: Callable[..., Any]) -> None:
 
 
 def test_encode_and_run(rt: Any) -> None:
-    arrays = rt.encode("the cat", "sat on the mat")
+    arrays = rt.tokenize("the cat", "sat on the mat")
     assert arrays["input_ids"].shape[0] == 1
     assert arrays["token_type_ids"].max() == 1
     logits = rt.run(**arrays)["logits"]
     assert logits.shape[:2] == arrays["input_ids"].shape
-    both = rt.encode(["the cat", "a"], ["sat on the mat", "b"])
+    both = rt.tokenize(["the cat", "a"], ["sat on the mat", "b"])
     np.testing.assert_allclose(rt.run(**both)["logits"][0, : logits.shape[1]], logits[0], atol=1e-4)
 
 
@@ -105,7 +105,7 @@ def test_run_equals_eager_pytorch(
 
 def test_chosen_outputs_and_the_first_token_only(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertModel")
-    arrays = rt.encode(["the cat sat", "a dog"])
+    arrays = rt.tokenize(["the cat sat", "a dog"])
     everything = rt.run(**arrays)
     assert list(everything) == ["last_hidden_state", "pooler_output"]
     chosen = rt.run(outputs=["mean_embedding", "pooler_output"], **arrays)
@@ -121,7 +121,7 @@ def test_chosen_outputs_and_the_first_token_only(load_artifact: Callable[..., An
 
 
 def test_masked_only(rt: Any) -> None:
-    arrays = rt.encode(["the [MASK] sat", "[MASK] [MASK]", "a cat"])
+    arrays = rt.tokenize(["the [MASK] sat", "[MASK] [MASK]", "a cat"])
     everything = rt.run(**arrays)["logits"]
     logits = rt.run(masked_only=True, **arrays)["logits"]
     masks = arrays["input_ids"] == rt.tokenizer.mask_id
@@ -183,9 +183,9 @@ def test_a_path_with_spaces_and_accents(make_artifact: Callable[..., Path], tmp_
         (lambda rt: rt("the [MASK]", top_k="5"), "top_k is '5'"),
         (lambda rt: rt("the [MASK] " + "a " * 90), "limit is 64"),
         (lambda rt: rt("\ud800 [MASK]"), "lone surrogate"),
-        (lambda rt: rt.encode("a", padding=True), "no option 'padding'"),
-        (lambda rt: rt.encode([]), "0 texts"),
-        (lambda rt: rt.encode(["a", "b"], ["c"]), "2 texts and 1 pairs"),
+        (lambda rt: rt.tokenize("a", padding=True), "no option 'padding'"),
+        (lambda rt: rt.tokenize([]), "0 texts"),
+        (lambda rt: rt.tokenize(["a", "b"], ["c"]), "2 texts and 1 pairs"),
         (lambda rt: rt.run(), "input_ids is missing"),
         (lambda rt: rt.run(input_ids=[[2]], outputs=["logit"]), "unknown output 'logit'"),
         (lambda rt: rt.run(input_ids=[[2]], outputs="logits"), "outputs is 'logits': give a list"),
@@ -196,8 +196,8 @@ def test_a_path_with_spaces_and_accents(make_artifact: Callable[..., Path], tmp_
         (lambda rt: rt.warmup("1x8"), "warm-up shape is '1'"),
         (lambda rt: rt.warmup([(1, 0)]), "holds no token"),
         (lambda rt: rt("the [MASK]", progress=1), "progress is 1"),
-        (lambda rt: bertrt.Runtime(rt._artifact, spinning=0), "spinning is 0"),
-        (lambda rt: bertrt.Runtime(rt._artifact, batch_tokens=0), "batch_tokens is 0"),
+        (lambda rt: bertrt.Runtime(rt._artifact, allow_spinning=0), "allow_spinning is 0"),
+        (lambda rt: bertrt.Runtime(rt._artifact, max_batch_tokens=0), "max_batch_tokens is 0"),
         (lambda rt: bertrt.load(None), "directory is None: give a path"),
         (lambda rt: bertrt.load(3), "directory is 3"),
     ],

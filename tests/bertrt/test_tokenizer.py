@@ -94,8 +94,8 @@ def test_words(both: tuple[Tokenizer, Any]) -> None:
 def test_special_tokens_of_pairs(both: tuple[Tokenizer, Any]) -> None:
     ours, theirs = both
     first, second = [10, 11, 12], [13, 14]
-    assert ours.with_special_tokens(first) == [2, *first, 3]
-    assert ours.with_special_tokens(first, second) == [2, *first, 3, *second, 3]
+    assert ours.build_inputs_with_special_tokens(first) == [2, *first, 3]
+    assert ours.build_inputs_with_special_tokens(first, second) == [2, *first, 3, *second, 3]
     assert ours.token_type_ids(first) == [0] * 5
     assert ours.token_type_ids(first, second) == [0] * 5 + [1] * 3
     ids = [2, 10, 1, 4, 11, 3, 0]
@@ -106,7 +106,7 @@ def test_special_tokens_of_pairs(both: tuple[Tokenizer, Any]) -> None:
 
 def test_vocabulary(both: tuple[Tokenizer, Any], tmp_path: Path) -> None:
     ours, theirs = both
-    assert ours.vocabulary == theirs.get_vocab()
+    assert ours.get_vocab() == theirs.get_vocab()
     assert ours.token_to_id("[MASK]") == theirs.mask_token_id
     assert ours.token_to_id("nonesuch") is None
     assert ours.id_to_token(2) == "[CLS]"

@@ -170,8 +170,8 @@ def test_a_decoder_without_a_cache_generates_the_same(
     head = HEADS["text-generation"](model.tokenizer, model.artifact.config)
     prompts = ["the cat sat on", "plants create", "oxygen sugar"]
     options = head.parse_options({"do_sample": False, "max_new_tokens": 6})
-    parts, _ = head.inputs(prompts)
-    answers = head.answers(parts, model, options)
+    parts, _ = head.read_inputs(prompts)
+    answers = head.answer(parts, model, options)
     theirs = load_artifact("BertLMHeadModel")(prompts, do_sample=False, max_new_tokens=6)
     assert answers == theirs
     steps = np.diff(model.lengths)

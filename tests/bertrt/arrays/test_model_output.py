@@ -71,7 +71,7 @@ def test_answers_are_the_same_and_fetch_nothing_from_inside(
     plain = load_artifact("BertForSequenceClassification")
     with bertrt.load(tmp_path / "out") as rt:
         fetched: list[Any] = []
-        session = rt._executor._session
+        session = rt._pool.wide.session
         run = session.run
         monkeypatch.setattr(
             session, "run", lambda feeds, names: fetched.append(names) or run(feeds, names)

@@ -52,30 +52,32 @@ MASKS = np.array([[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]], dtype=bool)
 LENGTHS = [4, 3, 1]
 
 
-def rows(logits: np.ndarray, tokens: str, *, left_out: bool) -> list[dict[str, np.ndarray]]:
+def rows(logits: np.ndarray, tokens: str, *, skips_tokens: bool) -> list[dict[str, np.ndarray]]:
     outputs = {"logits": logits, "order": np.arange(3.0)}
-    found = list(split_rows(outputs, {"logits"}, LENGTHS, MASKS, tokens=tokens, left_out=left_out))
+    found = list(
+        split_rows(outputs, {"logits"}, LENGTHS, MASKS, tokens=tokens, skips_tokens=skips_tokens)
+    )
     assert [row["order"] for row in found] == [0, 1, 2]
     return found
 
 
 def test_padding_is_cut() -> None:
-    found = rows(LOGITS, "all", left_out=False)
+    found = rows(LOGITS, "all", skips_tokens=False)
     for row, length, one in zip(LOGITS, LENGTHS, found, strict=True):
         np.testing.assert_array_equal(one["logits"], row[:length])
 
 
-@pytest.mark.parametrize("left_out", [True, False])
-def test_the_first_token(left_out: bool) -> None:
-    given = LOGITS[:, :1] if left_out else LOGITS
-    for row, found in zip(LOGITS, rows(given, "first", left_out=left_out), strict=True):
+@pytest.mark.parametrize("skips_tokens", [True, False])
+def test_the_first_token(skips_tokens: bool) -> None:
+    given = LOGITS[:, :1] if skips_tokens else LOGITS
+    for row, found in zip(LOGITS, rows(given, "first", skips_tokens=skips_tokens), strict=True):
         np.testing.assert_array_equal(found["logits"], row[:1])
 
 
-@pytest.mark.parametrize("left_out", [True, False])
-def test_each_text_has_its_own_masks(left_out: bool) -> None:
-    given = LOGITS[MASKS][:, None] if left_out else LOGITS
-    found = rows(given, "masks", left_out=left_out)
+@pytest.mark.parametrize("skips_tokens", [True, False])
+def test_each_text_has_its_own_masks(skips_tokens: bool) -> None:
+    given = LOGITS[MASKS][:, None] if skips_tokens else LOGITS
+    found = rows(given, "masks", skips_tokens=skips_tokens)
     for row, masks, one in zip(LOGITS, MASKS, found, strict=True):
         np.testing.assert_array_equal(one["logits"], row[masks])
     assert [one["logits"].shape for one in found] == [(2, 2), (0, 2), (1, 2)]

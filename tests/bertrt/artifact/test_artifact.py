@@ -159,7 +159,7 @@ def test_a_large_file_is_hashed_once(artifact: Path, monkeypatch: pytest.MonkeyP
         "bertrt.artifact.directory.sha256_of",
         lambda path: hashed.append(path.name) or sha256_of(path),
     )
-    with bertrt.load(artifact, threads=2, batch_tokens=20) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=20) as rt:
         assert "model.onnx" not in hashed
         answers = [rt("the [MASK] sat") for _ in range(3)]
         rt(["the [MASK] sat"] * 20)  # in another session

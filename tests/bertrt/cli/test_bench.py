@@ -69,8 +69,9 @@ def test_shapes_take_turns(
         default=[],
         seconds=1e-9,
         threads=1,
-        spinning=False,
-        show=lambda done, what: shown.append(done),
+        allow_spinning=False,
+        max_batch_tokens="auto",
+        report_progress=lambda done, total, what: shown.append(done),
     )
     assert ran == [(1, 2), *[(1, 2), (2, 3)] * 4]  # open, warm up, three rounds
     assert shown == sorted(shown)

@@ -318,19 +318,20 @@ def test_a_count_on_a_terminal_that_is_not_the_answers(
             return True
 
     from bertrt.cli import run
+    from bertrt.progress import ProgressCallback
 
     shown: list[str] = []
 
     @contextlib.contextmanager
-    def progress() -> Iterator[Callable[[float | None, str], None]]:
-        yield lambda done, what: shown.append(what)
+    def progress_bar() -> Iterator[ProgressCallback]:
+        yield lambda done, total, what: shown.append(what)
 
-    monkeypatch.setattr(run, "progress", progress)
+    monkeypatch.setattr(run, "progress_bar", progress_bar)
     lines = b"the [MASK]\n" * 300
-    assert bertrt_command("run", fill_mask, "--no-spinning", stdin=lines).status == 0
+    assert bertrt_command("run", fill_mask, "--no-allow-spinning", stdin=lines).status == 0
     assert shown == ["", "256 lines", "", "300 lines"]
     shown.clear()
     monkeypatch.setattr(sys, "stdout", Terminal())
-    with run._counter() as count:
-        count(None, "not shown beside the answers")
+    with run._counter() as report:
+        report(0, None, "not shown beside the answers")
     assert shown == []

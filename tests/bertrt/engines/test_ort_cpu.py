@@ -102,19 +102,19 @@ def test_the_session_is_made_once_among_threads(
 def test_load_opens_no_session(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OrtCpuSession, "_make", lambda self: pytest.fail("opened"))
     with bertrt.load(artifact) as rt:
-        rt.encode("no session is needed for this")
+        rt.tokenize("no session is needed for this")
 
 
 def test_settings_travel_and_are_told(artifact: Path) -> None:
-    with bertrt.load(artifact, threads=1, spinning=False, batch_tokens=77) as rt:
+    with bertrt.load(artifact, threads=1, allow_spinning=False, max_batch_tokens=77) as rt:
         info = pickle.loads(pickle.dumps(rt)).info
-    assert (info["spinning"], info["batch_tokens"], info["threads"]) == (False, 77, 1)
-    assert info["batch_tokens_reason"] == "chosen by the caller"
+    assert (info["allow_spinning"], info["max_batch_tokens"], info["threads"]) == (False, 77, 1)
+    assert info["max_batch_tokens_reason"] == "chosen by the caller"
     assert info["processor"]
     assert info["int8"]
     with bertrt.load(artifact) as rt:
-        assert rt.info["spinning"] is True
-        assert 128 <= rt.info["batch_tokens"] <= 1024
+        assert rt.info["allow_spinning"] is True
+        assert 128 <= rt.info["max_batch_tokens"] <= 1024
 
 
 def test_pickle(artifact: Path) -> None:

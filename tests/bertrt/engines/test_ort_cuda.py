@@ -210,7 +210,7 @@ FORK = """
 import os, pickle, sys
 from pathlib import Path
 import numpy as np
-from bertrt.engines import ort_cuda
+from bertrt.engines import fork_safe
 from bertrt.engines.ort_cuda import OrtCudaSession
 from bertrt.errors import BertrtError
 from bertrt.engines.ort_options import OrtOptions
@@ -219,7 +219,7 @@ one = OrtCudaSession(Path(sys.argv[1]), options, longest=64)
 feeds = {name: np.ones((1, 5), np.int64) for name in ("input_ids", "attention_mask")}
 feeds["token_type_ids"] = np.zeros((1, 5), np.int64)
 expected = one.run(feeds)["pooler_output"]
-ort_cuda._note_use()  # as a session on a GPU does
+fork_safe.mark_cuda_in_use()  # as a session on a GPU does
 child = os.fork()
 if child == 0:
     code = 1
@@ -229,7 +229,7 @@ if child == 0:
         try:
             OrtCudaSession(Path(sys.argv[1]), gpu, longest=64).run(feeds)
         except BertrtError as error:
-            code = 0 if "start processes by 'spawn'" in str(error) else 2
+            code = 0 if "with the 'spawn' method" in str(error) else 2
     finally:
         os._exit(code)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -280,7 +280,7 @@ def test_a_runtime_on_it(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with bertrt.load(artifact, threads=1) as rt:
         assert rt.info["cuda_graphs"] == "not known before a run"
         rt.warmup([(1, 16), (4, 8)])
-        assert len(rt._executor._session._inner) == 4  # for the main thread and for others
+        assert len(rt._pool.wide.session._inner) == 4  # for the main thread and for others
         together = rt.embed(texts)
         alone = np.stack([rt.embed(text) for text in texts])
         assert rt.info["cuda_graphs"] is True

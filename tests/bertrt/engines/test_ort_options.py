@@ -25,12 +25,12 @@ def entry(native: Any, name: str) -> str | None:
         return None
 
 
-@pytest.mark.parametrize(("spinning", "expected"), [(True, None), (False, "0")])
+@pytest.mark.parametrize(("allow_spinning", "expected"), [(True, None), (False, "0")])
 def test_spinning_reaches_the_session(
-    make_artifact: Callable[..., Path], spinning: bool, expected: str | None
+    make_artifact: Callable[..., Path], allow_spinning: bool, expected: str | None
 ) -> None:
     graph = make_artifact("BertForMaskedLM") / "model.onnx"
-    session = open_session(graph, OrtOptions("basic", threads=2, spinning=spinning))
+    session = open_session(graph, OrtOptions("basic", threads=2, allow_spinning=allow_spinning))
     native = session.get_session_options()
     assert entry(native, "session.intra_op.allow_spinning") == expected
     assert native.intra_op_num_threads == 2

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.heads.base import Answer, Head, Options, Prepared, SampleOutputs
+from bertrt.heads.base import Head, Options, Prepared
+from bertrt.heads.request import Answer, SampleOutputs
 
 
 class Joined(Head):
@@ -13,15 +14,15 @@ class Joined(Head):
 
     task = "joined"
 
-    def inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
         return list(args), False
 
     def prepare(self, input: Any, options: Any) -> Prepared:
         return Prepared(input)
 
-    def finish(self, prepared: Prepared, rows: Sequence[SampleOutputs], options: Any) -> Answer:
+    def finish(self, prepared: Prepared, samples: Sequence[SampleOutputs], options: Any) -> Answer:
         finished.append(list(prepared.encodings))
-        return [int(row["logits"]) for row in rows]
+        return [int(sample["logits"]) for sample in samples]
 
 
 finished: list[Any] = []
@@ -34,7 +35,9 @@ class Shuffled:
         self.order = order
         self.finished_before: list[int] = []
 
-    def rows(self, encodings: Sequence[Any], **_: Any) -> Iterator[tuple[int, SampleOutputs]]:
+    def run_encodings(
+        self, encodings: Sequence[Any], **_: Any
+    ) -> Iterator[tuple[int, SampleOutputs]]:
         for index in self.order:
             self.finished_before.append(len(finished))
             yield index, {"logits": np.array(encodings[index])}
@@ -48,6 +51,6 @@ def test_rows_in_any_order() -> None:
     head = Joined(None, None)  # type: ignore[arg-type]
     model = Shuffled([4, 1, 5, 0, 3, 2])
     inputs = [[10, 11], [12], [13, 14, 15]]
-    assert head.answers(inputs, model, Options()) == inputs
+    assert head.answer(inputs, model, Options()) == inputs
     assert finished == [[10, 11], [13, 14, 15], [12]]
     assert model.finished_before == [0, 0, 0, 0, 1, 2]

@@ -32,7 +32,7 @@ def test_every_text(rt: Any, pipe: Any, agree: Agree, texts: list[str]) -> None:
 @pytest.mark.parametrize("top_k", [1, 2, 7, 1000])
 def test_top_k(rt: Any, pipe: Any, agree: Agree, top_k: int) -> None:
     ours = rt("the cat [MASK] on the mat", top_k=top_k)
-    vocabulary = len(rt.tokenizer.vocabulary)
+    vocabulary = len(rt.tokenizer.get_vocab())
     expected = pipe("the cat [MASK] on the mat", top_k=min(top_k, vocabulary))
     agree(ours[:20], expected[:20])
     assert len(ours) == len(expected)

@@ -124,7 +124,7 @@ def test_windows_are_those_of_transformers(
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(make_checkpoint(NAME))
-    head = rt._head
+    head = rt._calls.head
     for given, length, stride in [
         ({}, 64, 32),
         ({"max_seq_len": 20}, 20, 10),
@@ -132,7 +132,7 @@ def test_windows_are_those_of_transformers(
         ({"doc_stride": 56}, 64, 56),
     ]:
         for context in [*texts[:5], "   \n", " ".join(texts)]:
-            parts, _ = head.inputs("who is it", context or "a")
+            parts, _ = head.read_inputs("who is it", context or "a")
             windows = head.prepare(parts[0], head.parse_options(given)).encodings
             expected = tokenizer(
                 "who is it",

@@ -10,7 +10,7 @@ import pytest
 
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError
-from bertrt.heads.base import SampleOutputs
+from bertrt.heads.request import SampleOutputs
 from bertrt.heads.text_classification import TextClassification, sigmoid
 from bertrt.tokenizer import Encoding, pad
 
@@ -115,8 +115,8 @@ def test_the_config_says_what_scores_are(
     pipe = pipeline_of("text-classification", NAME, **config)
     written = (make_checkpoint(NAME, **config) / "config.json").read_text(encoding="utf-8")
     head = TextClassification(rt.tokenizer, ModelConfig.from_json(json.loads(written)))
-    parts, _ = head.inputs([TEXT, "a", "the cat sat"])
-    answers = head.answers(parts, TorchModel(pipe.model), head.parse_options(options))
+    parts, _ = head.read_inputs([TEXT, "a", "the cat sat"])
+    answers = head.answer(parts, TorchModel(pipe.model), head.parse_options(options))
     agree(answers, pipe([TEXT, "a", "the cat sat"], **options))
 
 
@@ -126,7 +126,9 @@ class TorchModel:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def rows(self, encodings: Sequence[Encoding], **_: Any) -> Iterator[tuple[int, SampleOutputs]]:
+    def run_encodings(
+        self, encodings: Sequence[Encoding], **_: Any
+    ) -> Iterator[tuple[int, SampleOutputs]]:
         for i, one in enumerate(encodings):
             yield i, {"logits": self.run(**pad([one], 0))["logits"][0]}
 
@@ -144,7 +146,9 @@ def test_equal_scores_keep_the_order_of_the_labels(rt: Any) -> None:
             return {"logits": np.zeros((len(arrays["input_ids"]), 3), np.float32)}
 
     head = TextClassification(rt.tokenizer, rt._artifact.config)
-    (answer,) = head.answers(head.inputs(TEXT)[0], Flat(None), head.parse_options({"top_k": None}))
+    (answer,) = head.answer(
+        head.read_inputs(TEXT)[0], Flat(None), head.parse_options({"top_k": None})
+    )
     assert [one["label"] for one in answer] == ["contradiction", "neutral", "entailment"]
 
 

@@ -46,7 +46,7 @@ def reference(pipe: Any, prompt: str, **options: Any) -> Any:
 @pytest.fixture(scope="module")
 def prompts(rt: Any, texts: list[str]) -> list[str]:
     """The texts that leave room for new tokens."""
-    return [text for text in texts if rt.encode(text, truncation=True)["input_ids"].size < 50]
+    return [text for text in texts if rt.tokenize(text, truncation=True)["input_ids"].size < 50]
 
 
 def test_every_prompt(rt: Any, pipe: Any, agree: Agree, prompts: list[str]) -> None:
@@ -101,7 +101,7 @@ def test_many_prompts_keep_their_order(rt: Any, agree: Agree) -> None:
 def test_left_alone_it_stops_where_positions_end(rt: Any, agree: Agree) -> None:
     options = {"do_sample": False, "eos_token_id": []}
     agree(rt("the cat", **options), rt("the cat", max_new_tokens=61, **options))
-    assert rt.encode("a " * 62)["input_ids"].shape == (1, 64)
+    assert rt.tokenize("a " * 62)["input_ids"].shape == (1, 64)
     agree(rt("a " * 62, **options), rt("a " * 62, max_new_tokens=1, **options))
 
 
@@ -161,7 +161,7 @@ def test_next_tokens(rt: Any, pipe: Any, agree: Agree) -> None:
         )
     agree(rt(prompts, next_tokens=5), expected)
     agree(rt(prompts[0], next_tokens=5), expected[0])
-    assert len(rt("the cat", next_tokens=10**6)) == len(rt.tokenizer.vocabulary)
+    assert len(rt("the cat", next_tokens=10**6)) == len(rt.tokenizer.get_vocab())
 
 
 @pytest.mark.parametrize(

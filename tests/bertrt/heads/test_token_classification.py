@@ -160,8 +160,8 @@ def test_a_tokenizer_that_does_not_mark_subwords(
     )
     for strategy in STRATEGIES:
         options = {"aggregation_strategy": strategy, "ignore_labels": []}
-        parts, _ = head.inputs("news york in. yorks zz in")
-        (answer,) = head.answers(parts, rt._executor, head.parse_options(options))
+        parts, _ = head.read_inputs("news york in. yorks zz in")
+        (answer,) = head.answer(parts, rt._runner, head.parse_options(options))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             expected = plain(reference("news york in. yorks zz in", **options))

@@ -107,21 +107,21 @@ def test_entailment_as_the_first_label(
     head = ZeroShotClassification(rt.tokenizer, config)
     monkeypatch.setattr(pipe.model.config, "label2id", label2id)
     for options in ({}, {"multi_label": True}):
-        parts, _ = head.inputs([TEXT], LABELS)
-        answers = head.answers(parts, rt._executor, head.parse_options(options))
+        parts, _ = head.read_inputs([TEXT], LABELS)
+        answers = head.answer(parts, rt._runner, head.parse_options(options))
         agree(answers, pipe([TEXT], LABELS, **options))
 
 
 def test_large_logits_do_not_overflow(rt: Any) -> None:
     class Large:
-        def rows(self, encodings: Any, **_: Any) -> Any:
+        def run_encodings(self, encodings: Any, **_: Any) -> Any:
             return ((i, {"logits": LARGE}) for i in range(len(encodings)))
 
     head = ZeroShotClassification(rt.tokenizer, rt._artifact.config)
-    parts, _ = head.inputs([TEXT], LABELS)
+    parts, _ = head.read_inputs([TEXT], LABELS)
     for multi_label, score in ((False, 0.25), (True, 1.0)):
         options = head.parse_options({"multi_label": multi_label})
-        (answer,) = head.answers(parts, Large(), options)  # type: ignore[arg-type]
+        (answer,) = head.answer(parts, Large(), options)  # type: ignore[arg-type]
         assert answer["scores"] == [score] * 4
 
 

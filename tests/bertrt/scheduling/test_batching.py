@@ -89,7 +89,7 @@ def test_the_callers_number_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tokens", [0, -1, 2.5, True, "many", None])
 def test_refuses(tokens: Any) -> None:
-    with pytest.raises(InputError, match=r"batch_tokens is .*'auto'"):
+    with pytest.raises(InputError, match=r"max_batch_tokens is .*'auto'"):
         choose_budget(tokens, hidden_size=768, threads=2)
 
 
@@ -105,12 +105,12 @@ def test_the_runtime_keeps_to_its_budget(
 
     monkeypatch.setattr(BatchRunner, "run", run)
     texts = [f"{'the cat ' * n}[MASK]" for n in range(20)]
-    with bertrt.load(make_artifact("BertForMaskedLM"), threads=1, batch_tokens=50) as rt:
-        assert rt.info["batch_tokens"] == 50
+    with bertrt.load(make_artifact("BertForMaskedLM"), threads=1, max_batch_tokens=50) as rt:
+        assert rt.info["max_batch_tokens"] == 50
         small = rt(texts, top_k=1)
         assert max(sizes) <= 50
         assert len(sizes) > 10
-    with bertrt.load(make_artifact("BertForMaskedLM"), threads=1, batch_tokens=10**6) as rt:
+    with bertrt.load(make_artifact("BertForMaskedLM"), threads=1, max_batch_tokens=10**6) as rt:
         sizes.clear()
         assert [one[0]["token"] for one in rt(texts, top_k=1)] == [one[0]["token"] for one in small]
         assert len(sizes) == 1

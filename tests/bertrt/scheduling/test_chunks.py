@@ -9,7 +9,7 @@ import pytest
 
 import bertrt
 from bertrt.export import export
-from bertrt.scheduling.chunks import run_in_chunks, share_batch, split_batch
+from bertrt.scheduling.chunks import run_in_chunks, split_batch, split_for_workers
 
 IDS = np.random.default_rng(3).integers(5, 200, (11, 9))
 MASK = np.ones_like(IDS)
@@ -37,9 +37,9 @@ def test_split_batch(rows: int, length: int, budget: int) -> None:
 @pytest.mark.parametrize("rows", [2, 3, 7, 32, 100])
 @pytest.mark.parametrize("length", [1, 8, 127, 512])
 @pytest.mark.parametrize("workers", [2, 5])
-def test_share_batch(rows: int, length: int, workers: int) -> None:
+def test_split_for_workers(rows: int, length: int, workers: int) -> None:
     tokens = rows * length
-    pieces = share_batch(rows, tokens, 256, workers)
+    pieces = split_for_workers(rows, tokens, 256, workers)
     assert [row for piece in pieces for row in range(rows)[piece]] == list(range(rows))
     sizes = [(piece.stop - piece.start) for piece in pieces]
     assert sizes == sorted(sizes, reverse=True)
@@ -55,11 +55,11 @@ def test_share_batch(rows: int, length: int, workers: int) -> None:
 
 def both(artifact: Path, **arrays: Any) -> tuple[Mapping[str, Any], Mapping[str, Any], list[int]]:
     """The outputs of one run and of pieces, and the rows of each of these."""
-    with bertrt.load(artifact, threads=1, batch_tokens=10_000) as rt:
+    with bertrt.load(artifact, threads=1, max_batch_tokens=10_000) as rt:
         whole = rt.run(**arrays)
-    with bertrt.load(artifact, threads=1, batch_tokens=20) as rt:
+    with bertrt.load(artifact, threads=1, max_batch_tokens=20) as rt:
         rows: list[int] = []
-        session: Any = rt._executor._session
+        session: Any = rt._pool.wide.session
         run = session.run
         session.run = lambda feeds, names: rows.append(len(feeds["input_ids"])) or run(feeds, names)
         pieces = rt.run(**arrays)

@@ -17,7 +17,7 @@ import pytest
 import bertrt
 from bertrt.engines.ort_cpu import OrtCpuSession
 from bertrt.errors import BertrtError, InputError
-from bertrt.scheduling.workers import Workers, balanced, choose_workers, side_by_side
+from bertrt.scheduling.workers import Workers, choose_workers, finish_together, run_in_order
 
 TEXTS = [f"the {'cat ' * (i * 7 % 23)}[MASK] sat" for i in range(60)]
 
@@ -60,8 +60,8 @@ def test_refuses(workers: Any, device: str, message: str) -> None:
         ([8, 4, 4], 2, True),
     ],
 )
-def test_balanced(sizes: list[int], workers: int, expected: bool) -> None:
-    assert balanced(sizes, workers) is expected
+def test_finish_together(sizes: list[int], workers: int, expected: bool) -> None:
+    assert finish_together(sizes, workers) is expected
 
 
 @pytest.mark.parametrize("workers", [None, Workers(2), Workers(5)])
@@ -70,13 +70,13 @@ def test_results_come_in_the_order_of_the_calls(workers: Workers | None) -> None
         threading.Event().wait(0.002 * (number % 3))
         return number
 
-    assert list(side_by_side((partial(call, i) for i in range(40)), workers)) == list(range(40))
-    assert list(side_by_side([], workers)) == []
+    assert list(run_in_order((partial(call, i) for i in range(40)), workers)) == list(range(40))
+    assert list(run_in_order([], workers)) == []
 
 
 def test_without_workers_a_call_is_made_when_it_is_asked_for() -> None:
     made: list[int] = []
-    results = side_by_side((partial(made.append, i) for i in range(3)), None)
+    results = run_in_order((partial(made.append, i) for i in range(3)), None)
     assert made == []
     next(results)
     assert made == [0]
@@ -103,7 +103,7 @@ def test_as_many_as_there_are_workers_and_a_few_ahead() -> None:
             running -= 1
         return number
 
-    results = side_by_side(calls(), Workers(3))
+    results = run_in_order(calls(), Workers(3))
     for number in range(30):
         assert next(results) == number
         assert asked <= number + 2 * 3 + 1
@@ -120,7 +120,7 @@ def test_an_error_comes_in_its_place_and_ends_it(workers: Workers | None) -> Non
             raise ValueError("the fourth")
         return number
 
-    results = side_by_side((partial(call, i) for i in range(1000)), workers)
+    results = run_in_order((partial(call, i) for i in range(1000)), workers)
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="the fourth"):
         next(results)
@@ -130,11 +130,11 @@ def test_an_error_comes_in_its_place_and_ends_it(workers: Workers | None) -> Non
 def test_results_that_nobody_takes_are_not_computed() -> None:
     made: list[int] = []
     workers = Workers(2)
-    results = side_by_side((partial(made.append, i) for i in range(1000)), workers)
+    results = run_in_order((partial(made.append, i) for i in range(1000)), workers)
     next(results)
     results.close()
     assert len(made) <= 1 + 2 * 2
-    workers.begin(lambda: None).result(60)  # after all that were accepted
+    workers.submit(lambda: None).result(60)  # after all that were accepted
     assert len(made) <= 1 + 2 * 2
 
 
@@ -153,22 +153,22 @@ def test_callers_share_the_workers() -> None:
             running -= 1
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: list(side_by_side([call] * 20, workers)), range(8)))
+        list(pool.map(lambda _: list(run_in_order([call] * 20, workers)), range(8)))
     assert most == 2
 
 
 def test_workers_end_with_their_runtime() -> None:
     workers = Workers(2)
-    assert list(side_by_side([lambda: 1, lambda: 2], workers)) == [1, 2]
+    assert list(run_in_order([lambda: 1, lambda: 2], workers)) == [1, 2]
     copy = pickle.loads(pickle.dumps(workers))
-    threads = set(workers._open()._threads)
+    threads = set(workers._pool.get()._threads)
     workers.close()
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
     with pytest.raises(BertrtError, match="closed"):
-        list(side_by_side([lambda: 1], workers))
-    assert list(side_by_side([lambda: 3], copy)) == [3]
+        list(run_in_order([lambda: 1], workers))
+    assert list(run_in_order([lambda: 3], copy)) == [3]
     copy.close()
 
 
@@ -211,12 +211,12 @@ def test_answers_are_those_of_one_session(
     class_name: str, inputs: list[Any], made: Callable[[str], Path], opened: list[int]
 ) -> None:
     artifact = made(class_name)
-    with bertrt.load(artifact, threads=2, batch_tokens=50, workers=1) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=50, workers=1) as rt:
         expected = rt(inputs)
         assert opened == [2]
-    with bertrt.load(artifact, threads=2, batch_tokens=50) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=50) as rt:
         done: list[int] = []
-        answers = rt(inputs, progress=lambda count, _: done.append(count))
+        answers = rt(inputs, progress=lambda count, total, what: done.append(count))
         assert opened == [2, 1]
     assert done == sorted(done)
     assert done[-1] == len(inputs)
@@ -235,7 +235,7 @@ def plain(answers: Any) -> Any:
 def test_vectors(made: Callable[[str], Path], opened: list[int]) -> None:
     texts = [text.replace("[MASK]", "cat") for text in TEXTS]
     artifact = made("BertModel")
-    with bertrt.load(artifact, threads=3, batch_tokens=50) as rt:
+    with bertrt.load(artifact, threads=3, max_batch_tokens=50) as rt:
         alone = np.stack([rt.embed(text) for text in texts])
         assert opened == [3]
         np.testing.assert_allclose(rt.embed(texts), alone, atol=1e-5)
@@ -248,10 +248,10 @@ def test_arrays(made: Callable[[str], Path], opened: list[int]) -> None:
     ids = np.random.default_rng(7).integers(5, 200, (13, 9))
     ids[0, 3:6] = ids[6, 2] = ids[12, 1:9:2] = 4  # [MASK]
     artifact = made("BertForMaskedLM")
-    with bertrt.load(artifact, threads=2, batch_tokens=10_000) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=10_000) as rt:
         whole, masks = rt.run(input_ids=ids), rt.run(input_ids=ids, masked_only=True)
         assert opened == [2]
-    with bertrt.load(artifact, threads=2, batch_tokens=20) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=20) as rt:
         np.testing.assert_allclose(rt.run(input_ids=ids).logits, whole.logits, atol=1e-5)
         shared = rt.run(input_ids=ids, masked_only=True)
         assert opened == [2, 1]
@@ -263,7 +263,7 @@ def test_few_texts_and_uneven_shares_are_run_by_all_threads(
     made: Callable[[str], Path], opened: list[int]
 ) -> None:
     artifact = made("BertForMaskedLM")
-    with bertrt.load(artifact, threads=2, batch_tokens=50) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=50) as rt:
         rt(TEXTS[:2])
         rt.run(input_ids=np.full((3, 40), 5))  # one worker would have two rows of three
         assert opened == [2]
@@ -275,14 +275,14 @@ def test_a_stream_shares_the_session_of_as_many_workers(
     made: Callable[[str], Path], opened: list[int]
 ) -> None:
     artifact = made("BertForMaskedLM")
-    with bertrt.load(artifact, threads=2, batch_tokens=50) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=50) as rt:
         expected = rt(TEXTS, top_k=1)
-        with rt.stream() as stream:
+        with rt.batcher() as stream:
             assert plain(stream(TEXTS[3], top_k=1)) == plain(expected[3])
         assert plain(rt(TEXTS, top_k=1)) == plain(expected)
         assert opened == [1]
     opened.clear()
-    with bertrt.load(artifact, threads=4, batch_tokens=50) as rt, rt.stream() as stream:
+    with bertrt.load(artifact, threads=4, max_batch_tokens=50) as rt, rt.batcher() as stream:
         stream(TEXTS[3])
         rt(TEXTS)
         assert opened == [3, 1]
@@ -290,7 +290,7 @@ def test_a_stream_shares_the_session_of_as_many_workers(
 
 def test_many_callers_and_the_end(made: Callable[[str], Path], opened: list[int]) -> None:
     artifact = made("BertForMaskedLM")
-    with bertrt.load(artifact, threads=2, batch_tokens=50) as rt:
+    with bertrt.load(artifact, threads=2, max_batch_tokens=50) as rt:
         expected = plain(rt(TEXTS, top_k=1))
         copy = pickle.loads(pickle.dumps(rt))
         with ThreadPoolExecutor(8) as pool:
@@ -307,17 +307,17 @@ def test_many_callers_and_the_end(made: Callable[[str], Path], opened: list[int]
 def test_it_is_told(make_artifact: Callable[..., Path]) -> None:
     artifact = make_artifact("BertForMaskedLM")
     with bertrt.load(artifact, threads=4) as rt:
-        assert (rt.info["workers"], rt.info["worker_batch_tokens"]) == (4, 256)
-    with bertrt.load(artifact, threads=4, workers=2, batch_tokens=77) as rt:
-        assert (rt.info["workers"], rt.info["worker_batch_tokens"]) == (2, 77)
+        assert (rt.info["workers"], rt.info["worker_max_batch_tokens"]) == (4, 256)
+    with bertrt.load(artifact, threads=4, workers=2, max_batch_tokens=77) as rt:
+        assert (rt.info["workers"], rt.info["worker_max_batch_tokens"]) == (2, 77)
     with bertrt.load(artifact, threads=1) as rt:
         assert rt.info["workers"] == 1
-        assert rt.info["worker_batch_tokens"] == rt.info["batch_tokens"]
+        assert rt.info["worker_max_batch_tokens"] == rt.info["max_batch_tokens"]
 
 
 FORK = """
 import os, sys, bertrt
-rt = bertrt.load(sys.argv[1], threads=2, batch_tokens=50)
+rt = bertrt.load(sys.argv[1], threads=2, max_batch_tokens=50)
 texts = [f"the {'cat ' * (i * 7 % 23)}[MASK] sat" for i in range(60)]
 expected = [one[0]["token"] for one in rt(texts)]
 child = os.fork()

@@ -53,7 +53,7 @@ def test_answers_are_the_runtimes(directory: Path, pairs: list[str] | None) -> N
     second = {} if pairs is None else {"text_pair": np.array(pairs, object)}
     ours = run(directory, PLAIN, **second)
     with bertrt.load(directory) as rt:
-        arrays = rt.encode(PLAIN, pairs, truncation=True)
+        arrays = rt.tokenize(PLAIN, pairs, truncation=True)
         for name, array in arrays.items():
             np.testing.assert_array_equal(ours[name], array)
             assert ours[name].dtype == np.int64
@@ -83,7 +83,7 @@ def test_other_heads_on_a_cased_vocabulary(
     export(checkpoint, tmp_path / "out", with_tokenizer=True, device="any")
     ours = run(tmp_path / "out", ["Where is John?"], text_pair=np.array(["In Paris."], object))
     with bertrt.load(tmp_path / "out") as rt:
-        theirs = rt.run(**rt.encode("Where is John?", "In Paris."))
+        theirs = rt.run(**rt.tokenize("Where is John?", "In Paris."))
     np.testing.assert_array_equal(ours["start_logits"].shape, theirs["start_logits"].shape)
     np.testing.assert_allclose(ours["start_logits"], theirs["start_logits"], atol=1e-5)
 

@@ -79,8 +79,8 @@ def test_info(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertForMaskedLM", device="cuda", engine="triton", dtype="float32")
     info = rt.info
     assert (info["engine"], info["provider"]) == ("triton", "triton")
-    assert info["batch_tokens"] == 16384
-    with rt.stream() as stream:
+    assert info["max_batch_tokens"] == 16384
+    with rt.batcher() as stream:
         assert "with 1 workers" in repr(stream)
 
 

@@ -48,6 +48,6 @@ def rt(make_artifact: Callable[..., Path]) -> Iterator[Any]:
 
 @pytest.fixture
 def gate(rt: Any, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    one = Gate(rt._executor.batch)
-    monkeypatch.setattr(rt._executor, "batch", one)
+    one = Gate(rt._runner.run_batch)
+    monkeypatch.setattr(rt._runner, "run_batch", one)
     return one

@@ -97,7 +97,7 @@ def test_every_head_answers_as_alone(
 ) -> None:
     with bertrt.load(make_artifact(class_name), threads=workers) as rt:
         expected = [close_to(rt(*inputs, **options)) for inputs, options in calls]
-        with rt.stream(workers=workers) as stream:
+        with rt.batcher(workers=workers) as stream:
             futures = [stream.submit(*inputs, **options) for inputs, options in calls * 3]
             answers = [future.result(60) for future in futures]
             assert stream(*calls[0][0], **calls[0][1]) == expected[0]
@@ -116,7 +116,7 @@ def test_every_head_answers_as_alone(
 def test_vectors(load_artifact: Callable[..., Any], options: dict[str, Any]) -> None:
     rt = load_artifact("BertModel")
     expected = rt.embed(TEXTS, **options)
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         futures = [stream.submit_embed(text, **options) for text in TEXTS]
         for future, vector in zip(futures, expected, strict=True):
             answer = future.result(60)
@@ -130,7 +130,7 @@ def test_vectors(load_artifact: Callable[..., Any], options: dict[str, Any]) -> 
 
 
 def test_what_waits_is_merged_and_an_idle_stream_merges_nothing(rt: Any, gate: Any) -> None:
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         for text in ("a cat", "it is", "a film"):
             stream(text)
         assert gate.batches == [[4], [4], [4]]
@@ -144,7 +144,7 @@ def test_what_waits_is_merged_and_an_idle_stream_merges_nothing(rt: Any, gate: A
 
 
 def test_max_tokens(rt: Any, gate: Any) -> None:
-    with rt.stream(max_tokens=12) as stream:
+    with rt.batcher(max_batch_tokens=12) as stream:
         gate.shut(stream)
         for _ in range(4):
             stream.submit("a cat")
@@ -154,7 +154,7 @@ def test_max_tokens(rt: Any, gate: Any) -> None:
 
 def test_threads(rt: Any) -> None:
     expected = [close_to(rt(text)) for text in TEXTS]
-    with rt.stream() as stream, ThreadPoolExecutor(16) as pool:
+    with rt.batcher() as stream, ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda i: stream(TEXTS[i % 6]), range(600)))
     assert answers == expected * 100
 

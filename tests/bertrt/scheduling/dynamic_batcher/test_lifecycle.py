@@ -27,24 +27,24 @@ TEXTS = [
 
 
 def test_close_answers_what_was_accepted(rt: Any, gate: Any) -> None:
-    stream = rt.stream()
+    stream = rt.batcher()
     gate.shut(stream)
     futures = [stream.submit(text) for text in TEXTS]
     closing = threading.Thread(target=stream.close)
     closing.start()
     time.sleep(0.02)
-    with pytest.raises(BertrtError, match="this stream is closed: open another"):
+    with pytest.raises(BertrtError, match="this batcher is closed: open another"):
         stream("a cat")
     assert closing.is_alive()
     gate.open.set()
     closing.join(60)
     assert all(future.done() and future.result() for future in futures)
     stream.close()
-    assert rt.stream()("a cat")
+    assert rt.batcher()("a cat")
 
 
 def test_close_that_cancels(rt: Any, gate: Any) -> None:
-    stream = rt.stream()
+    stream = rt.batcher()
     started = gate.shut(stream)
     futures = [stream.submit(text) for text in TEXTS]
     closing = threading.Thread(target=stream.close, kwargs={"cancel": True})
@@ -57,7 +57,7 @@ def test_close_that_cancels(rt: Any, gate: Any) -> None:
 
 
 def test_a_callback_may_close(rt: Any, gate: Any) -> None:
-    stream = rt.stream()
+    stream = rt.batcher()
     first = gate.shut(stream)
     first.add_done_callback(lambda _: stream.close())
     second = stream.submit("it is")
@@ -73,12 +73,12 @@ def test_closing_the_runtime_closes_its_streams(
 ) -> None:
     rt = bertrt.load(make_artifact("BertForSequenceClassification"), threads=threads)
     other = bertrt.load(make_artifact("BertForSequenceClassification"), threads=threads)
-    stream, others = rt.stream(), other.stream()
+    stream, others = rt.batcher(), other.batcher()
     asyncio.run(rt.acall("a cat"))
     futures = [stream.submit(text) for text in TEXTS]
     rt.close()
     assert all(future.done() and future.result() for future in futures)
-    for ask in (stream, lambda text: asyncio.run(rt.acall(text)), lambda _: rt.stream()):
+    for ask in (stream, lambda text: asyncio.run(rt.acall(text)), lambda _: rt.batcher()):
         with pytest.raises(BertrtError, match="closed"):
             ask("a cat")
     assert others("a cat")
@@ -86,22 +86,22 @@ def test_closing_the_runtime_closes_its_streams(
 
 
 def test_two_workers_open_no_session_but_their_own(make_artifact: Callable[..., Path]) -> None:
-    with bertrt.load(make_artifact("BertModel"), threads=2, batch_tokens=77) as rt:
-        with rt.stream() as stream:
+    with bertrt.load(make_artifact("BertModel"), threads=2, max_batch_tokens=77) as rt:
+        with rt.batcher() as stream:
             stream.warmup([(1, 4)])
             assert stream("a cat")
-            assert rt._executor._session._inner is None
-            assert stream._executor.threads.count == 1
-            assert stream._executor.budget.tokens == 77
+            assert rt._pool.wide.session._inner is None
+            assert stream._runner._session.threads.count == 1
+            assert stream._runner.max_batch_tokens == 77
         assert rt.info["threads"] == 2
-        with rt.stream(workers=1) as stream:
+        with rt.batcher(workers=1) as stream:
             assert stream("a cat")
-            assert rt._executor._session._inner is not None
+            assert rt._pool.wide.session._inner is not None
 
 
 def test_an_idle_stream_keeps_nothing_alive(make_artifact: Callable[..., Path]) -> None:
     rt = bertrt.load(make_artifact("BertForSequenceClassification"), threads=1)
-    stream = rt.stream()
+    stream = rt.batcher()
     stream("a cat")
     (worker,) = stream._threads
     held = weakref.ref(rt), weakref.ref(stream)
@@ -118,12 +118,12 @@ def test_an_idle_stream_keeps_nothing_alive(make_artifact: Callable[..., Path]) 
 def test_pickle(rt: Any) -> None:
     expected = rt("a cat")
     asyncio.run(rt.acall("a cat"))
-    with rt.stream(max_waiting=3) as stream:
+    with rt.batcher(max_waiting=3) as stream:
         stream("a cat")
         copy, runtime = pickle.loads(pickle.dumps((stream, rt)))
     assert copy("a cat") == expected
     assert copy._max_waiting == 3
-    assert copy._runtime is runtime
+    assert copy._runner is runtime._runner
     assert asyncio.run(runtime.acall("a cat")) == expected
     runtime.close()
     with pytest.raises(BertrtError, match="closed"):
@@ -133,7 +133,7 @@ def test_pickle(rt: Any) -> None:
 FORK = """
 import asyncio, os, sys, threading, bertrt
 rt = bertrt.load(sys.argv[1], threads=2)
-stream, closed = rt.stream(), rt.stream()
+stream, closed = rt.batcher(), rt.batcher()
 closed.close()
 expected = stream("the cat")
 waiting = [stream.submit("the cat") for _ in range(50)]
@@ -157,7 +157,7 @@ assert [one.result(60) for one in waiting] == [expected] * 50
 EXIT = """
 import sys, bertrt
 rt = bertrt.load(sys.argv[1], threads=2)
-stream = rt.stream()
+stream = rt.batcher()
 stream("the cat")
 for i in range(200):
     stream.submit("the cat " * (1 + i % 9)).add_done_callback(
@@ -169,7 +169,7 @@ for i in range(200):
 EXIT_BY_ERROR = """
 import sys, threading, bertrt
 rt = bertrt.load(sys.argv[1], threads=1)
-stream = rt.stream()
+stream = rt.batcher()
 for i in range(20):
     threading.Thread(target=lambda: print(len(stream("the cat")), end="")).start()
 sys.exit("stop")

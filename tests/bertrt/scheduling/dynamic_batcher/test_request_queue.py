@@ -1,4 +1,4 @@
-"""What a stream's queue gives out: always the oldest, with company that suits it."""
+"""The request queue: each batch holds the oldest request and others of similar length."""
 
 import random
 import threading
@@ -7,24 +7,26 @@ from typing import Any
 import pytest
 
 from bertrt.errors import BertrtError, BusyError
-from bertrt.heads.base import HeadRequest
-from bertrt.scheduling.request_queue import Request, RequestQueue, choose
+from bertrt.heads.request import HeadRequest
+from bertrt.scheduling.request_queue import QueuedRequest, RequestQueue, choose_batch
 
 
 class Encoding:
-    """As many ids as it is asked for."""
+    """An encoding with a given number of ids."""
 
     def __init__(self, length: int) -> None:
         self.ids = range(length)
 
 
-def request(*lengths: int, outputs: tuple[str, ...] | None = None, tokens: str = "all") -> Request:
+def request(
+    *lengths: int, outputs: tuple[str, ...] | None = None, tokens: str = "all"
+) -> QueuedRequest:
     encodings: list[Any] = [Encoding(length) for length in lengths]
-    return Request(HeadRequest(encodings, list, outputs, tokens), run=None)  # type: ignore[arg-type]
+    return QueuedRequest(HeadRequest(encodings, list, outputs, tokens), run_batch=None)  # type: ignore[arg-type]
 
 
-def taken(waiting: RequestQueue) -> list[int]:
-    return [part.length for part in waiting.take()]
+def take(queue: RequestQueue) -> list[int]:
+    return [part.length for part in queue.take()]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def taken(waiting: RequestQueue) -> list[int]:
     ],
 )
 def test_choose(lengths: list[int], budget: int, batch: list[int]) -> None:
-    assert choose(lengths, budget) == batch
+    assert choose_batch(lengths, budget) == batch
 
 
 def test_choose_drains_anything_oldest_first() -> None:
@@ -53,7 +55,7 @@ def test_choose_drains_anything_oldest_first() -> None:
         lengths = [random.randint(1, 99) for _ in range(random.randint(1, 40))]
         runs = 0
         while lengths:
-            batch = choose(lengths, budget)
+            batch = choose_batch(lengths, budget)
             chosen = [lengths[i] for i in batch]
             assert 0 in batch
             assert len(set(batch)) == len(batch)
@@ -66,16 +68,16 @@ def test_choose_drains_anything_oldest_first() -> None:
 
 
 def test_parts_of_requests_are_mixed() -> None:
-    waiting = RequestQueue(10, 40)
+    queue = RequestQueue(10, 40)
     for lengths in ([10, 30, 11], [12], [31]):
-        waiting.add(request(*lengths))
-    assert taken(waiting) == [10, 11, 12]
-    assert taken(waiting) == [30]
-    assert taken(waiting) == [31]
+        queue.add(request(*lengths))
+    assert take(queue) == [10, 11, 12]
+    assert take(queue) == [30]
+    assert take(queue) == [31]
 
 
 def test_other_outputs_are_another_batch() -> None:
-    waiting = RequestQueue(10, 100)
+    queue = RequestQueue(10, 100)
     for one in (
         request(5, outputs=("a",)),
         request(6),
@@ -84,101 +86,101 @@ def test_other_outputs_are_another_batch() -> None:
         request(),
         request(9),
     ):
-        waiting.add(one)
-    assert [taken(waiting) for _ in range(4)] == [[5, 8], [6, 9], [7], [0]]
+        queue.add(one)
+    assert [take(queue) for _ in range(4)] == [[5, 8], [6, 9], [7], [0]]
 
 
 def test_full_and_room_again() -> None:
-    waiting = RequestQueue(2, 100)
+    queue = RequestQueue(2, 100)
     first = request(5, 50)
-    waiting.add(first)
-    waiting.add(request(6))
+    queue.add(first)
+    queue.add(request(6))
     with pytest.raises(BusyError, match=r"2 requests are waiting.*max_waiting"):
-        waiting.add(request(7))
-    assert taken(waiting) == [5, 6]  # the first has begun, and waits no longer
-    waiting.add(request(7))
-    waiting.add(request(8))
+        queue.add(request(7))
+    assert take(queue) == [5, 6]  # the first has begun, and waits no longer
+    queue.add(request(7))
+    queue.add(request(8))
     with pytest.raises(BusyError):
-        waiting.add(request(9))
-    waiting.add(request(9), bounded=False)
-    waiter = threading.Thread(target=waiting.wait_for_room)
+        queue.add(request(9))
+    queue.add(request(9), bounded=False)
+    waiter = threading.Thread(target=queue.wait_for_room)
     waiter.start()
     assert waiter.is_alive()
-    assert taken(waiting) == [50]
+    assert take(queue) == [50]
     assert waiter.is_alive()
-    assert taken(waiting) == [7, 8, 9]
+    assert take(queue) == [7, 8, 9]
     waiter.join(10)
     assert not waiter.is_alive()
 
 
 def test_cancelled_requests_make_room_and_are_not_given_out() -> None:
-    waiting = RequestQueue(2, 100)
+    queue = RequestQueue(2, 100)
     kept, dropped = request(5), request(5, 6)
-    waiting.add(dropped)
-    waiting.add(kept)
+    queue.add(dropped)
+    queue.add(kept)
     assert dropped.future.cancel()
-    waiting.add(request(7))
+    queue.add(request(7))
     with pytest.raises(BusyError):
-        waiting.add(request(8))
-    assert taken(waiting) == [5, 7]
+        queue.add(request(8))
+    assert take(queue) == [5, 7]
     assert not kept.future.cancel()  # it has started
-    waiting.close()
-    assert waiting.take() == []
+    queue.close()
+    assert queue.take() == []
 
 
 def test_a_request_that_is_cancelled_while_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cancelling thread has no lock yet to take the request out."""
-    waiting = RequestQueue(2, 100)
+    queue = RequestQueue(2, 100)
     dropped = request(5, 6)
-    waiting.add(dropped)
+    queue.add(dropped)
     monkeypatch.setattr(dropped.future, "_done_callbacks", [])
     assert dropped.future.cancel()
-    waiting.add(request(7))
-    assert taken(waiting) == [7]
-    waiting._cancelled(dropped, dropped.future)  # late
-    waiting.add(request(8))
-    waiting.add(request(9))
+    queue.add(request(7))
+    assert take(queue) == [7]
+    queue._on_done(dropped, dropped.future)  # late
+    queue.add(request(8))
+    queue.add(request(9))
     with pytest.raises(BusyError):
-        waiting.add(request(10))
+        queue.add(request(10))
 
 
 def test_a_failed_request_takes_its_other_parts_along() -> None:
-    waiting = RequestQueue(10, 40)
+    queue = RequestQueue(10, 40)
     one = request(10, 30, 35)
-    waiting.add(one)
-    waiting.add(request(11))
-    (first, _), second = waiting.take(), waiting.take()[0]
+    queue.add(one)
+    queue.add(request(11))
+    (first, _), second = queue.take(), queue.take()[0]
     assert second.request is one
-    waiting.fail(one, ValueError("the first"))
-    waiting.fail(one, ValueError("the second"))  # from another worker
-    assert not waiting.arrived(first, {})
+    queue.fail(one, ValueError("the first"))
+    queue.fail(one, ValueError("the second"))  # from another worker
+    assert not queue.add_outputs(first, {})
     with pytest.raises(ValueError, match="the first"):
         one.future.result(0)
-    waiting.close()
-    assert waiting.take() == []
+    queue.close()
+    assert queue.take() == []
 
 
 def test_closed() -> None:
-    waiting = RequestQueue(10, 40)
+    queue = RequestQueue(10, 40)
     one, other = request(5), request(50)
-    waiting.add(one)
-    waiting.add(other)
-    waiting.close()
-    assert waiting.closed
-    with pytest.raises(BertrtError, match=r"closed.*rt.stream\(\)"):
-        waiting.add(request(6))
-    assert taken(waiting) == [5]
-    waiting.close(cancel=True)
+    queue.add(one)
+    queue.add(other)
+    queue.close()
+    assert queue.closed
+    with pytest.raises(BertrtError, match=r"closed.*rt.batcher\(\)"):
+        queue.add(request(6))
+    assert take(queue) == [5]
+    queue.close(cancel=True)
     assert other.future.cancelled()
     assert not one.future.cancelled()
-    assert waiting.take() == []
+    assert queue.take() == []
 
 
 def test_workers_wait_for_work() -> None:
-    waiting = RequestQueue(10, 40)
+    queue = RequestQueue(10, 40)
     batches: list[list[int]] = []
-    worker = threading.Thread(target=lambda: batches.append(taken(waiting)))
+    worker = threading.Thread(target=lambda: batches.append(take(queue)))
     worker.start()
-    waiting.add(request(5))
+    queue.add(request(5))
     worker.join(10)
     assert batches == [[5]]

@@ -21,7 +21,7 @@ TEXTS = [
 
 
 def test_full(rt: Any, gate: Any) -> None:
-    with rt.stream(max_waiting=2) as stream:
+    with rt.batcher(max_waiting=2) as stream:
         gate.shut(stream)
         waiting = [stream.submit("a cat") for _ in range(2)]
         for ask in (stream, stream.submit, lambda text: asyncio.run(stream.acall(text))):
@@ -42,7 +42,7 @@ def test_full(rt: Any, gate: Any) -> None:
 
 
 def test_timeout(rt: Any, gate: Any) -> None:
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         gate.shut(stream)
         with pytest.raises(BusyError, match=r"no answer within 0\.01 seconds"):
             stream(TEXTS[1], timeout=0.01)
@@ -63,7 +63,7 @@ def test_cancelling_drops_what_has_not_started(rt: Any, gate: Any) -> None:
         gate.open.set()
         assert await other
 
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         started = gate.shut(stream)
         future = stream.submit(TEXTS[1])
         assert future.cancel()
@@ -81,7 +81,7 @@ def test_a_caller_whose_loop_is_gone_harms_nobody(rt: Any, gate: Any) -> None:
             async with asyncio.timeout(0.01):
                 await stream.acall("it is")
 
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         gate.shut(stream)
         started = threading.Thread(target=lambda: asyncio.run(leave(stream)))
         started.start()
@@ -91,7 +91,7 @@ def test_a_caller_whose_loop_is_gone_harms_nobody(rt: Any, gate: Any) -> None:
 
 
 def test_bad_input_is_the_callers(rt: Any, gate: Any) -> None:
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         for ask in (stream, stream.submit, lambda *a, **k: asyncio.run(stream.acall(*a, **k))):
             for inputs, options, message in [
                 (("a cat",), {"topk": 1}, "did you mean top_k"),
@@ -108,17 +108,17 @@ def test_bad_input_is_the_callers(rt: Any, gate: Any) -> None:
     assert gate.batches == []
     for options, message in [
         ({"max_waiting": 0}, "max_waiting is 0"),
-        ({"max_tokens": "256"}, "max_tokens is '256'"),
+        ({"max_batch_tokens": "256"}, "max_batch_tokens is '256'"),
         ({"workers": 0}, "workers is 0"),
         ({"workers": 2}, "workers is 2, and this runtime has 1 threads"),
     ]:
         with pytest.raises(InputError, match=message):
-            rt.stream(**options)
+            rt.batcher(**options)
 
 
 def test_bad_options_of_vectors(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertModel")
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         with pytest.raises(InputError, match="did you mean pooling"):
             stream.embed("a cat", poolin="cls")
         with pytest.raises(InputError, match="dimensions is 33"):
@@ -135,15 +135,15 @@ class Panic(BaseException):
 def test_an_error_of_one_answer_reaches_its_caller_only(
     rt: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    finish = type(rt._head).finish
+    finish = type(rt._calls.head).finish
 
     def broken(head: Any, prepared: Any, rows: Any, options: Any) -> Any:
         if options.top_k == 2:
             raise error
         return finish(head, prepared, rows, options)
 
-    monkeypatch.setattr(type(rt._head), "finish", broken)
-    with rt.stream() as stream:
+    monkeypatch.setattr(type(rt._calls.head), "finish", broken)
+    with rt.batcher() as stream:
         gate.shut(stream)
         futures = [stream.submit("a cat", top_k=k) for k in (1, 2, 3)]
         gate.open.set()
@@ -164,7 +164,7 @@ def test_an_error_of_one_answer_reaches_its_caller_only(
 def test_a_failing_batch_reaches_exactly_its_requests(
     rt: Any, gate: Any, error: BaseException, kind: type, message: str
 ) -> None:
-    with rt.stream() as stream:
+    with rt.batcher() as stream:
         # The first batch is answered; then comes the one that fails, and then the next.
         gate.shut(stream).add_done_callback(lambda _: gate.errors.append(error))
         failing = [stream.submit("a cat") for _ in range(3)]

@@ -1,0 +1,154 @@
+"""A runtime's calls, parsed: which head answers, with which options, from which inputs.
+
+`Runtime` answers a call at once; `DynamicBatcher` turns it into a request and queues that. Both
+parse it here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from bertrt.artifact.model_config import ModelConfig
+from bertrt.errors import InputError
+from bertrt.heads import HEADS
+from bertrt.heads.base import Head
+from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
+from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
+from bertrt.tokenizer import Tokenizer
+
+__all__ = ["Call", "CallParser", "build_request"]
+
+
+class Call(Protocol):
+    """A call whose options are parsed. Its inputs are read later, perhaps in several chunks."""
+
+    def read(self, *inputs: Any) -> tuple[list[Any], bool]:
+        """Split the call's arguments into inputs; the flag says that there was a single one."""
+
+    def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> Any:
+        """Answer many inputs, batched together; a sequence with one answer for each."""
+
+    def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
+        """Build the request of one input; nothing runs yet."""
+
+    def unwrap(self, answer: Answer, input: Any) -> Answer:
+        """Return the answer to a single input, from its answer in a list."""
+
+    def wrap(self, answer: Answer) -> Answer:
+        """Return the answer to a list with one input."""
+
+
+class CallParser:
+    """Parses the calls of a runtime: one head, and what its graph gives."""
+
+    def __init__(
+        self, task: str, tokenizer: Tokenizer, config: ModelConfig, outputs: Sequence[str]
+    ) -> None:
+        """Parse calls for a task.
+
+        Args:
+            task: the head's task.
+            tokenizer: the artifact's tokenizer.
+            config: the model's sizes and labels.
+            outputs: the names of the graph's outputs.
+        """
+        self.head = HEADS[task](tokenizer, config)
+        self._tokenizer = tokenizer
+        self._config = config
+        self._outputs = outputs
+
+    def parse(self, options: Mapping[str, Any]) -> Call:
+        """Parse the keyword arguments of a call. Raises InputError for a wrong option."""
+        head = self.head
+        if "candidate_labels" in options and head.task == "text-classification":
+            # Candidate labels ask a classifier a zero-shot question.
+            head = HEADS["zero-shot-classification"](self._tokenizer, self._config)
+        named = {name: options[name] for name in head.input_names if name in options}
+        given = {name: value for name, value in options.items() if name not in named}
+        return _HeadCall(head, head.parse_options(given), named, given)
+
+    def parse_embed(self, options: Mapping[str, Any]) -> Call:
+        """Parse the keyword arguments of `embed`.
+
+        Raises InputError for a wrong option, and for another task's artifact.
+        """
+        head = self.head
+        if not isinstance(head, FeatureExtraction):
+            raise InputError(
+                f"embed needs an artifact for feature-extraction, and this one is for {head.task}: "
+                "export the checkpoint again with --task feature-extraction"
+            )
+        parsed = head.parse_options(options, EmbedOptions)
+        head.check_embed(parsed, self._outputs)
+        return _EmbedCall(head, parsed, self._outputs)
+
+
+def build_request(call: Call, runner: GraphRunner, *inputs: Any) -> HeadRequest:
+    """Build the request of a call with one input, given alone or in a list.
+
+    Raises InputError for more than one input.
+    """
+    items, single = call.read(*inputs)
+    if len(items) != 1:
+        raise InputError(
+            f"a batcher answers one input at a time, and this is a list of {len(items)}: submit "
+            "each, or call the runtime itself"
+        )
+    request = call.request(items[0], runner)
+
+    def finish(samples: Sequence[SampleOutputs]) -> Answer:
+        answer = request.finish(samples)
+        return call.unwrap(answer, items[0]) if single else call.wrap(answer)
+
+    return replace(request, finish=finish)
+
+
+@dataclass(frozen=True)
+class _HeadCall:
+    """A call of a head. `named` are inputs given by keyword, `given` the options as given."""
+
+    head: Head
+    options: Any
+    named: Mapping[str, Any]
+    given: Mapping[str, Any]
+
+    def read(self, *inputs: Any) -> tuple[list[Any], bool]:
+        return self.head.read_inputs(*inputs, **self.named)
+
+    def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> list[Answer]:
+        return self.head.answer(inputs, runner, self.options)
+
+    def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
+        return self.head.build_request(input, runner, self.options)
+
+    def unwrap(self, answer: Answer, input: Any) -> Answer:
+        return self.head.unwrap(answer, input, self.given)
+
+    def wrap(self, answer: Answer) -> Answer:
+        return [answer]
+
+
+@dataclass(frozen=True)
+class _EmbedCall:
+    """A call of `embed`: an answer is a vector, float32 [H]."""
+
+    head: FeatureExtraction
+    options: EmbedOptions
+    outputs: Sequence[str]
+
+    def read(self, *inputs: Any) -> tuple[list[Any], bool]:
+        return self.head.read_inputs(*inputs)
+
+    def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> np.ndarray:
+        return self.head.embed(inputs, runner, self.options, self.outputs)
+
+    def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
+        return self.head.build_vector_request(input, self.options, self.outputs)
+
+    def unwrap(self, answer: Answer, input: Any) -> Answer:
+        return answer
+
+    def wrap(self, answer: Answer) -> Answer:
+        return answer[None]

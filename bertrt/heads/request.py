@@ -1,0 +1,61 @@
+"""What one input asks of the graph, and how the graph's outputs become its answer.
+
+Requests know neither sessions nor files. What runs them is a `GraphRunner`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from bertrt.tokenizer import Encoding
+
+__all__ = ["Answer", "GraphRunner", "HeadRequest", "SampleOutputs"]
+
+# The outputs of one encoding by name, without batch axis and padding: logits [V], [S, V], …
+SampleOutputs = Mapping[str, np.ndarray]
+# Plain Python, JSON-ready; each head says which.
+Answer = Any
+
+
+class GraphRunner(Protocol):
+    """Runs the graph on encodings or arrays."""
+
+    def run_encodings(
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        outputs: Sequence[str] | None = None,
+        tokens: str = "all",
+    ) -> Iterator[tuple[int, SampleOutputs]]:
+        """Run encodings in batches of similar length; yield each index with its outputs.
+
+        Args:
+            encodings: the encoded texts.
+            outputs: the names of the outputs to yield; the head's own when None.
+            tokens: whose outputs to return, of outputs that each token has: "all" gives [S, …],
+                "first" [1, …], and "masks" [M, …] for the M mask tokens of a text.
+
+        They come in the order in which batches finish, so that a caller need not hold all outputs
+        at once: logits over a vocabulary are large.
+        """
+
+    def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:
+        """Run the graph once on arrays [B, S]; `outputs` limits which outputs it returns."""
+
+
+@dataclass(frozen=True)
+class HeadRequest:
+    """One input, ready to run.
+
+    Attributes:
+        encodings: what to run. If empty, `finish` does all the work itself.
+        finish: makes the answer from the outputs of the encodings, in their order.
+        outputs, tokens: as in `GraphRunner.run_encodings`.
+    """
+
+    encodings: Sequence[Encoding]
+    finish: Callable[[Sequence[SampleOutputs]], Answer]
+    outputs: tuple[str, ...] | None = None
+    tokens: str = "all"
