@@ -1,10 +1,10 @@
-"""From a checkpoint to an artifact: everything that needs PyTorch.
+"""Export checkpoints to artifacts: everything that needs PyTorch.
 
     from bertrt.export import export
     export("google-bert/bert-base-uncased", "out", task="fill-mask")
 
-Nothing heavy is imported until a name is used, so that a process that finds this folder by
-another name (`export`, from the repository root) is not harmed.
+PyTorch is imported when `export` is first used, not before: a process may find this folder under
+another name (`export`, from the repository root) and import it by accident.
 """
 
 from typing import TYPE_CHECKING, Any

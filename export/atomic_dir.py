@@ -1,8 +1,8 @@
-"""A directory that appears whole or not at all.
+"""Write a directory atomically: it appears complete or not at all.
 
-Files are written into a hidden directory beside the target and renamed into place at the end. An
-export that fails removes it; what a killed one leaves behind is removed by the next export to the
-same place, once the process that made it is gone.
+Files are written to a hidden directory beside the target, which is renamed at the end. An export
+that fails removes it. What a killed export leaves behind is removed by the next export to the same
+target, once the process that made it has ended.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ __all__ = ["check_output", "default_output", "staged"]
 
 
 def default_output(model: str, task: str) -> Path:
-    """The folder that an export goes to when none is named: bert-base-uncased-fill-mask."""
+    """Return the default output of an export, as bert-base-uncased-fill-mask."""
     return Path(f"{Path(model).name}-{task}")
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise ExportError when `output` cannot become an artifact; done before the long work.
+    """Raise ExportError if `output` cannot become an artifact. Call this before the long work.
 
-    An existing artifact is replaced only with `overwrite`, and anything else that holds files
-    never is: it may be somebody's checkpoint.
+    An existing artifact is replaced only with `overwrite`. Any other directory with files is never
+    replaced: it may be a checkpoint.
     """
     parent = output.absolute().parent
     while not parent.exists():
@@ -40,17 +40,17 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     if any(output.iterdir()):
         if not (output / MANIFEST).exists():
             raise ExportError(
-                f"{str(output)!r} holds files that are no bertrt artifact: choose another --output"
+                f"{str(output)!r} has files and is not a bertrt artifact: choose another --output"
             )
         if not overwrite:
             raise ExportError(
-                f"{str(output)!r} is an artifact already: pass --overwrite to replace it"
+                f"{str(output)!r} is already an artifact: pass --overwrite to replace it"
             )
 
 
 @contextlib.contextmanager
 def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a new directory that becomes `output` if the block ends without an error."""
+    """Yield a new directory that becomes `output` if the block ends without an exception."""
     output = output.absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(output)
@@ -68,7 +68,7 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _swap(stage: Path, output: Path) -> None:
-    """Put the stage in the output's place; the artifact that was there goes last."""
+    """Rename the stage to the output; the previous artifact is removed last."""
     if not output.exists():
         stage.rename(output)
         return
@@ -83,14 +83,15 @@ def _swap(stage: Path, output: Path) -> None:
 
 
 def _remove_leftovers(output: Path) -> None:
+    """Remove the directories of exports whose processes have ended."""
     for kind in ("partial", "replaced"):
         for path in output.parent.glob(f".{output.name}.{kind}-*"):
             pid = path.name.rpartition("-")[2]
-            if pid.isdecimal() and not _alive(int(pid)):
+            if pid.isdecimal() and not _is_alive(int(pid)):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -101,6 +102,7 @@ def _alive(pid: int) -> bool:
 
 
 def _sync(path: Path) -> None:
+    """Flush a file or directory to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,49 +1,54 @@
-"""From a checkpoint to an artifact: the steps of an export, in order."""
+"""From a checkpoint to an artifact: read → build graph → prove → quantize → write."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from bertrt.artifact.directory import sha256_of
-from bertrt.artifact.manifest import MANIFEST, SCHEMA, FileEntry, Manifest, TokenizerFacts
+from bertrt.artifact.manifest import (
+    MANIFEST,
+    SCHEMA,
+    FileEntry,
+    Manifest,
+    TokenizerFacts,
+    Variant,
+)
 from bertrt.artifact.model_config import ModelConfig
-from bertrt.artifact.targets import DEVICES, DTYPES, ENGINES, Target, choose_target
+from bertrt.artifact.targets import Target, choose_target
 from bertrt.engines.ort import onnxruntime
 from bertrt.export.atomic_dir import check_output, default_output, staged
 from bertrt.export.checkpoints.build_model import build_model
-from bertrt.export.checkpoints.checkpoint import open_checkpoint
+from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from bertrt.export.checkpoints.generation_config import eos_token_id
+from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
 from bertrt.export.graph_variants import has_variants, write_variants
 from bertrt.export.half_precision.cuda_ort import to_float16
 from bertrt.export.half_precision.rounding import HALVES
-from bertrt.export.half_precision.triton import to_precision
-from bertrt.export.heads import ALIASES, Head, head_for
+from bertrt.export.half_precision.triton import to_half_precision
+from bertrt.export.heads import ALIASES, HeadSpec, head_for
 from bertrt.export.manifest import describe_graph, spec_of, versions
 from bertrt.export.parity.float32 import check_parity
 from bertrt.export.parity.half import check_half
-from bertrt.export.pipelines.cpu import fuse
-from bertrt.export.pipelines.cuda_ort import fuse_for_cuda
-from bertrt.export.pipelines.triton import fuse_to_dialect
-from bertrt.export.quantize.options import check_wishes
-from bertrt.export.quantize.quantize import Subject, quantize
+from bertrt.export.pipelines.cpu import fuse_for_cpu
+from bertrt.export.pipelines.cuda_ort import fuse_for_cuda_ort
+from bertrt.export.pipelines.triton import fuse_for_triton
+from bertrt.export.quantize.options import QuantizationOptions, check_quantization_options
+from bertrt.export.quantize.quantize import QuantizationTarget, quantize
 from bertrt.export.quantize.rewrite import finish_int8
-from bertrt.export.steps import Progress, Steps
-from bertrt.export.tokenizer.text_graph.write import check_text_graph_wish, write_text_graph
+from bertrt.export.save_graph import save_graph
+from bertrt.export.tokenizer.text_graph.write import check_text_graph_options, write_text_graph
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
-from bertrt.export.tracing.extra_outputs import check_internals, internals
 from bertrt.export.tracing.trace import has_cache, trace
+from bertrt.progress import ProgressCallback
 from bertrt.tokenizer import Tokenizer
 
-__all__ = ["DEVICES", "DTYPES", "ENGINES", "export"]
+__all__ = ["export"]
 
-STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "quantize", "write")
-# Above this many bytes the weights lie beside the graph, where ONNX Runtime maps them into memory:
-# it opens them twice as fast as a protobuf that holds them (which cannot hold 2 GB at all).
-_ONE_FILE = 16_000_000
+_STEPS = ("read the checkpoint", "trace", "fuse", "check parity", "quantize", "write")
 
 
 def export(
@@ -64,9 +69,9 @@ def export(
     output_attentions: bool = False,
     with_tokenizer: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Manifest:
-    """Export a BERT checkpoint to an artifact directory, proved to give the checkpoint's answers.
+    """Export a BERT checkpoint to an artifact directory that gives the checkpoint's answers.
 
     Args:
         model: a hub id, a local folder, or "demo" for the embedded model.
@@ -77,188 +82,281 @@ def export(
             standard ONNX operators only, "cuda" for an NVIDIA GPU.
         engine: for cuda, "triton" (the default) for bertrt's own kernels, "ort" for ONNX Runtime's
             CUDA provider.
-        dtype: "float32", the default but for cuda; "int8" for linear layers in int8 (device
-            "cpu"), calibrated and searched for the fastest mixture whose answers stay near
+        dtype: "float32", the default except for cuda; "int8" for linear layers in int8 (device
+            "cpu"), calibrated and searched for the fastest mixture whose answers stay close to
             float32's; "float16", the default for cuda, or "bfloat16" (engine "triton").
-        calibration: for int8, a file of texts, one a line, like those that will be asked; the
-            built-in ones when None.
-        min_cosine: for int8, the least cosine of an embedding to float32's; 0.995 when None.
-        min_agreement: for int8, the least share of decisions of the other heads that stay the
-            same; 0.99 when None.
-        revision: a hub revision.
-        offline: whether to use the hub's cache only.
-        allow_new_head: whether a head that the checkpoint lacks may be a new, untrained one.
-        output_hidden_states: whether the graph also gives each layer's hidden states.
-        output_attentions: whether it also gives each layer's attention weights, which makes it
-            slower: attention is then several operators.
-        with_tokenizer: whether to write a second graph too, `model_text.onnx`, which takes text.
-        overwrite: whether to replace an artifact that is at `output`.
-        progress: called as each step begins, with its number from 1, their count, and its name.
+        calibration: for int8, a file of texts, one a line, similar to those that the model will
+            see; None for the built-in ones.
+        min_cosine: for int8, the smallest cosine of an embedding to float32's; None for 0.995.
+        min_agreement: for int8, the smallest share of decisions of the other heads that stay the
+            same; None for 0.99.
+        revision: a branch, tag or commit of a hub id.
+        offline: use the hub's cache only.
+        allow_new_head: allow a new, untrained head if the checkpoint lacks it.
+        output_hidden_states: also output each layer's hidden states.
+        output_attentions: also output each layer's attention weights. This makes the graph slower:
+            attention is then several operators.
+        with_tokenizer: also write `model_text.onnx`, a graph that takes text.
+        overwrite: replace an artifact at `output`.
+        progress: called as `progress(done, total, what)` when a step begins, and for the details of
+            a long one: the steps done, all steps, and the step in words, as "2/5 trace".
 
     Returns the manifest that was written.
 
     Raises DeviceError without ONNX Runtime, ExportError for a checkpoint, an output or options that
-    cannot be used, and ParityError when the graph's answers are not the checkpoint's, no int8
-    graph's are near enough, or float16 or bfloat16 takes it further from float32 than twice as far
-    as PyTorch; in each case nothing is written.
+    cannot be used, and ParityError if the graph's answers differ from the checkpoint's, if no int8
+    graph's are close enough, or if float16 or bfloat16 differs from float32 by more than twice as
+    much as PyTorch's. In each case nothing is written.
     """
     target, dtype = choose_target(device, engine, dtype)
-    tell = Steps([step for step in STEPS if dtype == "int8" or step != "quantize"], progress)
-    wishes = check_wishes(
-        dtype,
-        calibration=calibration,
-        min_cosine=min_cosine,
-        min_agreement=min_agreement,
+    request = _Request(
+        target=target,
+        dtype=dtype,
+        quantization=check_quantization_options(
+            dtype,
+            calibration=calibration,
+            min_cosine=min_cosine,
+            min_agreement=min_agreement,
+        ),
+        allow_new_head=allow_new_head,
+        hidden_states=output_hidden_states,
+        attentions=output_attentions,
+        with_tokenizer=with_tokenizer,
+        report=_reporter(dtype, progress),
     )
-    check_internals(device, dtype, asked=output_hidden_states or output_attentions)
-    onnxruntime()  # runs the graph in the end: what is wrong with it is better known before
+    check_extra_outputs(device, dtype, requested=output_hidden_states or output_attentions)
+    onnxruntime()  # needed for the parity check: fail now if it is missing
     if output is not None:
         check_output(Path(output), overwrite=overwrite)
 
-    tell()
+    request.report("read the checkpoint")
     checkpoint = open_checkpoint(str(model), revision=revision, offline=offline)
     head = head_for(task, checkpoint.config.get("architectures"))
     task = task if task in ALIASES else head.task
     output = Path(output or default_output(checkpoint.source.model, task))
     check_output(output, overwrite=overwrite)
-    if with_tokenizer:
-        check_text_graph_wish(head, device)
-    module = build_model(head, checkpoint, allow_new_head=allow_new_head)
+    source = _build_module(request, checkpoint, head, task)
+    with staged(output, overwrite=overwrite) as stage:
+        tokenizer = write_tokenizer(checkpoint, stage)
+        graph = _build_graph(request, source, tokenizer)
+        proved = _prove(request, source, graph, tokenizer, stage)
+        if request.quantization is not None:
+            proved = _quantize(request, source, proved, tokenizer, stage)
+        return _write(request, source, proved, tokenizer, stage)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The checked options of an export, and the function that reports its steps."""
+
+    target: Target
+    dtype: str
+    quantization: QuantizationOptions | None
+    allow_new_head: bool
+    hidden_states: bool
+    attentions: bool
+    with_tokenizer: bool
+    report: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A checkpoint and its transformers model, and what the graph has beside the head's outputs."""
+
+    checkpoint: Checkpoint
+    task: str
+    head: HeadSpec
+    module: Any
+    cached: bool
+    extra_outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A graph for the target in float32, and the number of each operator in it."""
+
+    model: ir.Model
+    fused: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _ProvedGraph:
+    """A saved graph whose answers are the checkpoint's, with the reports for the manifest."""
+
+    model: ir.Model
+    fused: dict[str, int]
+    file: Path
+    variants: tuple[Variant, ...]
+    parity: dict[str, Any]
+    quantization: dict[str, Any] | None = None
+
+
+def _reporter(dtype: str, progress: ProgressCallback | None) -> Callable[..., None]:
+    """Return a function that reports a step, by its name, and optionally a detail of it."""
+    steps = [step for step in _STEPS if dtype == "int8" or step != "quantize"]
+
+    def report(step: str, detail: str = "") -> None:
+        if progress is not None:
+            done = steps.index(step)
+            what = f"{step}: {detail}" if detail else step
+            progress(done, len(steps), f"{done + 1}/{len(steps)} {what}")
+
+    return report
+
+
+def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, task: str) -> _Source:
+    """Build the transformers model of a checkpoint."""
+    if request.with_tokenizer:
+        check_text_graph_options(head, request.target.device)
+    module: Any = build_model(head, checkpoint, allow_new_head=request.allow_new_head)
     if head.task == "text-generation":
         module.config.eos_token_id = eos_token_id(checkpoint)
-
-    tell()
-    cached = has_cache(module, head) and target.device != "cuda"
-    shown = internals(
-        module.config, head, hidden_states=output_hidden_states, attentions=output_attentions
+    names = extra_outputs(
+        module.config, head, hidden_states=request.hidden_states, attentions=request.attentions
     )
-    graph = trace(module, head, shown, cached=cached)
+    cached = has_cache(module, head) and request.target.device != "cuda"
+    return _Source(checkpoint, task, head, module, cached, names)
 
-    with staged(output, overwrite=overwrite) as stage:
-        tell()
-        tokenizer = write_tokenizer(checkpoint, stage)
-        mask_id = tokenizer.special_ids["mask"]
-        fused = _fuse(
-            graph,
-            module.config,
+
+def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) -> _Graph:
+    """Trace the model to a graph, and run the target's fusions."""
+    request.report("trace")
+    model = trace(source.module, source.head, source.extra_outputs, cached=source.cached)
+    request.report("fuse")
+    config, head, target = source.module.config, source.head, request.target
+    mask_id = tokenizer.special_ids["mask"]
+    if target.engine == "triton":
+        fused = fuse_for_triton(model, config, head, mask_id=mask_id)
+    elif target.device == "cuda":
+        fused = fuse_for_cuda_ort(model, config, head)
+    else:
+        fused = fuse_for_cpu(
+            model,
+            config,
             head,
-            target,
+            target.name,
             mask_id=mask_id,
-            to_quantize=wishes is not None,
-            internals=shown,
+            to_quantize=request.quantization is not None,
+            extra_outputs=source.extra_outputs,
         )
-        if cached:
-            make_token_types_optional(graph)
+    if source.cached:
+        make_token_types_optional(model)
+    return _Graph(model, fused)
 
-        tell()
-        varies = has_variants(target, dtype)
-        files = _save(graph, stage, beside=varies)
-        variants = write_variants(stage / files[0], fused) if varies else ()
-        gate: dict[str, Any] = {
-            "optimization_level": target.optimization_level,
-            "engine": target.engine,
-            "mask_id": mask_id,
-        }
-        report = check_parity(
-            module,
-            head,
-            stage / files[0],
-            *(stage / one.file for one in variants),
-            cached=cached,
-            internals=shown,
-            **gate,
-        )
-        parity = asdict(report)
-        if dtype in HALVES:
-            tell.detail(f"in {dtype}")
-            fused["Cast"] = _round(graph, target, dtype)
-            files = _save(graph, stage)
-            half = check_half(module, head, stage / files[0], dtype, **gate)
-            parity["half"] = asdict(half)
 
-        quantization = None
-        if wishes is not None:
-            tell()
-            subject = Subject(
-                head,
-                _tokenizer(stage, tokenizer),
-                ModelConfig.from_json(module.config.to_dict()),
-                tuple(spec_of(value) for value in graph.graph.inputs),
-            )
-            quantization = quantize(graph, subject, stage, wishes, tell.detail)
-            fused = {name: n for name, n in (fused | finish_int8(graph)).items() if n}
-            files = _save(graph, stage)
+def _prove(
+    request: _Request,
+    source: _Source,
+    graph: _Graph,
+    tokenizer: TokenizerFacts,
+    stage: Path,
+) -> _ProvedGraph:
+    """Save the graph and its variants, and check that their answers are the checkpoint's.
 
-        tell()
-        text_graph = None
-        if with_tokenizer:
-            text_graph = write_text_graph(stage / files[0], _tokenizer(stage, tokenizer))
-        module.config.save_pretrained(stage)
-        manifest = Manifest(
-            schema=SCHEMA,
-            task=task,
-            architecture=head.class_name,
-            target={"device": device, "engine": target.engine, "dtype": dtype},
-            source=asdict(checkpoint.source),
-            graph=describe_graph(graph, files[0], target, dtype, fused, variants),
-            tokenizer=tokenizer,
-            parity=parity,
-            files=tuple(
-                FileEntry(path.name, path.stat().st_size, sha256_of(path))
-                for path in sorted(stage.iterdir())
-            ),
-            versions=versions(),
-            quantization=quantization,
-            text_graph=text_graph,
-        )
-        (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    A graph in half precision is checked in float32, then rounded, saved again and checked again.
+    """
+    request.report("check parity")
+    model, fused, target = graph.model, graph.fused, request.target
+    with_variants = has_variants(target, request.dtype)
+    file = save_graph(model, stage, external_weights=with_variants)
+    variants = write_variants(file, fused) if with_variants else ()
+    options: dict[str, Any] = {
+        "optimization_level": target.optimization_level,
+        "engine": target.engine,
+        "mask_id": tokenizer.special_ids["mask"],
+    }
+    float32 = check_parity(
+        source.module,
+        source.head,
+        file,
+        *(stage / variant.file for variant in variants),
+        cached=source.cached,
+        extra_outputs=source.extra_outputs,
+        **options,
+    )
+    parity = asdict(float32)
+    if request.dtype in HALVES:
+        request.report("check parity", f"in {request.dtype}")
+        fused = {**fused, "Cast": _round(model, target, request.dtype)}
+        file = save_graph(model, stage)
+        half = check_half(source.module, source.head, file, request.dtype, **options)
+        parity["half"] = asdict(half)
+    return _ProvedGraph(model, fused, file, variants, parity)
+
+
+def _round(model: ir.Model, target: Target, dtype: str) -> int:
+    """Convert a graph to half precision, in place; returns the number of casts."""
+    return to_half_precision(model, dtype) if target.engine == "triton" else to_float16(model)
+
+
+def _quantize(
+    request: _Request,
+    source: _Source,
+    graph: _ProvedGraph,
+    tokenizer: TokenizerFacts,
+    stage: Path,
+) -> _ProvedGraph:
+    """Quantize a proved graph to int8, and save it."""
+    assert request.quantization is not None
+    request.report("quantize")
+
+    def progress(done: int, total: int | None, what: str) -> None:
+        detail = what if total is None else f"{what} {done + 1} of {total}"
+        request.report("quantize", detail)
+
+    model = graph.model
+    target = QuantizationTarget(
+        source.head,
+        _open_tokenizer(stage, tokenizer),
+        ModelConfig.from_json(source.module.config.to_dict()),
+        tuple(spec_of(value) for value in model.graph.inputs),
+    )
+    report = quantize(model, target, stage, request.quantization, progress)
+    counts = graph.fused | finish_int8(model)
+    return replace(
+        graph,
+        fused={name: number for name, number in counts.items() if number},
+        file=save_graph(model, stage),
+        quantization=report,
+    )
+
+
+def _write(
+    request: _Request,
+    source: _Source,
+    graph: _ProvedGraph,
+    tokenizer: TokenizerFacts,
+    stage: Path,
+) -> Manifest:
+    """Write the text graph, the config and, last, the manifest."""
+    request.report("write")
+    text_graph = None
+    if request.with_tokenizer:
+        text_graph = write_text_graph(graph.file, _open_tokenizer(stage, tokenizer))
+    source.module.config.save_pretrained(stage)
+    target = request.target
+    manifest = Manifest(
+        schema=SCHEMA,
+        task=source.task,
+        architecture=source.head.class_name,
+        target={"device": target.device, "engine": target.engine, "dtype": request.dtype},
+        source=asdict(source.checkpoint.source),
+        graph=describe_graph(
+            graph.model, graph.file.name, target, request.dtype, graph.fused, graph.variants
+        ),
+        tokenizer=tokenizer,
+        parity=graph.parity,
+        files=tuple(
+            FileEntry(path.name, path.stat().st_size, sha256_of(path))
+            for path in sorted(stage.iterdir())
+        ),
+        versions=versions(),
+        quantization=graph.quantization,
+        text_graph=text_graph,
+    )
+    (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def _tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:
+def _open_tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:
     return Tokenizer((directory / "tokenizer.json").read_text(encoding="utf-8"), facts)
-
-
-def _fuse(
-    graph: ir.Model,
-    config: Any,
-    head: Head,
-    target: Target,
-    *,
-    mask_id: int | None,
-    to_quantize: bool,
-    internals: Sequence[str],
-) -> dict[str, int]:
-    """The target's fusions; how many of each operator there are after them."""
-    if target.engine == "triton":
-        return fuse_to_dialect(graph, config, head, mask_id=mask_id)
-    if target.device == "cuda":
-        return fuse_for_cuda(graph, config, head)
-    return fuse(
-        graph,
-        config,
-        head,
-        target.name,
-        mask_id=mask_id,
-        to_quantize=to_quantize,
-        internals=internals,
-    )
-
-
-def _round(graph: ir.Model, target: Target, dtype: str) -> int:
-    """Half precision for a graph that was proved in float32; how many casts that took."""
-    return to_precision(graph, dtype) if target.engine == "triton" else to_float16(graph)
-
-
-def _save(graph: ir.Model, directory: Path, *, beside: bool = False) -> list[str]:
-    """Write the graph in place of the last one, with its weights beside it when they are many.
-
-    With `beside` they are there in any case, for other graphs to share.
-    """
-    for old in directory.glob("model.onnx*"):
-        old.unlink()
-    size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
-    # The name that Optimum looks for on the hub.
-    external = "model.onnx_data" if beside or size > _ONE_FILE else None
-    ir.save(graph, directory / "model.onnx", external_data=external)
-    return ["model.onnx"] if external is None else ["model.onnx", external]

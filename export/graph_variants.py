@@ -1,7 +1,7 @@
-"""The same graph once more, for processors on which other operators are faster; weights are shared.
+"""Write the variants of a graph: the same function and weights, in operators for some processors.
 
-A graph that is fastest with AVX-512 is slower than another where there is none, and an artifact
-goes wherever it is copied to. So it holds both, and the runtime opens the one for its processor.
+The graph that is fastest with AVX-512 is slower than another one without it, and an artifact may be
+copied to any machine. So the artifact holds both, and the runtime opens the one for its processor.
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ from bertrt.artifact.targets import Target
 from bertrt.errors import ExportError
 from bertrt.export.fusion.convolutions import make_convolutions
 from bertrt.export.graph.cleanup import clean
-from bertrt.export.pipelines.cpu import PRODUCTS
+from bertrt.export.pipelines.cpu import OUTPUT_MAJOR_PRODUCT
 
 __all__ = ["has_variants", "write_variants"]
 
 
 def has_variants(target: Target, dtype: str) -> bool:
-    """Whether a target's graphs in this dtype differ from one processor to another."""
+    """Whether a target's graphs in this dtype have variants."""
     return target.name == "cpu" and dtype == "float32"
 
 
@@ -27,17 +27,18 @@ def write_variants(graph: Path, fused: dict[str, int]) -> tuple[Variant, ...]:
     """Write a saved graph's variants beside it.
 
     Args:
-        graph: the file, with its weights in another beside it.
-        fused: how many of each operator it has.
+        graph: the file, with its weights in another file beside it.
+        fused: the number of each operator in it.
 
-    Raises ExportError when a variant would not have the operators that it is for.
+    Raises ExportError if a variant lacks the operators that it is for.
     """
     model = ir.load(graph)
     count = make_convolutions(model)
-    if count != fused.get(PRODUCTS, 0):
+    products = fused.get(OUTPUT_MAJOR_PRODUCT, 0)
+    if count != products:
         raise ExportError(
-            f"the graph for AVX-512 has {count} convolutions for {fused.get(PRODUCTS, 0)} products:"
-            " that is an error in bertrt, or a transformers that it does not know"
+            f"the graph for AVX-512 has {count} convolutions for {products} products: this is an "
+            "error in bertrt, or a version of transformers that it does not know"
         )
     clean(model)
     path = graph.with_name(f"{graph.stem}_avx512{graph.suffix}")

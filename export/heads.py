@@ -1,44 +1,59 @@
-"""The nine BERT heads: the transformers class that each task means, and its graph's outputs."""
+"""The nine BERT heads: the transformers class of each task, and the outputs of its graph."""
 
 from dataclasses import dataclass
 
 from bertrt.errors import ExportError
 
-__all__ = ["HEADS", "Head", "head_for"]
+__all__ = [
+    "ALIASES",
+    "FIRST_TOKEN_TASKS",
+    "HEADS",
+    "MASK_TASKS",
+    "TRANSFORM_TASKS",
+    "HeadSpec",
+    "head_for",
+]
 
 
 @dataclass(frozen=True)
-class Head:
-    """One head: a task's name, its transformers class and its graph's output names in order."""
+class HeadSpec:
+    """A head: its Hugging Face task, its transformers class and its graph's outputs, in order."""
 
     task: str
     class_name: str
     outputs: tuple[str, ...]
 
 
-HEADS: tuple[Head, ...] = (
-    Head("feature-extraction", "BertModel", ("last_hidden_state", "pooler_output")),
-    Head("pretraining", "BertForPreTraining", ("prediction_logits", "seq_relationship_logits")),
-    Head("text-generation", "BertLMHeadModel", ("logits",)),
-    Head("fill-mask", "BertForMaskedLM", ("logits",)),
-    Head("next-sentence-prediction", "BertForNextSentencePrediction", ("logits",)),
-    Head("text-classification", "BertForSequenceClassification", ("logits",)),
-    Head("multiple-choice", "BertForMultipleChoice", ("logits",)),
-    Head("token-classification", "BertForTokenClassification", ("logits",)),
-    Head("question-answering", "BertForQuestionAnswering", ("start_logits", "end_logits")),
+HEADS: tuple[HeadSpec, ...] = (
+    HeadSpec("feature-extraction", "BertModel", ("last_hidden_state", "pooler_output")),
+    HeadSpec("pretraining", "BertForPreTraining", ("prediction_logits", "seq_relationship_logits")),
+    HeadSpec("text-generation", "BertLMHeadModel", ("logits",)),
+    HeadSpec("fill-mask", "BertForMaskedLM", ("logits",)),
+    HeadSpec("next-sentence-prediction", "BertForNextSentencePrediction", ("logits",)),
+    HeadSpec("text-classification", "BertForSequenceClassification", ("logits",)),
+    HeadSpec("multiple-choice", "BertForMultipleChoice", ("logits",)),
+    HeadSpec("token-classification", "BertForTokenClassification", ("logits",)),
+    HeadSpec("question-answering", "BertForQuestionAnswering", ("start_logits", "end_logits")),
 )
 
-# Flax' name for a head's class, which its checkpoints have as their architecture.
-_OTHER_NAMES = {"BertForCausalLM": "BertLMHeadModel"}
+# Tasks whose heads read the first token only.
+FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
+# Tasks that may need the logits of mask tokens only.
+MASK_TASKS = ("fill-mask", "pretraining")
+# Tasks whose heads have a linear layer, activation and LayerNormalization before the vocabulary.
+TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
 
-# Tasks that are another task's graph, asked differently.
+# Tasks that use the graph of another task.
 ALIASES = {"zero-shot-classification": "text-classification"}
 
+# Flax names one class differently, and its checkpoints have that name as their architecture.
+_OTHER_CLASS_NAMES = {"BertForCausalLM": "BertLMHeadModel"}
 
-def head_for(task: str | None, architectures: list[str] | None) -> Head:
-    """The head that `task` names, or, with no task, the one in a config's `architectures`.
 
-    Raises ExportError when neither names one of the nine heads.
+def head_for(task: str | None, architectures: list[str] | None) -> HeadSpec:
+    """Return the head of a task or, without a task, of a config's `architectures`.
+
+    Raises ExportError if neither names one of the nine heads.
     """
     if task is not None:
         for head in HEADS:
@@ -46,11 +61,11 @@ def head_for(task: str | None, architectures: list[str] | None) -> Head:
                 return head
         known = ", ".join([head.task for head in HEADS] + list(ALIASES))
         raise ExportError(f"unknown task {task!r}: choose one of {known}")
-    stated = architectures[0] if architectures else ""
+    architecture = architectures[0] if architectures else ""
     for head in HEADS:
-        if _OTHER_NAMES.get(stated, stated) == head.class_name:
+        if _OTHER_CLASS_NAMES.get(architecture, architecture) == head.class_name:
             return head
     raise ExportError(
-        f"the config's architectures are {architectures!r}, none of the nine BERT heads: "
-        f"say which one with --task ({', '.join(head.task for head in HEADS)})"
+        f"the config's architectures are {architectures!r}, none of which is a BERT head that "
+        f"bertrt exports: choose one with --task ({', '.join(head.task for head in HEADS)})"
     )

@@ -1,4 +1,4 @@
-"""What an export writes down about its graph, and about what made it."""
+"""The parts of a manifest that describe the exported graph and the packages that made it."""
 
 import importlib.metadata
 import platform
@@ -25,13 +25,14 @@ def describe_graph(
     fused: dict[str, int],
     variants: tuple[Variant, ...] = (),
 ) -> Graph:
-    """A graph as the manifest has it.
+    """Describe a graph for the manifest.
 
     Args:
         model: the graph as it was saved.
         file: the name of its file.
-        target, dtype: what it was made for.
-        fused: how many of each fused operator it has.
+        target: the target that it was made for.
+        dtype: its dtype.
+        fused: the number of each fused operator in it.
         variants: its files for some processors.
     """
     return Graph(
@@ -47,25 +48,25 @@ def describe_graph(
 
 
 def spec_of(value: Any) -> TensorSpec:
-    """A graph's input or output; those that a caller may leave out are optional."""
-    shape = tuple(d if isinstance(d, int) else str(d.value) for d in value.shape)
+    """Describe a graph's input or output; those that a caller may leave out are optional."""
+    shape = tuple(size if isinstance(size, int) else str(size.value) for size in value.shape)
     optional = value.is_initializer() or value.name in EMBEDDINGS
     return TensorSpec(value.name, str(value.dtype.numpy()), shape, optional)
 
 
 def versions() -> dict[str, str]:
-    """The versions of bertrt, Python and the packages that an export is made with."""
+    """Return the versions of bertrt, Python and the packages that an export uses."""
     return {
         "bertrt": __version__,
         "python": platform.python_version(),
-        # Its wheels for CPU and GPU have different names.
+        # The wheels for CPU and GPU have different names.
         "onnxruntime": onnxruntime().__version__,
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
     }
 
 
 def _least_onnxruntime(dtype: str) -> str:
-    """The first ONNX Runtime seen to run such graphs.
+    """Return the first ONNX Runtime that was seen to run such graphs.
 
     1.22 lacks opset 23's Attention, and 1.23 its QuantizeLinear.
     """

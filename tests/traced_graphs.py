@@ -1,6 +1,6 @@
-"""Tiny models, their traced graphs, and a way to run a graph: shared by the graph tests.
+"""Tiny models, their traced graphs, and helpers to run graphs, for all tests of graphs.
 
-Test files load this with a fixture, once a process, so that a head is traced once.
+The fixture `graphs` loads this module once per process, so that each head is traced once.
 """
 
 import functools
@@ -12,7 +12,7 @@ import onnxruntime as ort
 import torch
 import transformers
 
-from bertrt.export.heads import HEADS, Head
+from bertrt.export.heads import HEADS, HeadSpec
 from bertrt.export.tracing.trace import trace
 
 LONGEST = 40
@@ -27,13 +27,13 @@ FIELDS = {
 }
 
 
-def head_of(class_name: str) -> Head:
+def head_of(class_name: str) -> HeadSpec:
     return next(head for head in HEADS if head.class_name == class_name)
 
 
 @functools.cache
 def model_of(class_name: str, **changes: Any) -> Any:
-    """A random model with answers that differ from token to token, in eager attention."""
+    """Return a random model, with eager attention, whose answers differ between tokens."""
     fields = {**FIELDS, "is_decoder": class_name == "BertLMHeadModel", **changes}
     config = transformers.BertConfig(**fields, attn_implementation="eager")
     torch.manual_seed(7)
@@ -51,46 +51,46 @@ def _traced(class_name: str, cached: bool, **changes: Any) -> ir.Model:
 
 
 def traced(class_name: str, *, cached: bool = True, **changes: Any) -> ir.Model:
-    """The head's traced graph: a copy, to change at will; `cached` is for decoders."""
+    """Return a copy of the head's traced graph; `cached` is for decoders."""
     decoder = class_name == "BertLMHeadModel"
     return _traced(class_name, cached or not decoder, **changes).clone()
 
 
-def feeds_of(
+def random_inputs(
     class_name: str, batch: int, sequence: int, *, cached: bool = True, **changes: Any
 ) -> dict[str, np.ndarray]:
-    """Random arrays, right-padded in every row but the first, with an empty cache where needed."""
+    """Return random inputs, right-padded in all rows but the first; decoders get an empty cache."""
     config = model_of(class_name, **changes).config
     random = np.random.default_rng(batch * 1000 + sequence)
     shape = (batch, 3, sequence) if class_name == "BertForMultipleChoice" else (batch, sequence)
     mask = np.ones(shape, dtype=np.int64)
     for row in range(1, batch):
         mask[row, ..., max(1, sequence - 2 * row) :] = 0
-    feeds = {
+    inputs = {
         "input_ids": random.integers(0, config.vocab_size, shape),
         "attention_mask": mask,
         "token_type_ids": random.integers(0, config.type_vocab_size, shape),
     }
     if class_name == "BertLMHeadModel" and config.is_decoder and cached:
         size = config.hidden_size // config.num_attention_heads
-        nothing = np.zeros((batch, config.num_attention_heads, 0, size), dtype=np.float32)
+        empty = np.zeros((batch, config.num_attention_heads, 0, size), dtype=np.float32)
         for layer in range(config.num_hidden_layers):
-            feeds[f"past_key_values.{layer}.key"] = nothing
-            feeds[f"past_key_values.{layer}.value"] = nothing
-    return feeds
+            inputs[f"past_key_values.{layer}.key"] = empty
+            inputs[f"past_key_values.{layer}.value"] = empty
+    return inputs
 
 
 def run(
-    model: ir.Model, feeds: dict[str, np.ndarray], level: str = "ORT_DISABLE_ALL"
+    model: ir.Model, inputs: dict[str, np.ndarray], level: str = "ORT_DISABLE_ALL"
 ) -> dict[str, np.ndarray]:
-    """The graph's outputs by name, with ONNX Runtime's own optimizer off unless told."""
-    session = opened(model, level)
+    """Run a graph and return its outputs by name; by default without ONNX Runtime's optimizer."""
+    session = open_session(model, level)
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def opened(model: ir.Model, level: str) -> ort.InferenceSession:
-    """A session on the graph, at one of ONNX Runtime's levels of optimization."""
+def open_session(model: ir.Model, level: str) -> ort.InferenceSession:
+    """Open a session on a graph, with one of ONNX Runtime's optimization levels."""
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.log_severity_level = 3
@@ -99,16 +99,16 @@ def opened(model: ir.Model, level: str) -> ort.InferenceSession:
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def eager(class_name: str, feeds: dict[str, np.ndarray], **changes: Any) -> dict[str, np.ndarray]:
-    """What transformers' own forward pass gives for the same arrays."""
+def eager(class_name: str, inputs: dict[str, np.ndarray], **changes: Any) -> dict[str, np.ndarray]:
+    """Run transformers' own forward pass on the same inputs."""
     model = model_of(class_name, **changes)
     names = ("input_ids", "attention_mask", "token_type_ids")
     options = {"use_cache": False} if class_name == "BertLMHeadModel" else {}
     with torch.inference_mode():
-        outputs = model(**{name: torch.from_numpy(feeds[name]) for name in names}, **options)
+        outputs = model(**{name: torch.from_numpy(inputs[name]) for name in names}, **options)
     return {name: value.numpy() for name, value in outputs.items()}
 
 
 def operators(model: ir.Model) -> list[str]:
-    """The graph's operators in order, those of other domains as `domain::Operator`."""
+    """Return the graph's operators in order, those of other domains as `domain::Operator`."""
     return [f"{node.domain}::{node.op_type}".removeprefix("::") for node in model.graph]

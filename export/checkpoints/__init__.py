@@ -1,1 +1,1 @@
-"""Reading checkpoints: find the files, read their format, rename the weights, build the model."""
+"""Read checkpoints: find the files, read their format, rename the weights, build the model."""

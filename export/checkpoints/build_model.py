@@ -1,4 +1,4 @@
-"""A transformers model that holds a checkpoint's weights, and no weight from anywhere else."""
+"""Build a transformers model with a checkpoint's weights, and no others."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import Checkpoint
 from bertrt.export.checkpoints.config_check import bert_config
 from bertrt.export.checkpoints.weight_matching import BODY, head_form, match
-from bertrt.export.heads import Head
+from bertrt.export.heads import HeadSpec
 
 __all__ = ["build_model"]
 
@@ -20,7 +20,7 @@ _DECODER = "cls.predictions.decoder"
 _WORDS = "bert.embeddings.word_embeddings.weight"
 _TIED = {f"{_DECODER}.weight": _WORDS, f"{_DECODER}.bias": "cls.predictions.bias"}
 
-# Three heads whose weights have one name and mean different things.
+# Three heads whose weights have the same names and different meanings.
 _CLASSIFIERS = (
     "BertForSequenceClassification",
     "BertForTokenClassification",
@@ -31,40 +31,44 @@ _log = logging.getLogger(__name__)
 
 
 def build_model(
-    head: Head, checkpoint: Checkpoint, *, allow_new_head: bool = False
+    head: HeadSpec, checkpoint: Checkpoint, *, allow_new_head: bool = False
 ) -> torch.nn.Module:
-    """The head's transformers model: float32, eval mode, eager attention, the checkpoint's weights.
+    """Build the head's model: float32, eval mode, eager attention, with the checkpoint's weights.
 
     A BertModel whose checkpoint has no pooler is built without one. The language model's decoder
-    shares the word embeddings when the config ties them, unless the checkpoint holds different
-    ones, as in transformers 5; then the model's config says that they are not tied. With
-    `allow_new_head`, weights outside embeddings and encoder that the checkpoint lacks are drawn
-    from a fixed seed, with a logged warning.
+    shares the word embeddings if the config ties them, unless the checkpoint holds different ones,
+    as in transformers 5; then the model's config says that they are not tied.
 
-    Raises ExportError naming the missing weights, or the size in which the config contradicts the
+    Args:
+        head: the head.
+        checkpoint: the checkpoint.
+        allow_new_head: initialize weights outside embeddings and encoder that the checkpoint lacks,
+            from a fixed seed and with a logged warning.
+
+    Raises ExportError with the missing weights, or the size in which the config contradicts the
     weights.
     """
     config = bert_config(checkpoint.config)
     if head.class_name == "BertForQuestionAnswering" and config.num_labels != 2:
         raise ExportError(
-            f"the config has {config.num_labels} labels, and question answering needs 2, start and "
-            "end: correct its id2label"
+            f"the config has {config.num_labels} labels, and question answering needs 2 (start and "
+            "end): correct its id2label"
         )
     weights = _own_weights(head, checkpoint.config, head_form(checkpoint.weights))
     model = _empty_model(head, config, weights)
     config = model.config
     config.architectures = [head.class_name]
 
-    # In the form that heads have, which is the model's own unless it is a bare BertModel.
+    # Names as in heads; these are the model's own unless it is a bare BertModel.
     prefix = "bert." if head.class_name == "BertModel" else ""
     expected = {prefix + name: value.shape for name, value in model.state_dict().items()}
     tied = _tie(weights, expected, config)
-    paired = match(expected, weights, config, checkpoint.stored)
-    found = paired.found
-    if paired.missing:
-        _check_missing(paired.missing, head, checkpoint.stored, allow_new_head)
-        found |= _new_weights(paired.missing, expected, config)
-        # A decoder that was not there to be tied may be now that its bias is.
+    matched = match(expected, weights, config, checkpoint.stored)
+    found = matched.found
+    if matched.missing:
+        _check_missing(matched.missing, head, checkpoint.stored, allow_new_head)
+        found |= _new_weights(matched.missing, expected, config)
+        # Again: a new bias is shared by the decoder too.
         tied = _tie(found, expected, config)
 
     state = {name.removeprefix(prefix): _float32(value) for name, value in found.items()}
@@ -77,17 +81,17 @@ def build_model(
 
 
 def _own_weights(
-    head: Head, config: Mapping[str, Any], weights: dict[str, torch.Tensor]
+    head: HeadSpec, config: Mapping[str, Any], weights: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """The weights without a classifier that was trained for another head than this one."""
+    """Return the weights without a classifier that was trained for another head."""
     architecture = (config.get("architectures") or [None])[0]
     if {architecture, head.class_name} <= set(_CLASSIFIERS) and architecture != head.class_name:
         return {k: v for k, v in weights.items() if not k.startswith("classifier.")}
     return dict(weights)
 
 
-def _empty_model(head: Head, config: BertConfig, weights: Mapping[str, torch.Tensor]) -> Any:
-    """The head's model with parameters that have shapes and no values: nothing is drawn."""
+def _empty_model(head: HeadSpec, config: BertConfig, weights: Mapping[str, torch.Tensor]) -> Any:
+    """Build the head's model with parameters that have shapes but no values."""
     options = {}
     if head.class_name == "BertModel":
         options["add_pooling_layer"] = any(name.startswith("bert.pooler.") for name in weights)
@@ -98,10 +102,10 @@ def _empty_model(head: Head, config: BertConfig, weights: Mapping[str, torch.Ten
 def _tie(
     weights: dict[str, torch.Tensor], expected: Mapping[str, torch.Size], config: BertConfig
 ) -> list[str]:
-    """Complete `weights` with those of the decoder that are stored once; the names that share.
+    """Add the decoder's weights that are stored under another name to `weights`, in place.
 
-    The bias is one parameter under two names even when the embeddings are not tied, and a file
-    may have either name.
+    The bias is one parameter with two names even if the embeddings are not tied, and a file may
+    have either name. Returns the names of the decoder's weights that are shared.
     """
     shared = []
     for name, source in _TIED.items():
@@ -125,7 +129,7 @@ def _tie(
 
 
 def _check_missing(
-    missing: Sequence[str], head: Head, stored: Mapping[str, str], allow_new_head: bool
+    missing: Sequence[str], head: HeadSpec, stored: Mapping[str, str], allow_new_head: bool
 ) -> None:
     body = [name for name in missing if name.startswith(BODY)]
     listed = ", ".join(stored.get(name, name) for name in (body or missing)[:4])
@@ -134,7 +138,7 @@ def _check_missing(
     if body:
         raise ExportError(
             f"the checkpoint lacks {count} weights of BERT's embeddings and encoder "
-            f"({listed}{more}): it is incomplete, or no BERT"
+            f"({listed}{more}): it is incomplete, or not a BERT"
         )
     if not allow_new_head:
         raise ExportError(
@@ -149,7 +153,7 @@ def _check_missing(
 def _new_weights(
     names: Sequence[str], expected: Mapping[str, torch.Size], config: BertConfig
 ) -> dict[str, torch.Tensor]:
-    """Fresh weights as BERT draws them, the same ones at each call."""
+    """Initialize weights as BERT does, from a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     new: dict[str, torch.Tensor] = {}
     for name in names:
@@ -168,7 +172,7 @@ def _float32(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _fill_buffers(model: torch.nn.Module) -> None:
-    """Give the constants that are not stored their values: positions, and types of zero."""
+    """Set the constants that are not stored: positions, and token types of zero."""
     for name, buffer in model.named_buffers():
         owner, _, attribute = name.rpartition(".")
         if attribute == "position_ids":

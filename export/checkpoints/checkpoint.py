@@ -1,9 +1,10 @@
-"""Where a model's name becomes a checkpoint: its config, its weights, and the folder they lie in.
+"""Open a checkpoint by its name: its config, its weights and its folder.
 
-A model is "demo" (the embedded one), a local folder, or a hub id. Whatever it is, it ends as a
-folder, whose weights are read in the best format that it holds (`formats.py`). Three things are
-kept apart: which files there are, what bytes they have (`read_…`), and how the arrays in them are
-named (`naming/`). No code from a checkpoint is run, and no other framework is imported.
+A model is "demo" (the embedded one), a local folder, or a hub id. In each case the result is a
+folder, whose weights are read in the best format that it has. Three concerns are separate: which
+files there are and what bytes they hold (`formats/`), how the arrays in them are named (`naming/`),
+and how they become a model (`build_model`). No code of a checkpoint is run, and no other framework
+is imported.
 """
 
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import torch
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.config_check import bert_config, check_config
 from bertrt.export.checkpoints.folder import find_in_folder, hash_of, read_config
+from bertrt.export.checkpoints.formats.stored import Contents
 from bertrt.export.checkpoints.hub import fetch, looks_like_path
 from bertrt.export.checkpoints.naming.mapping import from_scheme, stored_names
 from bertrt.export.checkpoints.naming.pytorch import pytorch_names
@@ -27,11 +29,14 @@ _DEMO_FOLDER = Path(__file__).resolve().parents[1] / "demo"
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights came from, for the manifest.
+    """Where the weights came from, for the manifest.
 
-    `model` is a hub id, a folder's name (never its path) or "demo"; `revision` the hub's commit
-    hash, None for folders. `sha256` is of the weights: of the one file, or, for shards, of the
-    sorted lines "name sha256".
+    Attributes:
+        model: a hub id, a folder's name (never its path) or "demo".
+        revision: the hub's commit hash; None for folders.
+        format: the format of the weights.
+        files: the names of the weight files.
+        sha256: the hash of the one weight file or, for shards, of the sorted lines "name sha256".
     """
 
     model: str
@@ -45,9 +50,13 @@ class Source:
 class Checkpoint:
     """A checkpoint that was read.
 
-    `config` is config.json as it stands. `weights` have PyTorch's current names and layouts and the
-    stored dtypes; they may be mapped from their files. `folder` holds the tokenizer's files.
-    `stored` has the name in the file for each of PyTorch's names, where another framework wrote it.
+    Attributes:
+        config: the contents of config.json.
+        weights: by PyTorch's current names, in its layouts and the stored dtypes; they may be
+            memory-mapped.
+        folder: the folder with the tokenizer's files.
+        source: where the weights came from.
+        stored: maps PyTorch's names to those in the file, if another framework wrote it.
     """
 
     config: dict[str, Any]
@@ -57,60 +66,84 @@ class Checkpoint:
     stored: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Location:
+    """A checkpoint's folder, its name for the manifest, and the hub's commit hash, if any."""
+
+    folder: Path
+    name: str
+    commit: str | None = None
+
+
 def open_checkpoint(
     model: str, *, revision: str | None = None, offline: bool = False
 ) -> Checkpoint:
-    """Read the checkpoint that `model` names.
+    """Read a checkpoint.
 
     Args:
         model: "demo" for the embedded model, a local folder, or a hub id.
-        revision: a branch, tag or commit of a hub id; its main branch when None.
-        offline: whether to take a hub id from the local cache only.
+        revision: a branch, tag or commit of a hub id; None for its main branch.
+        offline: take a hub id from the local cache only.
 
-    Raises ExportError when there is no such checkpoint, when it is not a BERT (before its weights
-    are fetched), or when its files are damaged or in a format that is not read.
+    Raises ExportError if there is no such checkpoint, if it is not a BERT (before its weights are
+    downloaded), or if its files are damaged or in an unknown format.
     """
-    if not model:
-        raise ExportError("the model's name is empty: give a checkpoint's folder or a hub id")
-    folder = _DEMO_FOLDER if model == DEMO else Path(model).expanduser()
-    commit = None
-    if model == DEMO or folder.is_dir():
-        if revision is not None:
-            raise ExportError(
-                f"{model!r} is no hub id, so it has no revision {revision!r}: leave --revision out"
-            )
-        name = DEMO if model == DEMO else folder.resolve().name
-    elif folder.exists():
-        raise ExportError(f"{model!r} is a file: give the folder that holds config.json")
-    elif looks_like_path(model):
-        raise ExportError(f"there is no folder {model!r}: give a checkpoint's folder or a hub id")
-    else:
-        name = model
-        folder, commit = fetch(model, revision=revision, offline=offline)
-
+    location = _locate(model, revision, offline)
+    folder = location.folder
     config = read_config(folder)
     check_config(config)
-    found = find_in_folder(folder)
-    contents = found.read(folder)
-    stored: dict[str, str] = {}
-    if contents.scheme == "pytorch":
-        weights = pytorch_names({name: array.read() for name, array in contents.arrays.items()})
-    else:
-        full = bert_config(config)
-        weights, stored = from_scheme(contents.scheme, contents.arrays, full)
-        stored = stored_names(contents.scheme, full) | stored
-        config = _with_labels(config, weights)
+    files = find_in_folder(folder)
+    contents = files.read(folder)
+    config, weights, stored = _to_pytorch(contents, config)
     return Checkpoint(
         config=config,
         weights=weights,
         folder=folder,
-        source=Source(name, commit, contents.format, found.files, hash_of(folder, found.files)),
+        source=Source(
+            location.name,
+            location.commit,
+            contents.format,
+            files.names,
+            hash_of(folder, files.names),
+        ),
         stored=stored,
     )
 
 
+def _locate(model: str, revision: str | None, offline: bool) -> _Location:
+    """Find the folder of a model, downloading it if it is a hub id."""
+    if not model:
+        raise ExportError("the model's name is empty: give a checkpoint's folder or a hub id")
+    folder = _DEMO_FOLDER if model == DEMO else Path(model).expanduser()
+    if model == DEMO or folder.is_dir():
+        if revision is not None:
+            raise ExportError(
+                f"{model!r} is not a hub id, so it has no revision {revision!r}: leave out "
+                "--revision"
+            )
+        return _Location(folder, DEMO if model == DEMO else folder.resolve().name)
+    if folder.exists():
+        raise ExportError(f"{model!r} is a file: give the folder that holds config.json")
+    if looks_like_path(model):
+        raise ExportError(f"there is no folder {model!r}: give a checkpoint's folder or a hub id")
+    folder, commit = fetch(model, revision=revision, offline=offline)
+    return _Location(folder, model, commit)
+
+
+def _to_pytorch(
+    contents: Contents, config: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
+    """Return the config, the weights by PyTorch's names, and their names in the file."""
+    if contents.scheme == "pytorch":
+        arrays = {name: array.read() for name, array in contents.arrays.items()}
+        return config, pytorch_names(arrays), {}
+    full = bert_config(config)
+    weights, stored = from_scheme(contents.scheme, contents.arrays, full)
+    return _with_labels(config, weights), weights, stored_names(contents.scheme, full) | stored
+
+
 def _with_labels(config: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Google's config, which says nothing of labels, with as many as the classifier has."""
+    """Take the number of labels from the classifier, for Google's configs, which lack it."""
     if "model_type" in config or not {"num_labels", "id2label"}.isdisjoint(config):
         return config
     classifier = weights.get("classifier.weight")

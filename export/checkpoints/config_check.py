@@ -1,4 +1,4 @@
-"""Which checkpoints are a BERT that bertrt exports, judged by their config.json alone."""
+"""Check by its config.json that a checkpoint is a BERT that bertrt exports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from bertrt.errors import ExportError
 
 __all__ = ["bert_config", "check_config"]
 
-# Sizes that every BERT has; a config that names no model is one when it gives them all.
+# Sizes that every BERT has. A config without a model type is a BERT's if it gives them all.
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -21,7 +21,7 @@ _SIZES = (
     "type_vocab_size",
 )
 
-# What makes it another graph than BERT's encoder, and the only values that do not.
+# Fields that change the graph, and the values that leave it BERT's encoder.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
     "add_cross_attention": (None, False),
@@ -30,7 +30,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None, {}),
 }
 
-# Fields that steer how transformers runs a model, and change no answer.
+# Fields that control how transformers runs a model, and change no answer.
 _RUN_FIELDS = (
     "auto_map",
     "attn_implementation",
@@ -49,20 +49,20 @@ _RUN_FIELDS = (
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise ExportError unless a parsed config.json is that of a BERT with plain attention.
 
-    A config without `model_type` is accepted when its architectures, or failing those its fields,
-    are BERT's. Sizes that are given must be possible.
+    A config without `model_type` is accepted if its architectures or, without these, its fields are
+    BERT's. The sizes that it gives must be valid.
     """
     _check_model_type(config)
     for field, plain in _PLAIN.items():
         if config.get(field) not in plain:
             raise ExportError(
-                f"the config's {field} is {config[field]!r}, which bertrt does not export: "
-                "only BERT with absolute positions and plain self-attention"
+                f"the config's {field} is {config[field]!r}, which bertrt does not export: it "
+                "exports BERT with absolute positions and plain self-attention"
             )
     for field in (*_SIZES, "num_labels"):
         size = config.get(field, 1)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ExportError(f"the config's {field} is {size!r}: it must be a whole number from 1")
+            raise ExportError(f"the config's {field} is {size!r}: it must be a positive integer")
     hidden, heads = config.get("hidden_size", 768), config.get("num_attention_heads", 12)
     if hidden % heads:
         raise ExportError(
@@ -85,23 +85,23 @@ def _check_model_type(config: Mapping[str, Any]) -> None:
             return
         missing = next(field for field in _SIZES if field not in config)
         raise ExportError(
-            f"the config has no model_type and no {missing}, so it is not plainly BERT's: "
-            'if it is, add "model_type": "bert"'
+            f"the config has no model_type and no {missing}, so it may not be BERT's: if it is, "
+            'add "model_type": "bert"'
         )
     if model_type != "bert":
         raise ExportError(f"the config's model_type is {model_type!r}: bertrt exports BERT only")
 
 
 def bert_config(config: Mapping[str, Any]) -> BertConfig:
-    """The config as transformers' own, for a model that runs eager attention in float32.
+    """Return transformers' config, for a model that runs eager attention in float32.
 
-    Labels, the problem's type and `is_decoder` are kept; fields that only steer how transformers
-    runs the model are dropped. Raises ExportError when transformers refuses a field.
+    Labels, the problem type and `is_decoder` are kept; fields that only control how transformers
+    runs the model are removed. Raises ExportError if transformers refuses a field.
     """
     fields = {name: value for name, value in config.items() if name not in _RUN_FIELDS}
     try:
         return BertConfig(**fields, attn_implementation="eager")
     except Exception as error:
-        # transformers 4 and 5 share no class for what they raise here.
+        # What transformers 4 and 5 raise here has no common class.
         reason = " ".join(str(error).split())
         raise ExportError(f"transformers refuses the config: {reason}") from error

@@ -1,4 +1,4 @@
-"""A checkpoint's folder: its config, and the files whose hashes say which weights it has."""
+"""Read the config of a checkpoint's folder, and find and hash its weight files."""
 
 import hashlib
 from pathlib import Path
@@ -6,18 +6,19 @@ from typing import Any
 
 from bertrt.artifact.directory import sha256_of
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.formats.find import Weights, find_weights, read_json
+from bertrt.export.checkpoints.formats.find import WeightFiles, find_weights
+from bertrt.export.checkpoints.json_file import read_json
 
 __all__ = ["CONFIG_FILES", "find_in_folder", "hash_of", "read_config"]
 
-# The second is Google's own name for it.
+# The second is the name in Google's checkpoints.
 CONFIG_FILES = ("config.json", "bert_config.json")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json, or Google's bert_config.json.
+    """Read the folder's config.json, or Google's bert_config.json.
 
-    Raises ExportError when there is none, or it is not a JSON object.
+    Raises ExportError if there is none, or it is not a JSON object.
     """
     for name in CONFIG_FILES:
         if (folder / name).is_file():
@@ -28,17 +29,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     )
 
 
-def find_in_folder(folder: Path) -> Weights:
-    """The weight files of a folder.
+def find_in_folder(folder: Path) -> WeightFiles:
+    """Find the weight files of a folder.
 
-    Raises ExportError when there are none in a known format, or a part of them is missing.
+    Raises ExportError if there are none in a known format, or some of them are missing.
     """
     names = {path.name for path in folder.iterdir() if path.is_file()}
     return find_weights(names, lambda name: folder / name, repr(folder.name))
 
 
 def hash_of(folder: Path, files: tuple[str, ...]) -> str:
-    """The sha256 of one file, or, for several, of the sorted lines "name sha256"."""
+    """Return the sha256 of one file or, for several, of the sorted lines "name sha256"."""
     if len(files) == 1:
         return sha256_of(folder / files[0])
     lines = "".join(f"{name} {sha256_of(folder / name)}\n" for name in sorted(files))

@@ -1,15 +1,15 @@
-"""Where generation ends: as generation_config.json says, or failing that the config."""
+"""Read the token that ends generation from generation_config.json or the config."""
 
 from bertrt.export.checkpoints.checkpoint import Checkpoint
-from bertrt.export.checkpoints.formats.find import read_json
+from bertrt.export.checkpoints.json_file import read_json
 
 __all__ = ["eos_token_id"]
 
 
 def eos_token_id(checkpoint: Checkpoint) -> int | list[int] | None:
-    """The end-of-sequence token's id, or several; None when nothing ends a text but its length.
+    """Return the end-of-sequence token's id, or several; None if only the length ends a text.
 
-    Raises ExportError for a generation_config.json that is damaged.
+    Raises ExportError for a damaged generation_config.json.
     """
     path = checkpoint.folder / "generation_config.json"
     found = read_json(path).get("eos_token_id") if path.is_file() else None

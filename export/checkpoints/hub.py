@@ -1,4 +1,4 @@
-"""Checkpoints of the Hugging Face hub: the needed files, and no others, in the hub's own cache."""
+"""Download the needed files of a checkpoint from the Hugging Face hub to the hub's own cache."""
 
 import contextlib
 import logging
@@ -16,12 +16,14 @@ from huggingface_hub.errors import (
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.config_check import check_config
+from bertrt.export.checkpoints.error_reason import error_reason
 from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
-from bertrt.export.checkpoints.formats.find import find_weights, read_json
+from bertrt.export.checkpoints.formats.find import find_weights
+from bertrt.export.checkpoints.json_file import read_json
 
 __all__ = ["fetch", "looks_like_path"]
 
-SMALL_FILES = (
+_TOKENIZER_FILES = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -30,26 +32,26 @@ SMALL_FILES = (
     "added_tokens.json",
 )
 
-# Seconds to wait for the hub's first answer.
+# Seconds to wait for the hub's first response.
 _TIMEOUT = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 def looks_like_path(model: str) -> bool:
-    """Whether a string can only be meant as a path: hub ids are `name` or `owner/name`."""
+    """Whether a string can only be a path: hub ids are `name` or `owner/name`."""
     return model.startswith(("/", ".", "~")) or model.count("/") > 1 or "\\" in model
 
 
 def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str]:
-    """Have a hub checkpoint's files in the cache: its folder there, and the commit hash.
+    """Download a checkpoint's files to the cache; returns its folder there and the commit hash.
 
-    Only the config, the tokenizer's files and the weights of one format are fetched, and the
-    weights only when the config is a BERT's. Offline, or when the hub cannot be reached, the
-    cache is used as it is.
+    Only the config, the tokenizer's files and the weights in one format are downloaded, and the
+    weights only if the config is a BERT's. Offline, or if the hub cannot be reached, the files in
+    the cache are used.
 
-    Raises ExportError when the hub has no such model or revision, refuses it, or cannot be
-    reached and the cache lacks it.
+    Raises ExportError if the hub has no such model or revision, denies access, or cannot be reached
+    and the cache lacks the model.
     """
     at = model if revision is None else f"{model} at revision {revision!r}"
     unreachable = None
@@ -57,57 +59,62 @@ def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str
     offline = offline or constants.HF_HUB_OFFLINE
     if not offline:
         try:
-            names = _listed(model, revision)
+            names = _file_names(model, revision)
         except ConnectionError as error:
             unreachable = str(error)
-            _log.warning("the hub cannot be reached (%s): the cache is used", unreachable)
-    with _explained(model, revision, at, unreachable):
+            _log.warning("the hub cannot be reached (%s): using the cache", unreachable)
+    with _as_export_error(model, revision, at, unreachable):
         cached = offline or unreachable is not None
         config = _config(model, names, revision, cached, at)
         check_config(read_json(config))
         folder = config.parent
-        # The cache keeps each commit in a folder of its hash.
+        # The cache has a folder for each commit, named by its hash.
         commit = folder.name
         if not cached:
             _fetch_rest(model, names, folder, commit)
         elif not _has_weights(folder):
-            raise ExportError(f"{at} is in the cache without its weights: export it once online")
+            raise ExportError(
+                f"{at} is in the cache, but its weights are not: export it once online"
+            )
         return folder, commit
 
 
-def _listed(model: str, revision: str | None) -> set[str]:
-    """The names of a hub model's files; raises ConnectionError when the hub does not answer."""
+def _file_names(model: str, revision: str | None) -> set[str]:
+    """Return the names of a hub model's files; raises ConnectionError if the hub is unreachable."""
     try:
-        # One request without retries: whoever has no network should not wait for the cache.
+        # One request without retries, so that the cache is used quickly without a network.
         info = HfApi().model_info(model, revision=revision, timeout=_TIMEOUT)
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        with _explained(model, revision, model, None):
+        with _as_export_error(model, revision, model, None):
             raise error
     except Exception as error:
-        # The two HTTP clients that huggingface_hub has used share no base class.
-        raise ConnectionError(_first_line(error)) from error
+        # The errors of the two HTTP clients that huggingface_hub has used have no common class.
+        raise ConnectionError(error_reason(error)) from error
     return {sibling.rfilename for sibling in info.siblings or []}
 
 
 def _config(model: str, names: set[str], revision: str | None, cached: bool, at: str) -> Path:
-    """The config's path in the cache; without a listing of the hub's files, the cache's own."""
-    wanted = [name for name in CONFIG_FILES if name in names or not names]
-    if not wanted:
+    """Return the config's path in the cache, after downloading it unless `cached`.
+
+    `names` are the hub's file names; without them each name of a config is tried.
+    """
+    candidates = [name for name in CONFIG_FILES if name in names or not names]
+    if not candidates:
         raise ExportError(f"{at} has no {' or '.join(CONFIG_FILES)} on the hub")
-    for name in wanted[:-1]:
+    for name in candidates[:-1]:
         with contextlib.suppress(LocalEntryNotFoundError):
             return Path(hf_hub_download(model, name, revision=revision, local_files_only=cached))
-    return Path(hf_hub_download(model, wanted[-1], revision=revision, local_files_only=cached))
+    return Path(hf_hub_download(model, candidates[-1], revision=revision, local_files_only=cached))
 
 
 def _fetch_rest(model: str, names: set[str], folder: Path, commit: str) -> None:
-    """Have the tokenizer's files and the weights in the cache, beside the config."""
+    """Download the tokenizer's files and the weights."""
 
     def get(name: str) -> Path:
         return Path(hf_hub_download(model, name, revision=commit))
 
-    weights = find_weights(names, get, model)
-    for name in (*SMALL_FILES, *weights.files):
+    files = find_weights(names, get, model)
+    for name in (*_TOKENIZER_FILES, *files.names):
         if name in names:
             get(name)
 
@@ -121,10 +128,10 @@ def _has_weights(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _explained(
+def _as_export_error(
     model: str, revision: str | None, at: str, unreachable: str | None
 ) -> Iterator[None]:
-    """Turn what the hub's client raises into ExportError with one sentence."""
+    """Turn errors of the hub's client into ExportError with one sentence."""
     try:
         yield
     except ExportError:
@@ -139,7 +146,7 @@ def _explained(
         ) from error
     except RepositoryNotFoundError as error:
         raise ExportError(
-            f"{model!r} is neither a folder here nor a model on the hub (a private one needs "
+            f"{model!r} is neither a local folder nor a model on the hub (a private one needs "
             "'hf auth login')"
         ) from error
     except RevisionNotFoundError as error:
@@ -155,8 +162,4 @@ def _explained(
         ) from error
     except Exception as error:
         # An HTTP client's own error, a full disk, a damaged cache.
-        raise ExportError(f"{at} cannot be fetched from the hub: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ExportError(f"{at} cannot be downloaded: {error_reason(error)}") from error

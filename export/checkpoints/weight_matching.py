@@ -1,7 +1,7 @@
-"""Which stored weight belongs to which parameter: by name, once each, with its shape checked.
+"""Match stored weights with a model's parameters by name, and check their shapes.
 
-Names are compared in the form that heads have, with the encoder's under `bert.`; files of a bare
-BertModel have it without.
+Names are compared as heads have them, with the encoder's under `bert.`; files of a bare BertModel
+lack that prefix.
 """
 
 import logging
@@ -16,16 +16,16 @@ from bertrt.errors import ExportError
 
 __all__ = ["BODY", "Match", "head_form", "match"]
 
-# What makes the encoder; the pooler, like the heads, may be absent or new.
+# The encoder's weights, which a checkpoint must have. The pooler, like heads, may be new.
 BODY = ("bert.embeddings.", "bert.encoder.")
 
 _BASE = ("embeddings.", "encoder.", "pooler.")
 _OTHER_HEADS = ("bert.pooler.", "cls.", "classifier.", "qa_outputs.")
-# Constants that older versions saved as if they were weights.
+# Constants that older versions of transformers saved as weights.
 _BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 
-# The config's field for each dimension of the weights that show them best.
+# For some weights, the config's field of each dimension.
 _FIELDS = {
     "bert.embeddings.word_embeddings.weight": ("vocab_size", "hidden_size"),
     "bert.embeddings.position_embeddings.weight": ("max_position_embeddings", "hidden_size"),
@@ -40,22 +40,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Match:
-    """The stored tensor of each parameter that has one, and the parameters that have none."""
+    """The stored tensor of each parameter that has one, and the names of those without."""
 
     found: dict[str, torch.Tensor]
     missing: tuple[str, ...]
 
 
 def head_form(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same tensors, those of a bare BertModel under `bert.`.
+    """Return the weights with those of a bare BertModel under `bert.`.
 
-    Raises ExportError when a name stands there both with `bert.` and without.
+    Raises ExportError if there is a name both with `bert.` and without.
     """
     named: dict[str, torch.Tensor] = {}
     for stored, tensor in weights.items():
         name = f"bert.{stored}" if stored.startswith(_BASE) else stored
         if name in named:
-            raise ExportError(f"the checkpoint holds {stored!r} twice, with 'bert.' and without")
+            raise ExportError(
+                f"the checkpoint has {stored!r} twice, with 'bert.' and without: save it again "
+                "with one of them"
+            )
         named[name] = tensor
     return named
 
@@ -66,13 +69,19 @@ def match(
     config: BertConfig,
     stored: Mapping[str, str],
 ) -> Match:
-    """Pair parameters with stored weights; both have names in the form that heads have.
+    """Match parameters with stored weights; both are named as in heads.
 
-    `stored` has the names in the file, for errors, of weights that have another there.
+    Weights of other heads are ignored, and so are unknown weights outside the encoder, with a
+    warning.
 
-    Weights of other heads are left out, and unknown ones beside the encoder too, with a warning.
-    Raises ExportError when the config contradicts the weights: a layer, a shape or a part of the
-    encoder that the other does not have.
+    Args:
+        expected: the shape of each parameter.
+        weights: the stored weights.
+        config: the model's config, for errors.
+        stored: the names in the file, for errors, of weights that have other names there.
+
+    Raises ExportError if the config contradicts the weights: if one has a layer, a shape or a part
+    of the encoder that the other has not.
     """
     _check_layers(weights, config)
     for name in weights:
@@ -80,10 +89,10 @@ def match(
             continue
         if name.startswith("bert."):
             raise ExportError(
-                f"the config contradicts the weights: they hold {name!r}, which a BERT of this "
-                "config has not"
+                f"the config contradicts the weights: they include {name!r}, which a BERT of this "
+                "config does not have"
             )
-        _log.warning("the weight %r belongs to no BERT head and is left out", name)
+        _log.warning("the weight %r belongs to no BERT head and is ignored", name)
     found = {name: weights[name] for name in expected if name in weights}
     for name, tensor in found.items():
         _check_tensor(name, tensor, expected[name], config, stored.get(name, name))
@@ -95,28 +104,28 @@ def _check_layers(weights: Mapping[str, torch.Tensor], config: BertConfig) -> No
     if layers and len(layers) != config.num_hidden_layers:
         raise ExportError(
             f"the config contradicts the weights: its num_hidden_layers is "
-            f"{config.num_hidden_layers}, and they have {len(layers)} layers"
+            f"{config.num_hidden_layers}, and the weights have {len(layers)} layers"
         )
 
 
 def _check_tensor(
-    name: str, tensor: torch.Tensor, shape: torch.Size, config: BertConfig, spelled: str
+    name: str, tensor: torch.Tensor, shape: torch.Size, config: BertConfig, stored_name: str
 ) -> None:
     if not tensor.is_floating_point():
         raise ExportError(
-            f"the weight {spelled!r} is {tensor.dtype}: only float weights are exported"
+            f"the weight {stored_name!r} is {tensor.dtype}: only float weights can be exported"
         )
     if tensor.shape == shape:
         return
-    stored, wanted = list(tensor.shape), list(shape)
+    stored, expected = list(tensor.shape), list(shape)
     fields = _FIELDS.get(name, ())
-    for field, here, there in zip(fields, wanted, stored, strict=False):
-        if here != there and getattr(config, field) == here:
+    for field, size, stored_size in zip(fields, expected, stored, strict=False):
+        if size != stored_size and getattr(config, field) == size:
             raise ExportError(
-                f"the config contradicts the weights: its {field} is {here}, and {spelled!r} has "
-                f"{there} (shape {stored})"
+                f"the config contradicts the weights: its {field} is {size}, and {stored_name!r} "
+                f"has {stored_size} (shape {stored})"
             )
     raise ExportError(
-        f"the config contradicts the weights: {spelled!r} has the shape {stored}, and the config "
-        f"asks for {wanted}"
+        f"the config contradicts the weights: {stored_name!r} has the shape {stored}, and the "
+        f"config requires {expected}"
     )

@@ -1,1 +1,1 @@
-"""The embedded model, `bertrt export --model demo`: a small BERT, and what it was made from."""
+"""The embedded model, `bertrt export --model demo`: a small BERT and the code that trained it."""

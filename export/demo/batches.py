@@ -1,8 +1,8 @@
-"""Masked batches of the demo model's training text.
+"""Make masked batches of the demo model's training text.
 
-Three things keep the model from falling apart on other texts than its short, clean sentences:
-a word is now and then spelled in smaller pieces, sentences are also given as pairs and in runs,
-short and long, and a row's positions begin anywhere, so that all of them are trained.
+Three techniques help the model with texts that are not short, clean sentences: some words are
+spelled in smaller pieces, sentences also come as pairs and in short and long runs, and a row's
+positions may start anywhere, so that all of them are trained.
 """
 
 import random
@@ -21,7 +21,7 @@ MAX_POSITIONS = 512
 MASKED_SHARE = 0.25
 
 _PAD, _UNK, _CLS, _SEP, _MASK = range(len(SPECIAL))
-# Single sentences alone to begin with: from mixed rows the first steps learn three times slower.
+# Single sentences only at first: with mixed rows, the first steps learn three times slower.
 _PLAIN_EPOCHS = 4
 
 _SPELLED_SHARE = 0.02  # of the words
@@ -29,7 +29,7 @@ _PAIRS_SHARE = 0.1  # of the rows
 _RUNS_SHARE = 0.3  # of the rows: a few sentences, one after the other
 _LONGEST_RUN = 6  # sentences
 _LONG_SHARE = 0.01  # of the rows
-_MOVED_SHARE = 0.4  # of the rows: their positions do not begin at 0
+_MOVED_SHARE = 0.4  # of the rows: their positions do not start at 0
 _SHORTEST_LONG_ROW = 48
 _TOKENS_A_BATCH = 640
 _POOL = 8192  # rows sorted by length together, so that batches hold little padding
@@ -37,7 +37,7 @@ _POOL = 8192  # rows sorted by length together, so that batches hold little padd
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's arrays, int64, [B, S]; labels are -100 where nothing is to be predicted."""
+    """The arrays of one step, int64, [B, S]; labels are -100 where nothing is predicted."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -49,7 +49,7 @@ class Batch:
 @dataclass(frozen=True)
 class _Row:
     words: list[str]
-    second: int  # the index of the word at which the second text begins
+    second: int  # the index of the first word of the second text
 
     @property
     def length(self) -> int:
@@ -57,14 +57,14 @@ class _Row:
 
 
 class Batches:
-    """Endless batches of a list of sentences; the same for equal seeds."""
+    """Infinite batches of a list of sentences; the same for equal seeds."""
 
     def __init__(self, sentences: list[str], vocabulary: list[str], seed: int) -> None:
         self._words = [words_of(sentence) for sentence in sentences]
         self._ids = {token: number for number, token in enumerate(vocabulary)}
         self._rng = random.Random(seed)
         occurrences = Counter(word for words in self._words for word in words)
-        # Rare words are masked more often: "the" and "." are learnt soon enough.
+        # Rare words are masked more often: "the" and "." are learned quickly.
         self._weights = {word: number**-0.4 for word, number in occurrences.items()}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -98,10 +98,10 @@ class Batches:
                 row = sum(more, words)
                 yield _Row(row, len(row))
             elif kind < _PAIRS_SHARE + _RUNS_SHARE + _LONG_SHARE:
-                # Spelled words and special tokens take room too: leave some.
-                wanted = self._rng.randint(_SHORTEST_LONG_ROW, MAX_POSITIONS * 4 // 5)
+                # Leave room for spelled words and special tokens.
+                length = self._rng.randint(_SHORTEST_LONG_ROW, MAX_POSITIONS * 4 // 5)
                 row = list(words)
-                while len(row) < wanted and (following := next(waiting, None)):
+                while len(row) < length and (following := next(waiting, None)):
                     row += following
                 yield _Row(row, len(row))
             else:
@@ -114,10 +114,10 @@ class Batches:
         input_ids = torch.full(shape, _PAD)
         labels = torch.full(shape, -100)
         mask, types, positions = torch.zeros(3, *shape, dtype=torch.int64)
-        for number, (ids, wanted, second) in enumerate(made):
+        for number, (ids, targets, second) in enumerate(made):
             length = len(ids)
             input_ids[number, :length] = torch.tensor(ids)
-            labels[number, :length] = torch.tensor(wanted)
+            labels[number, :length] = torch.tensor(targets)
             mask[number, :length] = 1
             types[number, second:length] = 1
             if self._rng.random() < _MOVED_SHARE:
@@ -126,7 +126,7 @@ class Batches:
         return Batch(input_ids, mask, types, positions, labels)
 
     def _masked(self, row: _Row) -> tuple[list[int], list[int], int]:
-        """A row's ids and labels, whole words masked, and where its second text begins."""
+        """Return a row's ids and labels, with whole words masked, and its second text's start."""
         chosen = self._choose(row.words)
         ids, labels, second = [_CLS], [-100], 0
         for number, word in enumerate(row.words):
@@ -144,9 +144,10 @@ class Batches:
         return ids, labels, second or len(ids)
 
     def _choose(self, words: list[str]) -> set[int]:
-        wanted = max(1, round(MASKED_SHARE * len(words)))
+        """Choose the words to mask, by their weights."""
+        count = max(1, round(MASKED_SHARE * len(words)))
         keys = [self._rng.random() ** (1 / self._weights[word]) for word in words]
-        return set(sorted(range(len(words)), key=keys.__getitem__)[-wanted:])
+        return set(sorted(range(len(words)), key=keys.__getitem__)[-count:])
 
     def _corrupted(self, piece: int) -> int:
         draw = self._rng.random()
@@ -155,7 +156,7 @@ class Batches:
         return piece if draw < 0.9 else self._rng.randrange(len(SPECIAL), len(self._ids))
 
     def _spell(self, word: str) -> list[int]:
-        """A word's ids: the longest pieces first, but for a few words, which get shorter ones."""
+        """Return a word's ids: its longest pieces, but shorter ones for a few words."""
         spelled = self._rng.random() < _SPELLED_SHARE
         longest = self._rng.randint(2, 5) if spelled else len(word)
         pieces: list[int] = []

@@ -1,12 +1,12 @@
-"""The demo model's training text: facts.txt and prose.txt, spelled out into sentences.
+"""Expand the demo model's training text, facts.txt and prose.txt, into sentences.
 
-How their lines are read:
+The format of their lines:
 
-- `(a|b|c)` is one of the choices; an empty one is allowed, and choices nest.
-- `[animal] name; kind` begins a table and names its columns; each line after it is a row.
-- `> ` begins a pattern, made into sentences for every row of its table. `{kind}` is the row's
-  value, `{a kind}` that with "a" or "an", `{kind s}` its plural.
-- `/` in a value divides alternatives. `#` begins a comment.
+- `(a|b|c)` is one of the choices; a choice may be empty, and choices nest.
+- `[animal] name; kind` starts a table and names its columns; each line after it is a row.
+- `> ` starts a pattern, which makes sentences of every row of its table. `{kind}` is the row's
+  value, `{a kind}` the value with "a" or "an", `{kind s}` its plural.
+- `/` in a value separates alternatives. `#` starts a comment.
 """
 
 import random
@@ -20,13 +20,13 @@ __all__ = ["Cloze", "held_out", "sentences"]
 
 _FOLDER = Path(__file__).resolve().parent
 
-# At most this many sentences of one row and pattern, and of one line of prose.
+# The maximum number of sentences of one row and pattern, and of one line of prose.
 _OF_A_PATTERN = 4
 _OF_A_LINE = 48
-# Draws for each sentence wanted: choices are drawn, and a repeated draw gives nothing new.
+# Draws for each sentence: choices are random, and may repeat an earlier sentence.
 _DRAWS = 6
 
-# What a statement is put into, so that its words are not always in the same place.
+# Frames around statements, so that their words have varying positions.
 _FRAMES = (
     "I think that {}",
     "I know that {}",
@@ -72,7 +72,7 @@ class Cloze:
     source: str
 
     def matches(self, sentence: str) -> bool:
-        """Whether a sentence holds this one, with one to three words in the mask's place."""
+        """Whether a sentence contains this one, with one to three words for the mask."""
         before, after = (_words(part) for part in self.sentence.split("[MASK]"))
         words = _words(sentence)
         if before not in words or after not in words:
@@ -82,12 +82,12 @@ class Cloze:
 
 @cache
 def _words(sentence: str) -> str:
-    """A sentence in lower case, with single spaces and no punctuation."""
+    """Return a sentence in lower case, with single spaces and no punctuation."""
     return " ".join(re.findall(r"[\w']+", sentence.lower()))
 
 
 def held_out() -> list[Cloze]:
-    """The test sentences, none of which is in the training text."""
+    """Return the test sentences, none of which is in the training text."""
     clozes = []
     for name in ("heldout.txt", "heldout_late.txt"):
         for line in _lines(name):
@@ -97,7 +97,7 @@ def held_out() -> list[Cloze]:
 
 
 def sentences(seed: int) -> list[str]:
-    """The training text: distinct sentences, held-out ones left out; the same for equal seeds."""
+    """Return the training text: distinct sentences without held-out ones, the same for a seed."""
     rng = random.Random(seed)
     plain = dict.fromkeys([*_from_facts(rng), *_from_prose(rng)])
     framed = [
@@ -136,7 +136,7 @@ def _from_facts(rng: random.Random) -> Iterator[str]:
 
 
 def _draw(pattern: str, row: dict[str, str], rng: random.Random, limit: int) -> list[str]:
-    """Up to `limit` distinct sentences of a pattern, in the order in which they were drawn."""
+    """Draw up to `limit` distinct sentences of a pattern."""
     found: dict[str, None] = {}
     for _ in range(limit * _DRAWS):
         text = pattern

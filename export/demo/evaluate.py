@@ -1,4 +1,4 @@
-"""How the demo model does on its held-out sentences: `python -m bertrt.export.demo.evaluate`."""
+"""Evaluate the demo model on its held-out sentences: `python -m bertrt.export.demo.evaluate`."""
 
 import argparse
 import random
@@ -19,27 +19,27 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Result:
-    """A held-out sentence and the model's five best words for its mask, best first."""
+    """A held-out sentence, and the model's five best words for its mask, best first."""
 
     cloze: Cloze
     words: tuple[str, ...]
 
     @property
     def first(self) -> bool:
-        """Whether the best word is a right answer."""
+        """Whether the best word is a correct answer."""
         return self.words[0] in self.cloze.answers
 
     @property
     def among_five(self) -> bool:
-        """Whether one of the five best words is a right answer."""
+        """Whether one of the five best words is a correct answer."""
         return any(word in self.cloze.answers for word in self.words)
 
 
 def evaluate(folder: Path = _HERE, others: int = 0) -> list[Result]:
-    """The model's answers to each held-out sentence, in the files' order, in float32.
+    """Return the model's answers to each held-out sentence, in the files' order, in float32.
 
-    With `others` above 0, each stands in the middle of so many sentences of the training text,
-    drawn at random but always the same ones.
+    With `others` above 0, each is in the middle of that many sentences of the training text, drawn
+    at random with a fixed seed.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -59,7 +59,7 @@ def evaluate(folder: Path = _HERE, others: int = 0) -> list[Result]:
 
 
 def report(results: list[Result]) -> str:
-    """One line a sentence (1: right at the top, 5: among the five, -: neither), then the totals."""
+    """Format one line a sentence (1: best word, 5: one of five, -: neither), then the totals."""
     lines = [
         f"{'1' if result.first else '5' if result.among_five else '-'}  "
         f"{result.cloze.sentence}  {', '.join(result.words)}"
@@ -69,20 +69,20 @@ def report(results: list[Result]) -> str:
 
 
 def totals(results: list[Result]) -> list[str]:
-    """One line a file of held-out sentences: how many were right."""
+    """Format one line for each file of held-out sentences: how many answers were correct."""
     lines = []
     for source in dict.fromkeys(result.cloze.source for result in results):
         of_file = [result for result in results if result.cloze.source == source]
         first = sum(result.first for result in of_file)
         among = sum(result.among_five for result in of_file)
         lines.append(
-            f"{source}: of {len(of_file)}, {first} right at the top, {among} in the top five"
+            f"{source}: of {len(of_file)}, {first} correct at the top, {among} in the top five"
         )
     return lines
 
 
 def main() -> None:
-    """Print the report on a folder, by default the embedded model's."""
+    """Print the report on a folder, by default that of the embedded model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=_HERE)
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Train the demo model and write its folder: `python -m bertrt.export.demo.train OUTPUT`.
 
-One core needs about a quarter of an hour. Everything is seeded: the same versions of torch and
-transformers on the same kind of processor give the same weights.
+This takes about a quarter of an hour on one core. Everything is seeded: the same versions of torch
+and transformers on the same kind of processor give the same weights.
 """
 
 import argparse
@@ -22,7 +22,7 @@ __all__ = ["SEED", "main", "train", "write_tokenizer"]
 
 SEED = 20
 _HIDDEN = 128
-# Of the first weights. BERT's 0.02 suits its 768 columns; a narrow model starts slowly with it.
+# Of the initial weights. BERT's 0.02 suits 768 columns; a narrow model starts slowly with it.
 _SPREAD = 0.06
 _STEPS = 8000
 _WARM_UP = 100
@@ -33,7 +33,7 @@ _REPORT_EVERY = 250
 
 
 def train(texts: list[str], vocabulary: list[str], steps: int) -> BertForMaskedLM:
-    """A BERT with a masked-LM head, float32, trained on sentences for a number of steps."""
+    """Train a BERT with a masked-LM head on sentences for a number of steps, in float32."""
     torch.manual_seed(SEED)
     model = BertForMaskedLM(_config(len(vocabulary)))
     model.bert.embeddings.position_embeddings.weight.data.copy_(_sinusoids())
@@ -79,10 +79,10 @@ def _config(tokens: int) -> BertConfig:
 
 
 def _sinusoids() -> torch.Tensor:
-    """The original Transformer's positions, [512, 128], smaller than the tokens' embeddings.
+    """Return the original Transformer's positions, [512, 128], smaller than token embeddings.
 
-    A shift is the same rotation everywhere, so that what is learnt at the first positions holds
-    at the last ones too. From random positions the same training learns next to nothing.
+    A shift is the same rotation everywhere, so that what is learned at the first positions holds
+    at the last ones too. With random initial positions the same training learns next to nothing.
     """
     half = _HIDDEN // 2
     waves = 10000.0 ** (-torch.arange(half) / half)
@@ -97,7 +97,7 @@ def _loss(model: BertForMaskedLM, batch: Batch) -> torch.Tensor:
         token_type_ids=batch.token_type_ids,
         position_ids=batch.position_ids,
     ).last_hidden_state
-    # The head on the masked places alone: it is the larger half of the work on all of them.
+    # The head runs on masked positions only: on all of them it would be more than half of the work.
     masked = batch.labels != -100
     return torch.nn.functional.cross_entropy(model.cls(hidden[masked]), batch.labels[masked])
 
@@ -118,13 +118,13 @@ def write_tokenizer(vocabulary: list[str], folder: Path) -> None:
 
 
 def main() -> None:
-    """Train, write the folder, and print how the model does on the held-out sentences."""
+    """Train, write the folder, and print the model's answers to the held-out sentences."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="the folder to write")
     parser.add_argument("--steps", type=int, default=_STEPS, help="default: %(default)s")
     arguments = parser.parse_args()
 
-    torch.set_num_threads(1)  # more would change the order of sums, and with it the weights
+    torch.set_num_threads(1)  # more would change the order of sums, and so the weights
     texts = sentences(SEED)
     vocabulary = make_vocabulary(texts)
     print(f"{len(texts)} sentences, {len(vocabulary)} tokens in the vocabulary", flush=True)

@@ -1,4 +1,4 @@
-"""The demo model's vocabulary and tokenizer: whole words of its text, and pieces for the rest."""
+"""Make the demo model's vocabulary and tokenizer: words of its text, and pieces for others."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from tokenizers.models import WordPiece
 __all__ = ["SPECIAL", "build_tokenizer", "make_vocabulary", "words_of"]
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# A word is whole in the vocabulary when the text has it this often.
+# A word is in the vocabulary if the text has it at least this often.
 _LEAST_COUNT = 2
-# A beginning or an ending is a piece when this many distinct words share it.
+# A prefix or suffix is a piece if at least this many distinct words have it.
 _LEAST_WORDS = 6
 _PIECE_LENGTHS = (2, 3, 4)
 
@@ -21,16 +21,16 @@ _PRE_TOKENIZER = pre_tokenizers.BertPreTokenizer()
 
 
 def words_of(text: str) -> list[str]:
-    """A text's words and signs in lower case, as BERT's tokenizer divides them."""
+    """Split a text into words and punctuation in lower case, as BERT's tokenizer does."""
     normal = _NORMALIZER.normalize_str(text)
     return [word for word, _ in _PRE_TOKENIZER.pre_tokenize_str(normal)]
 
 
 def make_vocabulary(texts: Iterable[str]) -> list[str]:
-    """Tokens by id: special ones, signs, letters, common endings and beginnings, whole words.
+    """Return the tokens by id: special tokens, signs, letters, common suffixes, prefixes and words.
 
-    Letters are there as words and as pieces, so that any English word can be spelled. The order
-    depends on the texts alone, and so does every id.
+    Letters are included as words and as pieces, so that any English word can be spelled. The order,
+    and so every id, depends on the texts only.
     """
     counts = Counter(word for text in texts for word in words_of(text))
     words = sorted(word for word in counts if word.isalpha() and word.isascii())
@@ -52,7 +52,7 @@ def make_vocabulary(texts: Iterable[str]) -> list[str]:
 
 
 def build_tokenizer(vocabulary: list[str]) -> Tokenizer:
-    """BERT's uncased tokenizer over a vocabulary, with its template for one text and for pairs."""
+    """Build BERT's uncased tokenizer over a vocabulary, with its template for texts and pairs."""
     ids = {token: number for number, token in enumerate(vocabulary)}
     tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = _NORMALIZER

@@ -1,1 +1,1 @@
-"""Graph rewrites, one fusion a file; `bertrt.export.pipelines.cpu` lists each target's."""
+"""Graph rewrites, one fusion a file; `bertrt.export.pipelines` lists those of each target."""

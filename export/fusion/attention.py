@@ -1,9 +1,9 @@
-"""Attention without the reshapes and transposes around it: queries, keys and values as [B, S, H].
+"""Remove the reshapes and transposes around attention: queries, keys and values as [B, S, H].
 
 The traced graph splits the heads by Reshape and Transpose, and merges them again. The standard
-Attention operator does both itself when it is given [B, S, H] and the number of heads, and ONNX
-Runtime's kernel is faster so. Only bidirectional attention is fused: with a key/value cache the
-keys and values are graph outputs.
+Attention operator does both itself if it gets [B, S, H] and the number of heads, and ONNX Runtime's
+kernel is faster that way. Only bidirectional attention is fused: with a key/value cache, keys and
+values are graph outputs.
 """
 
 import onnx_ir as ir
@@ -15,7 +15,7 @@ _SPLIT_HEADS = (0, 2, 1, 3)
 
 
 class _Attention(RewriteRuleClassBase):
-    """Reshape, Transpose, Attention, Transpose, Reshape: one node."""
+    """Reshape, Transpose, Attention, Transpose, Reshape → Attention."""
 
     def pattern(self, op, query, key, value, mask, split_q, split_k, split_v, merge):  # type: ignore[no-untyped-def]
         context = op.Attention(
@@ -60,7 +60,7 @@ class _Attention(RewriteRuleClassBase):
 
 
 def fuse_attention(model: ir.Model) -> int:
-    """Fuse every bidirectional attention, in place; returns how many."""
+    """Fuse every bidirectional attention, in place; returns the count."""
     count: int = _Attention.rule().apply_to_model(model)
     return count
 

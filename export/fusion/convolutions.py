@@ -1,40 +1,102 @@
-"""Linear layers as 1x1 convolutions, for which ONNX Runtime has the faster kernel with AVX-512.
+"""FusedMatMul by weights [N, K] → 1x1 Conv, which ONNX Runtime computes faster with AVX-512.
 
-ONNX Runtime multiplies matrices by a kernel that waits for weights which come from memory, the more
-so the fewer tokens there are. Its convolutions read weights and features in blocks of one vector
-of the processor, and do not. The graph has the standard operator on features before tokens,
-[1, H, B, S]; ONNX Runtime blocks weights when it opens the graph, features where a chain of such
-nodes begins, and takes them apart where it ends.
+ONNX Runtime's matrix product waits for weights that come from memory, and the fewer tokens there
+are, the longer its share. Its convolutions read weights and features in blocks of one vector
+register, and do not wait. The graph has the standard Conv with features before tokens,
+[1, H, B, S]. ONNX Runtime blocks the weights when it opens the graph; it blocks features at the
+start of a chain of convolutions, and unblocks them at its end.
 """
 
 import onnx_ir as ir
 
-from bertrt.export.fusion.weight_rows import reads_rows
 from bertrt.export.graph.activation import activation_after
-from bertrt.export.graph.edit import constant
-from bertrt.export.graph.match_linear import bias_after
-from bertrt.export.graph.replace import replace_value
+from bertrt.export.graph.edit import constant, replace_value
+from bertrt.export.graph.match_linear import bias_after, is_output_major_product
 
 __all__ = ["make_convolutions"]
 
 
 def make_convolutions(model: ir.Model) -> int:
-    """Make convolutions of the products that `store_rows` made, in place; returns how many.
+    """Replace the products that `store_output_major` made, in place; returns the count.
 
-    The bias that is added to one is part of the convolution then, and an activation between two of
-    them stays between them. Weights that lie in a file are still read from where they are.
+    The bias after a product becomes the convolution's, and an activation between two of them stays
+    between them. Weights in an external file stay there.
     """
     graph = model.graph
-    products = [node for node in graph if reads_rows(node)]
-    blocks = _Blocks(graph, set(products))
+    products = [node for node in graph if is_output_major_product(node)]
+    converter = _Converter(graph, set(products))
     for product in products:
-        blocks.convolve(product)
+        converter.convert(product)
     return len(products)
 
 
-def _kernel(graph: ir.Graph, rows: ir.Value) -> ir.Value:
-    """A stored [N, K] as [N, K, 1, 1], in the place of it."""
-    tensor, name, shape = rows.const_value, str(rows.name), ir.Shape([*rows.shape, 1, 1])
+class _Converter:
+    """Replaces products, and keeps the values [B, S, N] that also exist as [1, N, B, S]."""
+
+    def __init__(self, graph: ir.Graph, products: set[ir.Node]) -> None:
+        self._graph = graph
+        self._products = products
+        self._features_first: dict[ir.Value, ir.Value] = {}
+
+    def convert(self, product: ir.Node) -> None:
+        """Replace a product, and the Add of its bias, by a Conv."""
+        graph, (x, weight) = self._graph, product.inputs
+        found = bias_after(product, size=weight.shape[0])
+        last, bias = (product, []) if found is None else (found[0], [found[1]])
+        name = str(product.name)
+        inputs = [self._with_features_first(x, product), _kernel(graph, weight), *bias]
+        conv = ir.node("Conv", inputs, {"kernel_shape": [1, 1]}, name=name)
+        graph.insert_before(last, conv)
+        self._replace(last.outputs[0], conv.outputs[0], before=last, name=name)
+        if last is not product:
+            graph.remove(last, safe=True)
+        graph.remove(product, safe=True)
+
+    def _with_features_first(self, x: ir.Value, reader: ir.Node) -> ir.Value:
+        """Return `x` [B, S, N] as [1, N, B, S]."""
+        if x not in self._features_first:
+            axis = constant(self._graph, [0])
+            batched = ir.node("Unsqueeze", [x, axis], name=f"{reader.name}/Unsqueeze")
+            transposed = ir.node(
+                "Transpose",
+                batched.outputs,
+                {"perm": [0, 3, 1, 2]},
+                name=f"{reader.name}/Transpose",
+            )
+            self._graph.insert_before(reader, [batched, transposed])
+            self._features_first[x] = transposed.outputs[0]
+        return self._features_first[x]
+
+    def _replace(self, old: ir.Value, new: ir.Value, *, before: ir.Node, name: str) -> None:
+        """Replace `old` [B, S, N] by `new` [1, N, B, S], transposed back.
+
+        An activation whose result only convolutions read is applied to `new` as it is, without
+        transposing back.
+        """
+        activation = activation_after(self._graph, old)
+        if activation is not None and self._only_products_read(activation.result):
+            old.replace_all_uses_with(new)
+            for node in activation.nodes:
+                node.outputs[0].shape = None
+            self._features_first[activation.result] = activation.result
+            return
+        transposed = ir.node(
+            "Transpose", [new], {"perm": [0, 2, 3, 1]}, name=f"{name}/Transpose_out"
+        )
+        axis = constant(self._graph, [0])
+        squeezed = ir.node("Squeeze", [transposed.outputs[0], axis], name=f"{name}/Squeeze")
+        self._graph.insert_before(before, [transposed, squeezed])
+        replace_value(old, squeezed.outputs[0])
+
+    def _only_products_read(self, value: ir.Value) -> bool:
+        return not value.is_graph_output() and all(
+            node in self._products and index == 0 for node, index in value.uses()
+        )
+
+
+def _kernel(graph: ir.Graph, weight: ir.Value) -> ir.Value:
+    """Replace a stored [N, K] by the same numbers as [N, K, 1, 1]."""
+    tensor, name, shape = weight.const_value, str(weight.name), ir.Shape([*weight.shape, 1, 1])
     if isinstance(tensor, ir.ExternalTensor):
         tensor = ir.ExternalTensor(
             tensor.location,
@@ -51,61 +113,3 @@ def _kernel(graph: ir.Graph, rows: ir.Value) -> ir.Value:
     kernel = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(kernel)
     return kernel
-
-
-class _Blocks:
-    """The values [B, S, N] that there are as [1, N, B, S] too, for convolutions to read."""
-
-    def __init__(self, graph: ir.Graph, products: set[ir.Node]) -> None:
-        self._graph = graph
-        self._products = products
-        self._known: dict[ir.Value, ir.Value] = {}
-
-    def convolve(self, product: ir.Node) -> None:
-        """Replace a product, and the Add of its bias."""
-        graph, (x, rows) = self._graph, product.inputs
-        found = bias_after(product, rows.shape[0])
-        last, bias = (product, []) if found is None else (found[0], [found[1]])
-        name = str(product.name)
-        inputs = [self._features(x, product), _kernel(graph, rows), *bias]
-        conv = ir.node("Conv", inputs, {"kernel_shape": [1, 1]}, name=name)
-        graph.insert_before(last, conv)
-        self._give(last.outputs[0], conv.outputs[0], before=last, name=name)
-        if last is not product:
-            graph.remove(last, safe=True)
-        graph.remove(product, safe=True)
-
-    def _features(self, x: ir.Value, reader: ir.Node) -> ir.Value:
-        """`x` with its features first."""
-        if x not in self._known:
-            name = f"{reader.name}/{{}}"
-            axis = constant(self._graph, [0])
-            whole = ir.node("Unsqueeze", [x, axis], name=name.format("Unsqueeze"))
-            first = ir.node(
-                "Transpose", whole.outputs, {"perm": [0, 3, 1, 2]}, name=name.format("Transpose")
-            )
-            self._graph.insert_before(reader, [whole, first])
-            self._known[x] = first.outputs[0]
-        return self._known[x]
-
-    def _give(self, old: ir.Value, new: ir.Value, *, before: ir.Node, name: str) -> None:
-        """Have what read `old` read `new`, an activation for convolutions as it is."""
-        activation = activation_after(self._graph, old)
-        if activation is not None and self._is_for_products(activation.result):
-            old.replace_all_uses_with(new)
-            for node in activation.nodes:
-                node.outputs[0].shape = None
-            self._known[activation.result] = activation.result
-            return
-        last = ir.node("Transpose", [new], {"perm": [0, 2, 3, 1]}, name=f"{name}/Transpose_out")
-        axis = constant(self._graph, [0])
-        whole = ir.node("Squeeze", [last.outputs[0], axis], name=f"{name}/Squeeze")
-        self._graph.insert_before(before, [last, whole])
-        value = whole.outputs[0]
-        value.name, value.shape, value.type = old.name, old.shape, old.type
-        replace_value(old, value)
-
-    def _is_for_products(self, value: ir.Value) -> bool:
-        return not value.is_graph_output() and all(
-            node in self._products and index == 0 for node, index in value.uses()
-        )

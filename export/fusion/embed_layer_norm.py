@@ -1,33 +1,33 @@
-"""The embeddings and their LayerNorm to com.microsoft EmbedLayerNormalization."""
+"""LayerNormalization(words + types + positions) → com.microsoft EmbedLayerNormalization."""
 
 import onnx_ir as ir
 
+from bertrt.export.graph.edit import replace_value
 from bertrt.export.graph.match_embeddings import embedding_sum
-from bertrt.export.graph.replace import replace_value
 
 __all__ = ["fuse_embed_layer_norm"]
 
 
 def fuse_embed_layer_norm(model: ir.Model) -> int:
-    """Replace LayerNormalization(words + types + positions), in place; returns how many.
+    """Fuse the embeddings with their LayerNormalization, in place; returns the count.
 
     The operator takes ids as int32, and counts positions from 0 itself.
     """
     graph = model.graph
     count = 0
     for norm in list(graph):
-        total = embedding_sum(norm)
-        if total is None:
+        found = embedding_sum(norm)
+        if found is None:
             continue
         casts = [
             ir.node("Cast", [value], {"to": ir.DataType.INT32}, name=f"bert.embeddings/{name}")
-            for name, value in (("ids", total.word_ids), ("types", total.type_ids))
+            for name, value in (("ids", found.word_ids), ("types", found.type_ids))
         ]
         embed = ir.node(
             "EmbedLayerNormalization",
             [
                 *(cast.outputs[0] for cast in casts),
-                *(total.words, total.positions, total.types),
+                *(found.words, found.positions, found.types),
                 *norm.inputs[1:3],
             ],
             {"epsilon": norm.attributes.get_float("epsilon", 1e-5)},
@@ -35,10 +35,8 @@ def fuse_embed_layer_norm(model: ir.Model) -> int:
             domain="com.microsoft",
             name="bert.embeddings/EmbedLayerNormalization",
         )
-        old, new = norm.outputs[0], embed.outputs[0]
-        new.shape, new.type = old.shape, old.type
         graph.insert_before(norm, [*casts, embed])
-        replace_value(old, new)
+        replace_value(norm.outputs[0], embed.outputs[0])
         graph.remove(norm, safe=True)
         count += 1
     if count:

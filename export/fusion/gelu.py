@@ -1,13 +1,10 @@
-"""A bias and a Gelu, however it is written, to com.microsoft BiasGelu or FastGelu.
-
-BiasGelu is the exact one, FastGelu the one by tanh.
-"""
+"""A bias and a Gelu in any form → com.microsoft BiasGelu (exact) or FastGelu (tanh)."""
 
 import onnx_ir as ir
 
 from bertrt.export.graph.activation import activation_after, identify
-from bertrt.export.graph.match_norm import stored_vector
-from bertrt.export.graph.replace import replace_value
+from bertrt.export.graph.edit import replace_value
+from bertrt.export.graph.values import is_stored_vector
 
 __all__ = ["fuse_gelus"]
 
@@ -15,13 +12,13 @@ _OPERATORS = {"gelu": "BiasGelu", "gelu_tanh": "FastGelu"}
 
 
 def fuse_gelus(model: ir.Model) -> int:
-    """Replace every Gelu of a product and its bias, in place; returns how many."""
+    """Fuse every Gelu of a product and its bias, in place; returns the count."""
     graph = model.graph
     count = 0
     for add in list(graph):
         if add.op_type != "Add":
             continue
-        biases = [place for place, value in enumerate(add.inputs) if stored_vector(value)]
+        biases = [index for index, value in enumerate(add.inputs) if is_stored_vector(value)]
         region = activation_after(graph, add.outputs[0])
         if len(biases) != 1 or region is None:
             continue
@@ -34,10 +31,8 @@ def fuse_gelus(model: ir.Model) -> int:
             domain="com.microsoft",
             name=f"{str(region.nodes[-1].name).rpartition('/')[0]}/{operator}",
         )
-        old, new = region.result, fused.outputs[0]
-        new.shape, new.type = old.shape, old.type
         graph.insert_before(add, fused)
-        replace_value(old, new)
+        replace_value(region.result, fused.outputs[0])
         graph.remove([add, *region.nodes], safe=True)
         count += 1
     if count:

@@ -1,40 +1,40 @@
-"""Attention with a mask of truth values to com.microsoft MultiHeadAttention with a bias of numbers.
+"""Attention with a bool mask → com.microsoft MultiHeadAttention with an attention bias.
 
-ONNX Runtime's CUDA provider runs MultiHeadAttention by its fast kernels with a bias on the scores,
-which any mask can be made into: padding, holes, and what a decoder may not look at. Its other
-forms of a mask count tokens, and would answer wrongly, in silence, where a mask has a hole.
+ONNX Runtime's CUDA provider runs MultiHeadAttention by its fast kernels if the mask is a bias on
+the scores. Any mask can be written so: padding, holes, and causal masks. The operator's other forms
+of a mask count tokens, and would silently give wrong answers for a mask with a hole.
 """
 
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.graph.edit import constant
-from bertrt.export.graph.replace import replace_value
+from bertrt.export.graph.edit import constant, replace_value
+from bertrt.export.graph.match_attention import plain_attention_heads
 
 __all__ = ["fuse_multi_head_attention"]
 
-# What a score that may not count gets: its exponential is 0, and float16 has numbers for it and
-# for any score beside it.
-_HIDDEN = np.float32(-30000)
-_NOTHING = np.float32(0)
+# The bias of a masked score: its exponential is 0, and float16 can hold it plus any score.
+_MASKED = np.float32(-30000)
+_VISIBLE = np.float32(0)
 
 
 def fuse_multi_head_attention(model: ir.Model) -> int:
-    """Replace every Attention on [B, S, H] with a mask of truth values, in place; returns how many.
+    """Replace every Attention on [B, S, H] with a bool mask, in place; returns the count.
 
-    One bias, float32 [B, 1, S, S], is shared by all that had the same mask. An Attention without a
-    number of heads, without a mask or with a cap on its scores is left as it is.
+    Attentions with the same mask share one bias, float32 [B, 1, S, S]. An Attention without a
+    number of heads, without a mask or with a cap on its scores stays as it is.
     """
     graph = model.graph
     biases: dict[ir.Value, ir.Value] = {}
     count = 0
     for node in list(graph):
-        if node.op_type != "Attention" or not _fits(node):
+        heads = plain_attention_heads(node)
+        if heads is None or len(node.inputs) != 4 or node.inputs[3] is None:
             continue
         query, key, value, mask = node.inputs
         if mask not in biases:
             name = f"attention/bias_{len(biases)}"
-            inputs = [mask, constant(graph, _NOTHING), constant(graph, _HIDDEN)]
+            inputs = [mask, constant(graph, _VISIBLE), constant(graph, _MASKED)]
             where = ir.node("Where", inputs, name=name)
             where.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
             where.outputs[0].shape = mask.shape
@@ -44,28 +44,14 @@ def fuse_multi_head_attention(model: ir.Model) -> int:
         fused = ir.node(
             "MultiHeadAttention",
             [query, key, value, None, None, biases[mask]],
-            {
-                "num_heads": node.attributes.get_int("q_num_heads"),
-                **({} if scale is None else {"scale": scale}),
-            },
+            {"num_heads": heads, **({} if scale is None else {"scale": scale})},
             domain="com.microsoft",
             name=str(node.name).replace("Attention", "MultiHeadAttention"),
         )
-        old, new = node.outputs[0], fused.outputs[0]
-        new.shape, new.type = old.shape, old.type
         graph.insert_before(node, fused)
-        replace_value(old, new)
+        replace_value(node.outputs[0], fused.outputs[0])
         graph.remove(node, safe=True)
         count += 1
     if count:
         model.opset_imports.setdefault("com.microsoft", 1)
     return count
-
-
-def _fits(node: ir.Node) -> bool:
-    if len(node.inputs) != 4 or node.inputs[3] is None:
-        return False
-    if node.attributes.get_float("softcap", 0.0) or node.attributes.get_int("is_causal", 0):
-        return False
-    heads = node.attributes.get_int("q_num_heads", 0)
-    return bool(heads) and heads == node.attributes.get_int("kv_num_heads", 0)

@@ -1,8 +1,7 @@
-"""A decoder's `token_type_ids` made optional: zeros when a caller leaves them out.
+"""Make a decoder's `token_type_ids` optional: zeros by default.
 
 Text generation has no second segment, and Optimum's ORTModelForCausalLM does not pass token types
-on. An ONNX input that is an initializer too is one with a default; here a single zero, which
-broadcasts.
+on. An ONNX input that is also an initializer has a default value; here one zero, which broadcasts.
 """
 
 import numpy as np
@@ -17,7 +16,7 @@ def make_token_types_optional(model: ir.Model) -> None:
     """Give `token_type_ids` int64 [B, S] the default [[0]], in place.
 
     Its axes get names of their own, so that ONNX Runtime does not plan memory as if the default
-    had the batch's shape, and whatever read the batch's shape from it reads it from `input_ids`.
+    had the batch's shape. Nodes that read the batch's shape from it read it from `input_ids`.
     """
     graph = model.graph
     types = next(value for value in graph.inputs if value.name == _NAME)

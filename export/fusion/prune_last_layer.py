@@ -1,7 +1,7 @@
-"""The last encoder layer computed for the first token only, where a head reads no other.
+"""Compute the last encoder layer for the first token only, if the head reads no other.
 
-Keys and values are still made of every token. Query, attention output, both normalizations and
-the feed-forward, three quarters of a layer and more, are run on [B, 1, H] in place of [B, S, H].
+Keys and values still need every token. Query, attention output, both normalizations and the
+feed-forward, three quarters of a layer and more, run on [B, 1, H] instead of [B, S, H].
 """
 
 import numpy as np
@@ -9,27 +9,35 @@ import onnx_ir as ir
 
 from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY
 from bertrt.export.graph.edit import add_flag, constant
-from bertrt.export.graph.row_wise import Use, inner, last_layer, narrow, row_wise
+from bertrt.export.graph.match_first_token import gathers_first_token
+from bertrt.export.graph.row_wise import (
+    PICKED_SEQUENCE,
+    Use,
+    internal_values,
+    last_layer,
+    row_wise_values,
+    set_token_axis,
+)
 
-__all__ = ["prune_last_layer", "reads_the_first_token"]
+__all__ = ["prune_last_layer"]
 
-
-# Attention's input with a row for each query: [B, 1, S, S].
+# The mask among the inputs of Attention, [B, 1, S, S]: it has a row for each query.
 _MASK = 3
-# Where a Slice ends that keeps everything.
+# The end of a Slice that keeps everything.
 _ALL = np.iinfo(np.int64).max
 
 
 def prune_last_layer(model: ir.Model, *, optional: bool = False) -> int:
-    """Cut the last layer's input to the tokens that are read, in place; returns how many layers.
+    """Slice the last layer's input to the tokens that are read, in place; returns 1 or 0.
+
+    Call this after `fuse_attention` and before `pack_qkv`. Without `optional`, a layer with other
+    readers than Gather(x, 0, axis=1) stays as it is.
 
     Args:
-        model: a graph with Attention on [B, S, H], its query not yet packed with key and value.
-        optional: False for a graph whose outputs come of the first token alone. True adds an input
-            `first_token_only`, one bool, by default False: the caller says whether the outputs
-            [B, S, H] are to be [B, 1, H]. There is one copy of the layer's weights either way.
-
-    A layer that more than the first token is read of is left as it is, unless `optional`.
+        model: the graph, with Attention on [B, S, H].
+        optional: False if the graph's outputs depend on the first token only. True adds an input
+            `first_token_only`, one bool, False by default: the caller chooses whether the outputs
+            [B, S, H] are [B, 1, H]. The layer's weights are stored once.
     """
     graph = model.graph
     layer = last_layer(graph)
@@ -39,28 +47,20 @@ def prune_last_layer(model: ir.Model, *, optional: bool = False) -> int:
     starts = [(layer.query, 0), layer.residual_use]
     if len(attention.inputs) > _MASK and attention.inputs[_MASK] is not None:
         starts.append((attention, _MASK))
-    values = row_wise(graph, starts, reads_the_first_token)
+    values = row_wise_values(graph, starts, gathers_first_token)
     if values is None or attention.outputs[0] not in values:
         return 0
     if any(value.is_graph_output() for value in values) and not optional:
         return 0
-    pieces = _cut(graph, starts, optional=optional)
-    narrow([*pieces, *inner(values)], tokens="kept_sequence" if optional else 1)
+    slices = _slice(graph, starts, optional=optional)
+    set_token_axis([*slices, *internal_values(values)], tokens=PICKED_SEQUENCE if optional else 1)
     return 1
 
 
-def reads_the_first_token(node: ir.Node) -> bool:
-    """Gather(x, 0, axis=1), as poolers begin."""
-    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 1:
-        return False
-    index = node.inputs[1].const_value
-    return index is not None and index.numpy().tolist() == 0
+def _slice(graph: ir.Graph, starts: list[Use], *, optional: bool) -> list[ir.Value]:
+    """Make each of `starts` read Slice(value, 0, end) along its queries.
 
-
-def _cut(graph: ir.Graph, starts: list[Use], *, optional: bool) -> list[ir.Value]:
-    """Have each of `starts` read Slice(value, 0, end) along its queries in place of the value.
-
-    Returns the slices, those of hidden states with the shape that these had.
+    Returns the slices. Those of hidden states get the shape of the whole value.
     """
     query = starts[0][0]
     scope = str(query.name).partition(".attention")[0]
@@ -71,17 +71,17 @@ def _cut(graph: ir.Graph, starts: list[Use], *, optional: bool) -> list[ir.Value
         choice = ir.node("Where", [flag, one, constant(graph, [_ALL])], name=f"{scope}/Where")
         graph.insert_before(query, choice)
         end = choice.outputs[0]
-    cut: dict[ir.Value, ir.Value] = {}
+    slices: dict[ir.Value, ir.Value] = {}
     for node, index in starts:
         value = node.inputs[index]
-        if value not in cut:
+        if value not in slices:
             is_mask = node.op_type == "Attention"
             axis = constant(graph, [2]) if is_mask else one
             name = f"{scope}/Slice_mask" if is_mask else f"{scope}/Slice"
-            piece = ir.node("Slice", [value, zero, end, axis], name=name)
-            graph.insert_before(query, piece)
-            piece.outputs[0].type = value.type
-            piece.outputs[0].shape = None if is_mask else value.shape
-            cut[value] = piece.outputs[0]
-        node.replace_input_with(index, cut[value])
-    return list(cut.values())
+            cut = ir.node("Slice", [value, zero, end, axis], name=name)
+            graph.insert_before(query, cut)
+            cut.outputs[0].type = value.type
+            cut.outputs[0].shape = None if is_mask else value.shape
+            slices[value] = cut.outputs[0]
+        node.replace_input_with(index, slices[value])
+    return list(slices.values())

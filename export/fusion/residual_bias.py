@@ -1,7 +1,8 @@
-"""Residual sums without a bias of their own: the normalization before brings it along.
+"""Move the bias of a residual sum into the LayerNormalization before it.
 
-A block of BERT is LayerNormalization(y + f(y) + c), where y comes of another LayerNormalization
-and c is the bias of f's last linear layer. With y + c in the place of y no Add is left for c.
+A block of BERT is LayerNormalization(y + f(y) + c), where y is the output of another
+LayerNormalization and c the bias of the last linear layer of f. With y + c instead of y, there is
+no Add of c.
 """
 
 import numpy as np
@@ -15,8 +16,8 @@ __all__ = ["fold_residual_biases"]
 def fold_residual_biases(model: ir.Model) -> int:
     """Move the bias of each residual sum into the LayerNormalization before, in place.
 
-    The new biases are computed in float64. A normalization that is an output, or that anything but
-    a block reads, is left alone. Returns how many biases were moved.
+    The new biases are computed in float64. A normalization that is a graph output, or that has
+    readers outside a residual block, stays as it is. Returns the number of moved biases.
     """
     graph = model.graph
     count = 0
@@ -24,6 +25,6 @@ def fold_residual_biases(model: ir.Model) -> int:
         block = residual_block(norm)
         if block is None:
             continue
-        block.move(block.last.drop_bias(graph).astype(np.float64))
+        block.shift(block.last.drop_bias(graph).astype(np.float64))
         count += 1
     return count

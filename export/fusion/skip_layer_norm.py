@@ -1,15 +1,15 @@
-"""Bias, residual and LayerNormalization to com.microsoft SkipLayerNormalization."""
+"""LayerNormalization(x + bias + residual) → com.microsoft SkipLayerNormalization."""
 
 import onnx_ir as ir
 
+from bertrt.export.graph.edit import replace_value
 from bertrt.export.graph.match_norm import norm_terms
-from bertrt.export.graph.replace import replace_value
 
 __all__ = ["fuse_skip_layer_norms"]
 
 
 def fuse_skip_layer_norms(model: ir.Model) -> int:
-    """Replace each LayerNormalization of x + bias + residual, in place; returns how many."""
+    """Fuse each LayerNormalization with the sum before it, in place; returns the count."""
     graph = model.graph
     count = 0
     for norm in list(graph):
@@ -25,10 +25,8 @@ def fuse_skip_layer_norms(model: ir.Model) -> int:
             domain="com.microsoft",
             name=str(norm.name).replace("/LayerNormalization", "/SkipLayerNormalization"),
         )
-        old, new = norm.outputs[0], fused.outputs[0]
-        new.shape, new.type = old.shape, old.type
         graph.insert_before(norm, fused)
-        replace_value(old, new)
+        replace_value(norm.outputs[0], fused.outputs[0])
         graph.remove(norm, safe=True)
         count += 1
     if count:

@@ -1,1 +1,1 @@
-"""Matching and editing ONNX graphs: what fusions share."""
+"""Matchers and edits of ONNX graphs that several fusions share."""

@@ -1,4 +1,4 @@
-"""The exporter's graph cleaned: constants folded, no-ops gone, neat names, no local paths."""
+"""Clean graphs: fold constants, remove no-ops, name nodes and values, drop local paths."""
 
 import ast
 from collections import Counter
@@ -24,14 +24,14 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def tidy(model: ir.Model, parameters: dict[str, str]) -> None:
-    """Clean a graph that the exporter has just made, in place.
+    """Clean a graph that torch.onnx.export has just made, in place.
 
     Args:
         model: the graph, not optimized.
-        parameters: the exporter's name of each initializer to the name that it shall have.
+        parameters: maps the exporter's name of each initializer to its new name.
     """
     _rename_initializers(model.graph, parameters)
-    # Transposed weights are left as nodes here: whether they may be copied is decided later.
+    # Transposes of weights stay nodes here: `fold_transposed_weights` decides which to store.
     onnxscript.optimizer.fold_constants(
         model, should_fold=lambda node: False if node.op_type == "Transpose" else None
     )
@@ -44,9 +44,9 @@ def tidy(model: ir.Model, parameters: dict[str, str]) -> None:
 
 
 def clean(model: ir.Model) -> None:
-    """Drop what nothing uses, merge what is there twice, and name what is new, in place.
+    """Remove unused nodes, merge equal ones, and name new nodes' values, in place.
 
-    Leaves no metadata or doc strings: the exporter's hold paths of the machine it ran on.
+    All metadata and doc strings are removed: those of torch.onnx.export hold local paths.
     """
     common_passes.IdentityEliminationPass()(model)
     common_passes.CommonSubexpressionEliminationPass()(model)
@@ -59,7 +59,7 @@ def clean(model: ir.Model) -> None:
 
 
 def _clear_metadata(model: ir.Model) -> None:
-    """The pass before clears nodes and graphs; this, the model and its values."""
+    """Clear the model and its values; `ClearMetadataAndDocStringPass` clears nodes and graphs."""
     graph = model.graph
     model.metadata_props.clear()
     graph.metadata_props.clear()
@@ -78,11 +78,11 @@ def _rename_initializers(graph: ir.Graph, parameters: dict[str, str]) -> None:
 
 
 def _name_nodes(graph: ir.Graph) -> None:
-    """Name each node after the module that it comes from: `bert.embeddings.LayerNorm/Add`."""
+    """Name each node after its module and operator: `bert.embeddings.LayerNorm/Add`."""
     seen: Counter[str] = Counter()
     for node in graph:
         scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
-        # The first is the wrapper, the second the model inside it, the last the operator.
+        # The first scope is the wrapper, the second the model in it, the last the operator.
         module = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 2 else ""
         stem = f"{module}/{node.op_type}" if module else node.op_type
         node.name = f"{stem}_{seen[stem]}" if seen[stem] else stem
@@ -90,17 +90,17 @@ def _name_nodes(graph: ir.Graph) -> None:
 
 
 def _name_values(graph: ir.Graph) -> None:
-    """Name each value after the node that makes it, and each small constant by its number."""
-    ends = {id(value) for value in [*graph.inputs, *graph.outputs]}
+    """Name each value after its node, and number the constants."""
+    boundary = {id(value) for value in [*graph.inputs, *graph.outputs]}
     for node in graph:
         for index, value in enumerate(node.outputs):
-            if id(value) not in ends:
+            if id(value) not in boundary:
                 value.name = node.name if len(node.outputs) == 1 else f"{node.name}.{index}"
     # A parameter's name has a dot, a constant's has none.
     constants = [
         value
         for value in graph.initializers.values()
-        if "." not in str(value.name) and id(value) not in ends
+        if "." not in str(value.name) and id(value) not in boundary
     ]
     for value in constants:
         graph.initializers.pop(str(value.name))

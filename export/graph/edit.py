@@ -1,30 +1,47 @@
-"""New stored tensors and new graph inputs, for fusions that need one."""
+"""Edits of a graph: replace a value, add or change stored tensors, add an optional input."""
 
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["add_flag", "constant", "replace", "store"]
+__all__ = ["add_flag", "constant", "replace_value", "store", "update_stored"]
+
+
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Replace all uses of `old` by `new`, including as a graph output.
+
+    `new` takes the shape and type of `old`, and its name if that is a graph output's.
+    """
+    is_output = old.is_graph_output()
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    new.shape, new.type = old.shape, old.type
+    if is_output:
+        name, old.name = old.name, None
+        new.name = name
 
 
 def store(graph: ir.Graph, name: str, data: np.ndarray) -> ir.Value:
-    """A new initializer of the graph, by a name that it does not have yet."""
+    """Add an initializer under a name that the graph does not have yet."""
     value = _value(name, data)
     graph.register_initializer(value)
     return value
 
 
-def replace(value: ir.Value, data: np.ndarray) -> None:
-    """Have an initializer hold other numbers, of the same shape and dtype."""
+def update_stored(value: ir.Value, data: np.ndarray) -> None:
+    """Give an initializer new numbers of the same shape; they are cast to its dtype."""
     dtype = value.const_value.numpy().dtype
     value.const_value = ir.tensor(np.ascontiguousarray(data, dtype=dtype), name=value.name)
 
 
 def constant(graph: ir.Graph, data: Any) -> ir.Value:
-    """A small stored tensor, shared by all that need the same; `data` is what numpy makes one of.
+    """Return a small stored tensor; equal constants share one initializer.
 
-    Its name says nothing that lasts: `bertrt.export.graph.cleanup` numbers constants.
+    The name is temporary: `bertrt.export.graph.cleanup` numbers constants.
+
+    Args:
+        graph: the graph that gets the initializer.
+        data: anything that `np.asarray` takes.
     """
     array = np.asarray(data)
     name = f"constant_{array.dtype}_{list(array.shape)}_{array.tobytes().hex()}"
@@ -33,9 +50,10 @@ def constant(graph: ir.Graph, data: Any) -> ir.Value:
 
 
 def add_flag(graph: ir.Graph, name: str) -> ir.Value:
-    """A new graph input: one bool, shape [], False for callers that leave it out.
+    """Add an optional graph input: one bool, shape [], False by default.
 
-    An ONNX input that is an initializer too has a default, and is no constant to the optimizers.
+    In ONNX, an input that is also an initializer has a default value, and optimizers do not treat
+    it as a constant.
     """
     value = _value(name, np.array(False))
     graph.inputs.append(value)

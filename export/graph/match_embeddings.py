@@ -1,17 +1,17 @@
-"""How BERT's embeddings stand in a traced graph: a LayerNormalization of three gathered rows."""
+"""Match BERT's embeddings in a traced graph: a LayerNormalization of three gathered rows."""
 
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-__all__ = ["EmbeddingSum", "counts_from_zero", "embedding_sum", "source"]
+__all__ = ["EmbeddingSum", "counts_from_zero", "embedding_sum", "graph_input_name"]
 
 
 @dataclass(frozen=True)
 class EmbeddingSum:
-    """The stored tables of words, types and positions, and the ids that the first two are read by.
+    """The embedding tables of words, types and positions, and the ids that index the first two.
 
-    `word_ids` and `type_ids` are int64 [B, S], the graph's inputs, reshaped at most.
+    `word_ids` and `type_ids` are graph inputs, int64 [B, S], possibly reshaped.
     """
 
     words: ir.Value
@@ -22,7 +22,7 @@ class EmbeddingSum:
 
 
 def embedding_sum(norm: ir.Node) -> EmbeddingSum | None:
-    """What this LayerNormalization sums and normalizes, if those are the embeddings."""
+    """Return the embeddings that a LayerNormalization normalizes, or None if it is another."""
     if norm.op_type != "LayerNormalization" or norm.attributes.get_int("axis", -1) != -1:
         return None
     found: dict[str, tuple[ir.Value, ir.Value]] = {}
@@ -37,7 +37,7 @@ def embedding_sum(norm: ir.Node) -> EmbeddingSum | None:
         table, index = node.inputs
         if not table.is_initializer() or table.shape is None or table.shape.rank() != 2:
             return None
-        kind = "positions" if _is_position(index) else source(index)
+        kind = "positions" if _is_position(index) else graph_input_name(index)
         if kind is None or kind in found:
             return None
         found[kind] = table, index
@@ -48,24 +48,24 @@ def embedding_sum(norm: ir.Node) -> EmbeddingSum | None:
     return EmbeddingSum(words, types, found["positions"][0], word_ids, type_ids)
 
 
-def source(value: ir.Value | None) -> str | None:
-    """The name of the graph input that this is, reshaped at most; None for anything else."""
+def graph_input_name(value: ir.Value | None) -> str | None:
+    """Return the name of the graph input that this is, possibly reshaped; None otherwise."""
     while value is not None and not value.is_graph_input():
         node = value.producer()
         value = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
     return None if value is None else value.name
 
 
-def _is_position(index: ir.Value) -> bool:
-    """Whether this is [[0, 1, 2, …]]."""
-    node = index.producer()
-    return node is not None and node.op_type == "Unsqueeze" and counts_from_zero(node.inputs[0])
-
-
 def counts_from_zero(value: ir.Value) -> bool:
-    """Whether this is a Range from 0 in steps of 1."""
+    """Whether the value is a Range from 0 in steps of 1."""
     node = value.producer()
     if node is None or node.op_type != "Range":
         return False
-    first, step = (node.inputs[place].const_value for place in (0, 2))
+    first, step = (node.inputs[index].const_value for index in (0, 2))
     return first is not None and step is not None and (first.numpy(), step.numpy()) == (0, 1)
+
+
+def _is_position(index: ir.Value) -> bool:
+    """Whether the value is [[0, 1, 2, …]]."""
+    node = index.producer()
+    return node is not None and node.op_type == "Unsqueeze" and counts_from_zero(node.inputs[0])

@@ -1,18 +1,25 @@
-"""A linear layer as it stands in a graph: the product with a stored matrix, and a stored bias."""
+"""Match linear layers: a product with a stored matrix, and the stored bias that is added to it."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.graph.replace import replace_value
+from bertrt.export.graph.values import is_owned, is_read_once, is_stored, is_stored_vector
 
-__all__ = ["Linear", "bias_after", "linear_at", "linear_before", "owned"]
+__all__ = [
+    "Linear",
+    "bias_after",
+    "is_output_major_product",
+    "linear_at",
+    "linear_before",
+    "stored_matrix",
+]
 
 
 @dataclass(frozen=True)
 class Linear:
-    """MatMul by a stored [K, N], then Add of a stored [N], both read by nothing else."""
+    """MatMul by a stored [K, N], then Add of a stored [N]; nothing else reads either tensor."""
 
     matmul: ir.Node
     add: ir.Node
@@ -20,39 +27,27 @@ class Linear:
     bias: ir.Value
 
     def drop_bias(self, graph: ir.Graph) -> np.ndarray:
-        """Leave the product alone, in place; returns the bias that it had, float32 [N]."""
+        """Remove the Add, whose sum must not be a graph output; returns the bias, float32 [N]."""
         bias: np.ndarray = self.bias.const_value.numpy()
-        replace_value(self.add.outputs[0], self.matmul.outputs[0])
+        self.add.outputs[0].replace_all_uses_with(self.matmul.outputs[0])
         graph.remove(self.add, safe=True)
         graph.initializers.pop(self.bias.name)
         return bias
 
 
 def linear_at(matmul: ir.Node) -> Linear | None:
-    """The linear layer that begins with this MatMul, if one does."""
+    """Return the linear layer that starts with this node, or None."""
     if matmul.op_type != "MatMul":
         return None
     weight = matmul.inputs[1]
-    if not owned(weight) or weight.shape.rank() != 2:
+    if not is_owned(weight) or weight.shape.rank() != 2:
         return None
-    found = bias_after(matmul, weight.shape[-1])
+    found = bias_after(matmul, size=weight.shape[-1])
     return None if found is None else Linear(matmul, found[0], weight, found[1])
 
 
-def bias_after(product: ir.Node, size: int) -> tuple[ir.Node, ir.Value] | None:
-    """The Add of a stored [size] that alone reads a product, and what it adds, if there is one."""
-    value = product.outputs[0]
-    if value.is_graph_output() or len(value.uses()) != 1:
-        return None
-    (add,) = value.consumers()
-    if add.op_type != "Add":
-        return None
-    bias = add.inputs[1] if add.inputs[0] is value else add.inputs[0]
-    return (add, bias) if owned(bias) and bias.shape == (size,) else None
-
-
 def linear_before(value: ir.Value) -> Linear | None:
-    """The linear layer that gives this value, if one does."""
+    """Return the linear layer whose output is this value, or None."""
     add = value.producer()
     for term in () if add is None else add.inputs:
         product = None if term is None else term.producer()
@@ -62,12 +57,41 @@ def linear_before(value: ir.Value) -> Linear | None:
     return None
 
 
-def owned(value: ir.Value | None) -> bool:
-    """Whether this is a stored tensor that one node reads."""
-    return (
-        value is not None
-        and value.is_initializer()
-        and not value.is_graph_input()
-        and not value.is_graph_output()
-        and len(value.uses()) == 1
-    )
+def bias_after(product: ir.Node, *, size: int | None = None) -> tuple[ir.Node, ir.Value] | None:
+    """Return the Add of a stored vector that is the only reader of a product, and the vector.
+
+    With `size`, the vector must have that many entries and no other reader.
+    """
+    value = product.outputs[0]
+    if not is_read_once(value):
+        return None
+    ((add, index),) = value.uses()
+    if add.op_type != "Add":
+        return None
+    bias = add.inputs[1 - index]
+    if not is_stored_vector(bias):
+        return None
+    if size is not None and not (is_owned(bias) and bias.shape == (size,)):
+        return None
+    return add, bias
+
+
+def stored_matrix(value: ir.Value) -> tuple[ir.Value, bool] | None:
+    """Return the stored matrix behind a value, and whether the value is its transpose.
+
+    The value is the matrix itself or the output of a Transpose of it, as for tied embeddings.
+    """
+    node = value.producer()
+    transposed = node is not None and node.op_type == "Transpose"
+    if node is not None and transposed:
+        if node.attributes.get_ints("perm") != (1, 0):
+            return None
+        value = node.inputs[0]
+    if not is_stored(value) or value.shape is None or value.shape.rank() != 2:
+        return None
+    return value, transposed
+
+
+def is_output_major_product(node: ir.Node) -> bool:
+    """Whether the node is a FusedMatMul by a weight [N, K], as `store_output_major` makes it."""
+    return node.op_type == "FusedMatMul" and bool(node.attributes.get_int("transB", 0))

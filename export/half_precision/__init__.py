@@ -1,1 +1,1 @@
-"""Graphs in float16 and bfloat16."""
+"""Convert float32 graphs to float16 and bfloat16."""

@@ -1,7 +1,7 @@
-"""A graph for ONNX Runtime in float16: inputs and outputs stay, and so does what reads an output.
+"""Convert a graph for ONNX Runtime to float16; inputs, outputs and what reads outputs keep theirs.
 
-What is computed of an output, an embedding of the hidden states, stays in float32: a sum over 512
-tokens is too large for float16, and the least length of a vector too small.
+Nodes that read an output, such as those of embeddings, stay in float32: a sum over 512 tokens is
+too large for float16, and the smallest length of a vector is 0 in it.
 """
 
 import onnx_ir as ir
@@ -14,51 +14,51 @@ __all__ = ["to_float16"]
 
 
 def to_float16(model: ir.Model) -> int:
-    """Store weights in float16, and cast outputs to float32, in place; returns how many casts.
+    """Store weights in float16 and cast outputs to float32, in place; returns the number of casts.
 
-    Raises ExportError for a weight too large for float16, which it names.
+    Raises ExportError for a weight that is too large for float16.
     """
     graph = model.graph
-    exact = _after_outputs(graph)
+    kept = _float32_nodes(graph)
     halves: dict[ir.Value, ir.Value] = {}
     for node in graph:
-        if node in exact:
+        if node in kept:
             continue
-        for place, value in enumerate(node.inputs):
+        for index, value in enumerate(node.inputs):
             if value is None or not value.is_initializer() or value.dtype != ir.DataType.FLOAT:
                 continue
             if value not in halves:
                 data = rounded(str(value.name), value.const_value.numpy(), "float16")
                 halves[value] = store(graph, f"{value.name}.float16", data)
-            node.replace_input_with(place, halves[value])
+            node.replace_input_with(index, halves[value])
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT:
                 value.type = ir.TensorType(ir.DataType.FLOAT16)
     for value, half in halves.items():
         _swap_names(graph, value, half)
-    count = _cast_outputs(graph, exact)
+    count = _cast_outputs(graph, kept)
     clean(model)
     return count
 
 
-def _after_outputs(graph: ir.Graph) -> set[ir.Node]:
-    """The nodes that lead to an output by way of another output, and what only they read."""
-    after: set[ir.Node] = set()
+def _float32_nodes(graph: ir.Graph) -> set[ir.Node]:
+    """Return the nodes that compute from an output, and the nodes that only these read."""
+    kept: set[ir.Node] = set()
     values = set(graph.outputs)
     for node in graph:
         if any(value in values for value in node.inputs):
-            after.add(node)
+            kept.add(node)
             values.update(node.outputs)
     for node in reversed(list(graph)):
         readers = [user for value in node.outputs for user in value.consumers()]
-        ends = any(value.is_graph_output() for value in node.outputs)
-        if readers and not ends and all(user in after for user in readers):
-            after.add(node)
-    return after
+        is_output = any(value.is_graph_output() for value in node.outputs)
+        if readers and not is_output and all(user in kept for user in readers):
+            kept.add(node)
+    return kept
 
 
 def _swap_names(graph: ir.Graph, value: ir.Value, half: ir.Value) -> None:
-    """Give the stored half the name of what it was made of; drop that where nobody reads it."""
+    """Give the stored half the name of its original, and remove the original if it is unused."""
     name = str(value.name)
     graph.initializers.pop(name)
     graph.initializers.pop(str(half.name))
@@ -69,20 +69,21 @@ def _swap_names(graph: ir.Graph, value: ir.Value, half: ir.Value) -> None:
         graph.register_initializer(value)
 
 
-def _cast_outputs(graph: ir.Graph, exact: set[ir.Node]) -> int:
+def _cast_outputs(graph: ir.Graph, kept: set[ir.Node]) -> int:
+    """Cast the outputs that are float16 now to float32; returns the number of casts."""
     count = 0
-    for place, output in enumerate(list(graph.outputs)):
-        if output.producer() in exact:
+    for index, output in enumerate(list(graph.outputs)):
+        if output.producer() in kept:
             continue
         name = str(output.name)
         cast = ir.node("Cast", [output], {"to": ir.DataType.FLOAT}, name=f"{name}/Cast")
         graph.insert_after(output.producer(), cast)
-        end = cast.outputs[0]
-        for node, index in list(output.uses()):
-            if node in exact:
-                node.replace_input_with(index, end)
-        output.name, end.name = None, name
-        end.shape, end.type = output.shape, ir.TensorType(ir.DataType.FLOAT)
-        graph.outputs[place] = end
+        new = cast.outputs[0]
+        for node, input_index in list(output.uses()):
+            if node in kept:
+                node.replace_input_with(input_index, new)
+        output.name, new.name = None, name
+        new.shape, new.type = output.shape, ir.TensorType(ir.DataType.FLOAT)
+        graph.outputs[index] = new
         count += 1
     return count

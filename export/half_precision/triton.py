@@ -1,60 +1,66 @@
-"""A graph of the dialect in float16 or bfloat16: its weights, and its results back in float32."""
+"""Convert a graph for the Triton engine to float16 or bfloat16, with outputs in float32."""
 
 import onnx_ir as ir
 
 from bertrt.export.graph.cleanup import clean
 from bertrt.export.half_precision.rounding import rounded
-from bertrt.export.lowering.nodes import find
-from bertrt.kernels.ops import OPERATORS, Place
+from bertrt.export.lowering.nodes import find_nodes
+from bertrt.kernels.ops.operator import Stage
+from bertrt.kernels.ops.registry import OPERATORS
 
-__all__ = ["to_precision"]
+__all__ = ["to_half_precision"]
 
-# What gives float32 whatever it is given.
-_FLOAT32 = ("MeanRows", "UnitRows")
+# Operators whose output is float32 for any input.
+_FLOAT32_OPERATORS = ("MeanRows", "UnitRows")
 
 
-def to_precision(model: ir.Model, dtype: str) -> int:
-    """Store the weights in `dtype` and cast results to float32, in place; returns how many casts.
+def to_half_precision(model: ir.Model, dtype: str) -> int:
+    """Store the weights in `dtype` and cast results to float32, in place; returns the cast count.
 
-    "float32" leaves the graph as it is. A Cast stands where rows leave the device's arithmetic:
-    before an Unpack or a Regroup, and at the graph's other outputs. The graph's inputs and outputs
-    stay as they are.
+    "float32" leaves the graph as it is. A Cast is inserted where rows leave the device: before an
+    Unpack or a Regroup, and at the graph's other outputs. The graph's inputs and outputs keep their
+    dtypes.
 
-    Raises ExportError for a weight too large for float16, which it names.
+    Raises ExportError for a weight that is too large for float16.
     """
     if dtype == "float32":
         return 0
     graph = model.graph
     for value in graph.initializers.values():
         if value.dtype == ir.DataType.FLOAT:
-            _store(value, dtype)
-    exits = [find(graph, name) for name, one in OPERATORS.items() if one.place is Place.EXIT]
+            _round_weight(value, dtype)
+    exits = [
+        node
+        for name, operator in OPERATORS.items()
+        if operator.stage is Stage.EXIT
+        for node in find_nodes(graph, name)
+    ]
     casts: dict[ir.Value, ir.Value] = {}
-    for node in [node for nodes in exits for node in nodes]:
+    for node in exits:
         value = node.inputs[0]
         if value not in casts:
             casts[value] = _cast(graph, value, str(node.name).rpartition("/")[0], node)
         node.replace_input_with(0, casts[value])
     count = len(casts)
-    for place, output in enumerate(list(graph.outputs)):
+    for index, output in enumerate(list(graph.outputs)):
         node = output.producer()
-        device = node.op_type in OPERATORS and OPERATORS[node.op_type].place is Place.DEVICE
-        if device and node.op_type not in _FLOAT32:
+        on_device = node.op_type in OPERATORS and OPERATORS[node.op_type].stage is Stage.DEVICE
+        if on_device and node.op_type not in _FLOAT32_OPERATORS:
             name = str(output.name)
             output.name = None
-            end = _cast(graph, output, name, None)
-            end.name, end.shape, end.type = name, output.shape, output.type
+            new = _cast(graph, output, name, None)
+            new.name, new.shape, new.type = name, output.shape, output.type
             output.shape = output.type = None
-            graph.outputs[place] = end
+            graph.outputs[index] = new
             count += 1
     clean(model)
     return count
 
 
-def _store(value: ir.Value, dtype: str) -> None:
+def _round_weight(value: ir.Value, dtype: str) -> None:
     data = rounded(str(value.name), value.const_value.numpy(), dtype)
     value.const_value = ir.tensor(data, name=value.name)
-    # Not its dtype: a clone of the graph has the same type.
+    # A new type: `value.dtype` would also change the type that a clone of the graph shares.
     value.type = ir.TensorType(value.const_value.dtype)
 
 

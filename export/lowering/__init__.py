@@ -1,1 +1,1 @@
-"""From the traced graph to the dialect's operators, one fusion a file; `pipeline` lists them."""
+"""Lower a traced graph to the operators of the Triton engine, `bertrt.kernels.ops`."""

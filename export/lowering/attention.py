@@ -1,37 +1,39 @@
-"""Attention on the packed QKV projection to PackedAttention."""
+"""Split of the packed QKV projection, and Attention → PackedAttention."""
 
 import math
 
 import onnx_ir as ir
 
-from bertrt.export.graph.match_embeddings import counts_from_zero, source
-from bertrt.export.graph.replace import replace_value
-from bertrt.export.lowering.nodes import make, only
+from bertrt.export.graph.edit import replace_value
+from bertrt.export.graph.match_attention import is_padding_mask, plain_attention_heads
+from bertrt.export.graph.match_embeddings import counts_from_zero
+from bertrt.export.lowering.nodes import make_node, only_node
 
 __all__ = ["pack_attention"]
 
 
 def pack_attention(model: ir.Model) -> int:
-    """Replace Split and Attention, in place; returns how many.
+    """Replace each Split and Attention, in place; returns the count.
 
-    To be asked after `pack_embeddings`, `fuse_attention` and `pack_qkv`. An Attention with a mask
-    that is neither the padding's nor that and the causal one, with another scale than 1 / √D, or
-    with a cap on its scores, is left as it is.
+    Call this after `fuse_attention`, `pack_qkv` and `pack_embeddings`. An Attention stays as it is
+    if its mask is neither the padding mask nor that and the causal mask, if its scale is not
+    1 / √D, or if its scores have a cap.
     """
     graph = model.graph
-    pack = only(graph, "Pack")
+    pack = only_node(graph, "Pack")
     count = 0
     for node in list(graph):
-        if node.op_type != "Attention" or pack is None:
+        heads = plain_attention_heads(node)
+        if heads is None or pack is None:
             continue
-        qkv, causal = _packed_projection(node), _causal(node)
-        if qkv is None or causal is None or not _is_plain(node, qkv):
+        qkv, causal = _packed_projection(node), _is_causal(node)
+        if qkv is None or causal is None or not _has_usual_scale(node, heads):
             continue
-        attention = make(
+        attention = make_node(
             "PackedAttention",
             [qkv, pack.outputs[-1]],
             str(node.name).removesuffix("/Attention"),
-            num_heads=node.attributes.get_int("q_num_heads"),
+            num_heads=heads,
             causal=int(causal),
         )
         split = node.inputs[0].producer()
@@ -43,7 +45,7 @@ def pack_attention(model: ir.Model) -> int:
 
 
 def _packed_projection(node: ir.Node) -> ir.Value | None:
-    """What is split into this attention's queries, keys and values, in thirds."""
+    """Return the value whose thirds are this attention's queries, keys and values."""
     split = node.inputs[0].producer()
     if split is None or split.op_type != "Split" or list(split.outputs) != list(node.inputs[:3]):
         return None
@@ -52,12 +54,8 @@ def _packed_projection(node: ir.Node) -> ir.Value | None:
     return split.inputs[0] if thirds and last else None
 
 
-def _is_plain(node: ir.Node, qkv: ir.Value) -> bool:
-    heads = node.attributes.get_int("q_num_heads", 0)
-    if not heads or node.attributes.get_int("kv_num_heads", 0) != heads:
-        return False
-    if node.attributes.get_float("softcap", 0.0) or node.attributes.get_int("is_causal", 0):
-        return False
+def _has_usual_scale(node: ir.Node, heads: int) -> bool:
+    """Whether scores are scaled by 1 / √D, which is also the operator's default."""
     scale = node.attributes.get_float("scale")
     if scale is None:
         return True
@@ -65,33 +63,25 @@ def _is_plain(node: ir.Node, qkv: ir.Value) -> bool:
     return isinstance(width, int) and math.isclose(scale, (width / heads) ** -0.5, rel_tol=1e-6)
 
 
-def _causal(node: ir.Node) -> bool | None:
-    """Whether tokens see only those before them; None for a mask that is not known."""
+def _is_causal(node: ir.Node) -> bool | None:
+    """Whether tokens attend only to earlier ones; None for an unknown mask."""
     mask = node.inputs[3] if len(node.inputs) == 4 else None
     producer = None if mask is None else mask.producer()
     if producer is None:
         return None
     if producer.op_type == "Expand":
-        return False if _is_padding(producer.inputs[0]) else None
+        return False if is_padding_mask(producer.inputs[0]) else None
     if producer.op_type != "And":
         return None
-    one, other = producer.inputs
-    either = _is_padding(one) and _is_triangle(other), _is_padding(other) and _is_triangle(one)
-    return True if any(either) else None
-
-
-def _is_padding(value: ir.Value) -> bool:
-    """Whether this is `attention_mask` as truth values, with axes before the last."""
-    for operator in ("Unsqueeze", "Cast"):
-        node = value.producer()
-        if node is None or node.op_type != operator:
-            return False
-        value = node.inputs[0]
-    return source(value) == "attention_mask"
+    left, right = producer.inputs
+    for padding, triangle in ((left, right), (right, left)):
+        if is_padding_mask(padding) and _is_triangle(triangle):
+            return True
+    return None
 
 
 def _is_triangle(value: ir.Value) -> bool:
-    """Whether this is [[0, 1, …]] <= [[0], [1], …]: true on and below the diagonal."""
+    """Whether the value is [[0, 1, …]] <= [[0], [1], …]: true on and below the diagonal."""
     node = value.producer()
     if node is None or node.op_type != "LessOrEqual":
         return False

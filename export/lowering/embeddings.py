@@ -1,14 +1,14 @@
-"""The embeddings and their LayerNorm to Pack and EmbedLayerNorm: from here on rows are tokens.
+"""LayerNormalization(words + types + positions) → Pack and EmbedLayerNorm.
 
-What follows works token by token, and so means the same on [T, H] as on [B, S, H], all but the
-attention and the ends, which other fusions rewrite.
+From here on a row is a token. The nodes that follow process each token independently, so they mean
+the same on [T, H] as on [B, S, H]. Other lowerings rewrite the exceptions: attention and outputs.
 """
 
 import onnx_ir as ir
 
+from bertrt.export.graph.edit import replace_value
 from bertrt.export.graph.match_embeddings import embedding_sum
-from bertrt.export.graph.replace import replace_value
-from bertrt.export.lowering.nodes import make
+from bertrt.export.lowering.nodes import make_node
 
 __all__ = ["pack_embeddings"]
 
@@ -16,21 +16,21 @@ _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def pack_embeddings(model: ir.Model) -> int:
-    """Replace LayerNormalization(words + types + positions), in place; returns how many."""
+    """Replace the embeddings and their LayerNormalization, in place; returns the count."""
     graph = model.graph
-    ends = {value.name: value for value in graph.inputs}
+    inputs = {value.name: value for value in graph.inputs}
     count = 0
     for norm in list(graph):
-        total = embedding_sum(norm)
-        if total is None:
+        found = embedding_sum(norm)
+        if found is None:
             continue
-        pack = make("Pack", [ends[name] for name in _INPUTS], "bert")
+        pack = make_node("Pack", [inputs[name] for name in _INPUTS], "bert")
         ids, types, positions, *_ = pack.outputs
-        embed = make(
+        embed = make_node(
             "EmbedLayerNorm",
             [
                 *(ids, types, positions),
-                *(total.words, total.types, total.positions),
+                *(found.words, found.types, found.positions),
                 *norm.inputs[1:3],
             ],
             "bert.embeddings",

@@ -1,19 +1,19 @@
-"""LayerNormalization, with the bias and the residual before it, to AddLayerNorm."""
+"""LayerNormalization, with the bias and the residual before it → AddLayerNorm."""
 
 import onnx_ir as ir
 
+from bertrt.export.graph.edit import replace_value
 from bertrt.export.graph.match_norm import norm_terms
-from bertrt.export.graph.replace import replace_value
-from bertrt.export.lowering.nodes import make
+from bertrt.export.lowering.nodes import make_node
 
 __all__ = ["fuse_layer_norms"]
 
 
 def fuse_layer_norms(model: ir.Model) -> int:
-    """Replace every LayerNormalization, in place; returns how many.
+    """Replace every LayerNormalization, in place; returns the count.
 
-    To be asked after `pack_embeddings`. A product's bias goes along only where it is added before
-    a residual: elsewhere it belongs to what makes the product, with its activation.
+    Call this after `pack_embeddings`. The bias of a product is fused only if a residual is added
+    too; otherwise it belongs to the Linear that makes the product, with its activation.
     """
     graph = model.graph
     count = 0
@@ -21,7 +21,7 @@ def fuse_layer_norms(model: ir.Model) -> int:
         if norm.op_type != "LayerNormalization" or norm.attributes.get_int("axis", -1) != -1:
             continue
         x, bias, residual = norm_terms(norm.inputs[0])
-        fused = make(
+        fused = make_node(
             "AddLayerNorm",
             [x, *norm.inputs[1:3], bias, residual],
             str(norm.name).removesuffix("/LayerNormalization"),

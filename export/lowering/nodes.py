@@ -1,33 +1,36 @@
-"""Nodes of the dialect: made and found."""
+"""Make and find nodes of the Triton engine's operators."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.kernels.ops import DOMAIN, OPERATORS
+from bertrt.kernels.ops.operator import DOMAIN
+from bertrt.kernels.ops.registry import OPERATORS
 
-__all__ = ["find", "make", "only"]
+__all__ = ["find_nodes", "make_node", "only_node"]
 
 
-def make(operator: str, inputs: Sequence[ir.Value | None], name: str, **attributes: Any) -> ir.Node:
-    """A node of the dialect, not yet in a graph; its name is `{name}/{operator}`."""
+def make_node(
+    operator: str, inputs: Sequence[ir.Value | None], scope: str, **attributes: Any
+) -> ir.Node:
+    """Make a node named `{scope}/{operator}`; it is not in a graph yet."""
     return ir.node(
         operator,
         inputs,
         attributes,
         domain=DOMAIN,
         num_outputs=len(OPERATORS[operator].outputs),
-        name=f"{name}/{operator}",
+        name=f"{scope}/{operator}",
     )
 
 
-def find(graph: ir.Graph, operator: str) -> list[ir.Node]:
-    """The graph's nodes of one operator, in order."""
+def find_nodes(graph: ir.Graph, operator: str) -> list[ir.Node]:
+    """Return the graph's nodes of an operator, in order."""
     return [node for node in graph if node.op_type == operator]
 
 
-def only(graph: ir.Graph, operator: str) -> ir.Node | None:
-    """The graph's one node of an operator; None where there is none, or more than one."""
-    nodes = find(graph, operator)
+def only_node(graph: ir.Graph, operator: str) -> ir.Node | None:
+    """Return the graph's only node of an operator; None if there is none, or more than one."""
+    nodes = find_nodes(graph, operator)
     return nodes[0] if len(nodes) == 1 else None

@@ -1,1 +1,1 @@
-"""The parity gate: a graph is exported only if it gives the checkpoint's own answers."""
+"""The parity check: a graph is exported only if its answers match the checkpoint's."""

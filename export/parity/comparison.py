@@ -1,4 +1,4 @@
-"""One output of a graph against the reference: the worst errors over all runs, and the bound."""
+"""Compare one output of a graph with the reference: the worst errors over all runs, and a bound."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,18 @@ __all__ = ["Comparison", "OutputParity"]
 
 @dataclass(frozen=True)
 class OutputParity:
-    """How one output compares over all shapes, on positions that are not padding.
+    """The worst errors of one output over all shapes, at positions that are not padding.
 
-    `absolute_error` is the worst difference, and had to be at most `bound`; `relative_error` is
-    the worst difference over the largest magnitude in the same text's reference.
-    `argmax_agreement` is the share of rows with their largest entry at the same place and
-    `cosine` the cosine of the worst row, where a row lies along the last axis.
+    A row lies along the last axis.
+
+    Attributes:
+        name: the output's name.
+        absolute_error: the largest absolute difference; it was at most `bound`.
+        relative_error: the largest difference divided by the largest magnitude in the same text's
+            reference.
+        argmax_agreement: the share of rows with the same argmax.
+        cosine: the cosine of the worst row.
+        bound: the largest absolute difference allowed.
     """
 
     name: str
@@ -28,10 +34,15 @@ class OutputParity:
 
 
 class Comparison:
-    """Collects the runs of one output; `result` is the worst of them."""
+    """Collects the runs of one output; `result` returns the worst of them."""
 
     def __init__(self, name: str, bound: float) -> None:
-        """Name the output, and the largest absolute difference allowed."""
+        """Start with no runs.
+
+        Args:
+            name: the output's name.
+            bound: the largest absolute difference allowed.
+        """
         self._name = name
         self._bound = bound
         self._absolute = 0.0
@@ -45,31 +56,31 @@ class Comparison:
 
         Args:
             answer: float32 [B, …] from the graph.
-            reference: what it should be, the same shape.
-            valid: bool, the same shape: which entries count.
+            reference: the expected values, of the same shape.
+            valid: bool, of the same shape: the entries to compare.
             shape: the run's shape, for messages.
 
-        Raises ParityError when shapes differ, a number is not finite, or the bound is passed.
+        Raises ParityError if shapes differ, a value is not finite, or a difference is too large.
         """
         where = f"{self._name} at shape {shape}"
         if answer.shape != reference.shape:
             raise ParityError(
-                f"{where} has shape {list(answer.shape)} where the model's has "
-                f"{list(reference.shape)}: the graph is not the model's"
+                f"{where} has shape {list(answer.shape)}, but the model's has "
+                f"{list(reference.shape)}: the graph does not compute what the model does"
             )
         if not np.isfinite(reference[valid]).all():
             raise ParityError(
-                f"{where}: the checkpoint itself gives numbers that are not finite, so check its "
+                f"{where}: the checkpoint itself gives values that are not finite, so check its "
                 "weights"
             )
         if not np.isfinite(answer).all():
-            raise ParityError(f"{where}: the graph gives numbers that are not finite")
+            raise ParityError(f"{where}: the graph gives values that are not finite")
         # Text by text: two texts of 512 tokens have 125 MB of logits, and so has each temporary.
         for ours, theirs, use in zip(answer, reference, valid, strict=True):
             self._add_text(ours, theirs, use, where)
 
     def result(self) -> OutputParity:
-        """The worst of all runs so far."""
+        """Return the worst of all runs so far."""
         return OutputParity(
             self._name,
             self._absolute,
@@ -87,7 +98,7 @@ class Comparison:
         error = float(np.abs(answer - reference).max())
         if error > self._bound:
             raise ParityError(
-                f"{where} is {error:.3g} away from the model's answer, where at most "
+                f"{where} differs from the model's answer by {error:.3g}, and at most "
                 f"{self._bound:g} is allowed"
             )
         self._absolute = max(self._absolute, error)
@@ -106,13 +117,13 @@ def _argmax(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(valid, values, -np.inf).argmax(axis=-1))
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The cosine of each row, computed in float64; two rows of zeros agree."""
-    dot = np.einsum("...i,...i->...", one, other, dtype=np.float64)
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cosine of each pair of rows, computed in float64; 1 for two rows of zeros."""
+    dot = np.einsum("...i,...i->...", a, b, dtype=np.float64)
     norms = np.sqrt(
-        np.einsum("...i,...i->...", one, one, dtype=np.float64)
-        * np.einsum("...i,...i->...", other, other, dtype=np.float64)
+        np.einsum("...i,...i->...", a, a, dtype=np.float64)
+        * np.einsum("...i,...i->...", b, b, dtype=np.float64)
     )
-    equal = (one == other).all(axis=-1)
+    equal = (a == b).all(axis=-1)
     cosine = np.divide(dot, norms, out=np.zeros_like(dot), where=norms > 0)
     return np.where(equal, 1.0, np.minimum(cosine, 1.0))

@@ -1,6 +1,6 @@
-"""The parity gate: a graph is an export only if it gives the checkpoint's own answers.
+"""The parity check in float32: a graph must give the checkpoint's own answers.
 
-The graph runs as it will be shipped, in the runtime's own session. The reference is the float32
+The graph runs in the runtime's own session, as it will be shipped. The reference is the float32
 transformers model with its own forward pass, not the one that was traced.
 """
 
@@ -11,20 +11,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bertrt.artifact.graph_io import PAST, PRESENT
 from bertrt.errors import ParityError
-from bertrt.export.heads import Head
+from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.comparison import Comparison, OutputParity
 from bertrt.export.parity.harness import (
     Arrays,
-    GraphSession,
-    all_feeds,
+    ParitySession,
     open_session,
-    promised,
+    random_inputs,
     run_graph,
     run_model,
+    shape_name,
+    valid_positions,
 )
 from bertrt.export.parity.optional_paths import optional_paths
-from bertrt.export.tracing.trace import has_cache
+from bertrt.export.tracing.trace import cache_names, has_cache
 from bertrt.export.tracing.traceable_forward import base_model
 
 __all__ = ["OutputParity", "ParityReport", "check_parity"]
@@ -32,10 +34,10 @@ __all__ = ["OutputParity", "ParityReport", "check_parity"]
 
 @dataclass(frozen=True)
 class ParityReport:
-    """The shapes that were run, and each output's worst case over all of them.
+    """The shapes that were run, and the worst errors of each output over all of them.
 
     A shape is written BxS, BxCxS for multiple choice, or BxP+S for S tokens after P cached ones.
-    `dataclasses.asdict` makes it ready for JSON.
+    `dataclasses.asdict` makes the report ready for JSON.
     """
 
     shapes: tuple[str, ...]
@@ -44,62 +46,62 @@ class ParityReport:
 
 def check_parity(
     model: torch.nn.Module,
-    head: Head,
+    head: HeadSpec,
     *graphs: Path,
     bound: float = 1e-4,
     optimization_level: str,
     engine: str = "ort",
     cached: bool = True,
     mask_id: int | None = None,
-    internals: Sequence[str] = (),
+    extra_outputs: Sequence[str] = (),
 ) -> ParityReport:
-    """Run graphs and the model on the same arrays and compare every output.
+    """Run graphs and the model on the same inputs, and compare every output.
 
-    What the graph can do beside the model, its optional inputs and outputs, is compared with the
-    model's answers too: see `bertrt.export.parity.optional_paths`.
+    The graph's optional inputs and outputs are compared with the model's answers too: see
+    `bertrt.export.parity.optional_paths`. The shapes are 1x1, 1x7, 1x24, 3x33 with ragged rows, and
+    two rows of the longest sequence, one of them padded. A decoder also runs each in two steps, the
+    second with the cache of the first.
 
     Args:
         model: the checkpoint, float32, in eval mode, with eager attention.
         head: which head it is.
-        graphs: the ONNX files, of which each has to give the model's answers.
-        bound: the largest absolute difference allowed on any position that is not padding.
+        graphs: the ONNX files; each must give the model's answers.
+        bound: the largest absolute difference allowed at any position that is not padding.
         optimization_level: how far ONNX Runtime optimizes: the `OPTIMIZATION_LEVEL` of the target.
-        engine: "ort" runs the graph in ONNX Runtime on the CPU, "triton" by the dialect's
-            references.
+        engine: "ort" runs the graph in ONNX Runtime on the CPU, "triton" by the numpy references of
+            the Triton engine's operators.
         cached: whether a decoder's graph has a key/value cache.
-        mask_id: the mask token's id, if any: some of the ids are then it.
-        internals: the outputs that show the model's inside.
+        mask_id: the mask token's id, if any; some of the ids are then masks.
+        extra_outputs: the hidden states and attention weights among the graph's outputs.
 
-    The shapes are 1x1, 1x7, 1x24, 3x33 with ragged rows, and two rows of the longest sequence, one
-    of them padded. A decoder also runs each in two steps, the second on the first one's cache.
-
-    Raises ParityError, which names the output, the shape and the value, when the graph does not
-    run, gives another shape or a number that is not finite, or is further off than the bound.
+    Raises ParityError, with the output, the shape and the value, if a graph does not run, gives
+    another shape or a value that is not finite, or differs by more than the bound.
     """
     sessions = [open_session(graph, engine, optimization_level) for graph in graphs]
     cached = cached and has_cache(model, head)
     comparisons: dict[str, Comparison] = {}
     shapes: dict[str, None] = {}
     try:
-        for feeds in all_feeds(model, head, mask_id):
-            reference = run_model(model, head, feeds, internals)
+        for inputs in random_inputs(model, head, mask_id):
+            reference = run_model(model, head, inputs, extra_outputs)
             for session in sessions:
                 answers = _answers(
-                    session, model, head, feeds, reference, cached, mask_id, internals
+                    session, model, head, inputs, reference, cached, mask_id, extra_outputs
                 )
-                for one in answers:
-                    shapes[one.shape] = None
-                    comparison = comparisons.setdefault(one.name, Comparison(one.name, bound))
-                    comparison.add(one.value, one.expected, one.valid, one.shape)
+                for answer in answers:
+                    shapes[answer.shape] = None
+                    comparison = comparisons.setdefault(answer.name, Comparison(answer.name, bound))
+                    comparison.add(answer.value, answer.expected, answer.valid, answer.shape)
     finally:
         for session in sessions:
             session.close()
-    return ParityReport(tuple(shapes), tuple(one.result() for one in comparisons.values()))
+    results = tuple(comparison.result() for comparison in comparisons.values())
+    return ParityReport(tuple(shapes), results)
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """An output of a graph, what it should be, and at which positions something was promised."""
+    """One output of a run: its value, the expected one, and the positions to compare."""
 
     name: str
     value: np.ndarray
@@ -109,57 +111,56 @@ class _Answer:
 
 
 def _answers(
-    session: GraphSession,
+    session: ParitySession,
     model: torch.nn.Module,
-    head: Head,
-    feeds: Arrays,
+    head: HeadSpec,
+    inputs: Arrays,
     reference: Arrays,
     cached: bool,
     mask_id: int | None,
-    internals: Sequence[str],
+    extra_outputs: Sequence[str],
 ) -> Iterator[_Answer]:
-    """All that a graph answers to these arrays, with what it can do beside the model."""
-    shape = "x".join(str(size) for size in feeds["input_ids"].shape)
-    for label, answer in _run_graph(session, model, feeds, shape, cached):
+    """Yield all answers of a graph to these inputs, including those of its optional paths."""
+    shape = shape_name(inputs)
+    for label, answer in _run_with_cache(session, model, inputs, shape, cached):
         for name, expected in reference.items():
-            if name in internals and "+" in label:
-                continue  # of the tokens of one step each
+            if name in extra_outputs and "+" in label:
+                continue  # each of the two steps has those of its own tokens only
             if name not in answer:
                 raise ParityError(f"the graph has no output {name}, only {list(answer)}")
-            valid = promised(head, name, feeds["attention_mask"], expected)
+            valid = valid_positions(head, name, inputs["attention_mask"], expected)
             yield _Answer(name, answer[name], expected, valid, label)
-    names = session.inputs_with_defaults()
-    for path in optional_paths(names, set(answer), feeds, reference, mask_id):
-        answer = run_graph(session, feeds | path.feeds, shape) if path.feeds else answer
+    defaults = session.inputs_with_defaults()
+    for path in optional_paths(defaults, set(answer), inputs, reference, mask_id):
+        answer = run_graph(session, inputs | path.inputs, shape) if path.inputs else answer
         for name, expected in path.expected.items():
-            full = f"{name} ({path.name})" if path.name else name
             everywhere = np.ones(expected.shape, bool)
-            yield _Answer(full, answer[name], expected, everywhere, shape)
+            yield _Answer(path.output_name(name), answer[name], expected, everywhere, shape)
 
 
-def _run_graph(
-    session: GraphSession, model: torch.nn.Module, feeds: Arrays, shape: str, cached: bool
+def _run_with_cache(
+    session: ParitySession, model: torch.nn.Module, inputs: Arrays, shape: str, cached: bool
 ) -> Iterator[tuple[str, Arrays]]:
-    """The graph's answers to these arrays: in one step, and with a cache also in two."""
+    """Yield the graph's answers to these inputs in one step, and with a cache also in two."""
     if not cached:
-        yield shape, run_graph(session, feeds, shape)
+        yield shape, run_graph(session, inputs, shape)
         return
     config = base_model(model).config
-    batch, sequence = feeds["input_ids"].shape
+    batch, sequence = inputs["input_ids"].shape
     size = config.hidden_size // config.num_attention_heads
-    nothing = np.zeros((batch, config.num_attention_heads, 0, size), dtype=np.float32)
-    layers = range(config.num_hidden_layers)
-    empty = {f"past_key_values.{i}.{part}": nothing for i in layers for part in ("key", "value")}
-    yield shape, run_graph(session, feeds | empty, shape)
+    no_tokens = np.zeros((batch, config.num_attention_heads, 0, size), dtype=np.float32)
+    past_names = cache_names(PAST, config.num_hidden_layers)
+    present_names = cache_names(PRESENT, config.num_hidden_layers)
+    empty = dict.fromkeys(past_names, no_tokens)
+    yield shape, run_graph(session, inputs | empty, shape)
     if sequence < 2:
         return
     cut = sequence // 2
     label = f"{batch}x{cut}+{sequence - cut}"
-    first = run_graph(
-        session, {name: array[:, :cut] for name, array in feeds.items()} | empty, label
-    )
-    past = {name: first[name.replace("past_key_values", "present")] for name in empty}
-    rest = {name: array[:, cut:] for name, array in feeds.items()}
-    rest["attention_mask"] = feeds["attention_mask"]
+    start = {name: array[:, :cut] for name, array in inputs.items()}
+    first = run_graph(session, start | empty, label)
+    past = {name: first[present] for name, present in zip(past_names, present_names, strict=True)}
+    rest = {name: array[:, cut:] for name, array in inputs.items()}
+    rest["attention_mask"] = inputs["attention_mask"]
     second = run_graph(session, rest | past, label)
     yield label, {"logits": np.concatenate([first["logits"], second["logits"]], axis=1)}

@@ -1,8 +1,8 @@
-"""The gate of float16 and bfloat16: no further from float32 than PyTorch is in the same precision.
+"""The parity check in float16 and bfloat16: at most twice as far from float32 as PyTorch.
 
-A graph in half precision cannot give the checkpoint's numbers to 1e-4, and how near it can come
-depends on the checkpoint. So eager PyTorch is the measure: it rounds what every layer gives, as
-the graph does, and is what a user would have run.
+A graph in half precision cannot give the checkpoint's answers to 1e-4, and how close it can come
+depends on the checkpoint. So eager PyTorch in the same precision is the measure: it rounds the
+output of every layer, as the graph does, and is what a user would have run.
 """
 
 import copy
@@ -14,32 +14,37 @@ import numpy as np
 import torch
 
 from bertrt.errors import ParityError
-from bertrt.export.heads import Head
+from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.comparison import Comparison
 from bertrt.export.parity.harness import (
     Shapes,
-    all_feeds,
     open_session,
-    promised,
+    random_inputs,
     run_graph,
     run_model,
+    shape_name,
+    valid_positions,
 )
 from bertrt.export.parity.optional_paths import optional_paths
 
 __all__ = ["HalfOutput", "HalfReport", "check_half"]
 
-# Many rows, since a head's one or two numbers a row may be right by luck, and none so long that
-# PyTorch, which is slow in half precision on a CPU, needs minutes.
+# Many rows, since one or two numbers a row may be right by chance. No long ones: PyTorch is slow in
+# half precision on a CPU, and would take minutes.
 _SHAPES: Shapes = ((1, 1), (1, 7), (3, 33), (8, 20), (2, 128))
 _RATIO = 2.0
 
 
 @dataclass(frozen=True)
 class HalfOutput:
-    """One output's worst case over all shapes, against PyTorch in float32.
+    """The worst errors of one output over all shapes, against PyTorch in float32.
 
-    `absolute_error` is the graph's, `eager_error` that of PyTorch in the same precision, and
-    `bound` what the first had to meet. The rest is the graph's, as in `OutputParity`.
+    Attributes:
+        name: the output's name.
+        absolute_error: the graph's error; it was at most `bound`.
+        eager_error: the error of PyTorch in the same precision.
+        bound: the largest error allowed.
+        relative_error, argmax_agreement, cosine: the graph's, as in `OutputParity`.
     """
 
     name: str
@@ -53,21 +58,22 @@ class HalfOutput:
 
 @dataclass(frozen=True)
 class HalfReport:
-    """The precision, the shapes that were run, and each output."""
+    """The precision, the shapes that were run, and each output's errors."""
 
     dtype: str
     shapes: tuple[str, ...]
     outputs: tuple[HalfOutput, ...]
 
 
-class _Output:
-    """Collects the runs of one output: the graph's and PyTorch's errors, and its magnitude."""
+class _OutputErrors:
+    """Collects the runs of one output: the errors of the graph and of PyTorch."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.ours = Comparison(name, math.inf)
-        self.eager = Comparison(name, math.inf)
-        self.largest = 0.0
+    def __init__(self, name: str, dtype: str) -> None:
+        self._name = name
+        self._dtype = dtype
+        self._graph = Comparison(name, math.inf)
+        self._eager = Comparison(name, math.inf)
+        self._largest = 0.0
 
     def add(
         self,
@@ -76,36 +82,36 @@ class _Output:
         exact: np.ndarray,
         valid: np.ndarray,
         shape: str,
-        dtype: str,
     ) -> None:
+        """Compare the graph's answer and eager PyTorch's with the exact one in float32."""
         if not np.isfinite(eager[valid]).all():
             raise ParityError(
-                f"{self.name} at shape {shape}: PyTorch's own answers in {dtype} are not finite, "
-                "so this checkpoint's numbers are too large for it: export with --dtype bfloat16 "
-                "or float32"
+                f"{self._name} at shape {shape}: PyTorch's own answers in {self._dtype} are not "
+                "finite, so this checkpoint's values are too large for it: export with "
+                "--dtype bfloat16 or float32"
             )
-        self.ours.add(answer, exact, valid, shape)
-        self.eager.add(np.where(valid, eager, 0), exact, valid, shape)
-        self.largest = max(self.largest, float(np.abs(exact[valid]).max(initial=0)))
+        self._graph.add(answer, exact, valid, shape)
+        self._eager.add(np.where(valid, eager, 0), exact, valid, shape)
+        self._largest = max(self._largest, float(np.abs(exact[valid]).max(initial=0)))
 
-    def result(self, dtype: str) -> HalfOutput:
-        ours, eager = self.ours.result(), self.eager.result()
-        # Where PyTorch is right by luck: the answer itself may be rounded once.
-        floor = float(torch.finfo(getattr(torch, dtype)).eps) * self.largest
+    def result(self) -> HalfOutput:
+        graph, eager = self._graph.result(), self._eager.result()
+        # One rounding of the answer is allowed even where PyTorch is exact by chance.
+        rounding = float(torch.finfo(getattr(torch, self._dtype)).eps) * self._largest
         return HalfOutput(
-            self.name,
-            ours.absolute_error,
+            self._name,
+            graph.absolute_error,
             eager.absolute_error,
-            _RATIO * eager.absolute_error + floor,
-            ours.relative_error,
-            ours.argmax_agreement,
-            ours.cosine,
+            _RATIO * eager.absolute_error + rounding,
+            graph.relative_error,
+            graph.argmax_agreement,
+            graph.cosine,
         )
 
 
 def check_half(
     model: torch.nn.Module,
-    head: Head,
+    head: HeadSpec,
     graph: Path,
     dtype: str,
     *,
@@ -115,6 +121,9 @@ def check_half(
 ) -> HalfReport:
     """Compare the graph's error in half precision with that of eager PyTorch.
 
+    Every output, also of every optional path, may differ from float32 by at most twice as much as
+    PyTorch's in the same precision on the same inputs, plus one rounding of its largest value.
+
     Args:
         model: the checkpoint, float32, in eval mode, with eager attention.
         head: which head it is.
@@ -122,40 +131,43 @@ def check_half(
         dtype: its precision, "float16" or "bfloat16".
         engine, optimization_level, mask_id: as for `check_parity`.
 
-    Every output, and every optional path, may be at most twice as far from float32 as PyTorch's
-    in the same precision on the same arrays, and one rounding of its largest number.
-
-    Raises ParityError when one is further off, or not finite.
+    Raises ParityError if an output differs by more, or is not finite.
     """
     half = copy.deepcopy(model).to(getattr(torch, dtype))
     session = open_session(graph, engine, optimization_level)
-    outputs: dict[str, _Output] = {}
+    outputs: dict[str, _OutputErrors] = {}
     shapes = []
+
+    def errors_of(name: str) -> _OutputErrors:
+        return outputs.setdefault(name, _OutputErrors(name, dtype))
+
     try:
-        names = session.inputs_with_defaults()
-        for feeds in all_feeds(model, head, mask_id, _SHAPES):
-            shape = "x".join(str(size) for size in feeds["input_ids"].shape)
+        defaults = session.inputs_with_defaults()
+        for inputs in random_inputs(model, head, mask_id, _SHAPES):
+            shape = shape_name(inputs)
             shapes.append(shape)
-            exact, eager = run_model(model, head, feeds), run_model(half, head, feeds)
-            answer = run_graph(session, feeds, shape)
+            exact, eager = run_model(model, head, inputs), run_model(half, head, inputs)
+            answer = run_graph(session, inputs, shape)
             for name, expected in exact.items():
-                valid = promised(head, name, feeds["attention_mask"], expected)
-                one = outputs.setdefault(name, _Output(name))
-                one.add(answer[name], eager[name], expected, valid, shape, dtype)
-            paths = [
-                optional_paths(names, set(answer), feeds, reference, mask_id)
+                valid = valid_positions(head, name, inputs["attention_mask"], expected)
+                errors_of(name).add(answer[name], eager[name], expected, valid, shape)
+            exact_paths, eager_paths = (
+                optional_paths(defaults, set(answer), inputs, reference, mask_id)
                 for reference in (exact, eager)
-            ]
-            for path, rounded in zip(*paths, strict=True):
-                answer = run_graph(session, feeds | path.feeds, shape) if path.feeds else answer
+            )
+            for path, eager_path in zip(exact_paths, eager_paths, strict=True):
+                answer = run_graph(session, inputs | path.inputs, shape) if path.inputs else answer
                 for name, expected in path.expected.items():
-                    full = f"{name} ({path.name})" if path.name else name
-                    one = outputs.setdefault(full, _Output(full))
-                    valid = np.ones(expected.shape, bool)
-                    one.add(answer[name], rounded.expected[name], expected, valid, shape, dtype)
+                    errors_of(path.output_name(name)).add(
+                        answer[name],
+                        eager_path.expected[name],
+                        expected,
+                        np.ones(expected.shape, bool),
+                        shape,
+                    )
     finally:
         session.close()
-    results = tuple(one.result(dtype) for one in outputs.values())
+    results = tuple(errors.result() for errors in outputs.values())
     for result in results:
         _check(result, dtype)
     return HalfReport(dtype, tuple(shapes), results)
@@ -164,7 +176,7 @@ def check_half(
 def _check(result: HalfOutput, dtype: str) -> None:
     if result.absolute_error > result.bound:
         raise ParityError(
-            f"{result.name} in {dtype} is {result.absolute_error:.3g} away from the model's answer "
-            f"in float32, where PyTorch's in {dtype} is {result.eager_error:.3g} away and at most "
-            f"{result.bound:.3g} is allowed"
+            f"{result.name} in {dtype} differs from the model's answer in float32 by "
+            f"{result.absolute_error:.3g}, where PyTorch's in {dtype} differs by "
+            f"{result.eager_error:.3g}, and at most {result.bound:.3g} is allowed"
         )

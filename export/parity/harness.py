@@ -1,64 +1,54 @@
-"""What a gate runs: arrays at hard shapes, the checkpoint's own answers, and the graph's."""
+"""Run a checkpoint and its exported graph on the same random inputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
+from bertrt.artifact.graph_io import HIDDEN_STATES, LAYER_OUTPUTS
 from bertrt.engines.ort_cpu import OrtCpuSession
 from bertrt.engines.ort_options import OrtOptions
 from bertrt.errors import BertrtError, ParityError
-from bertrt.export.heads import Head
+from bertrt.export.extra_outputs import split_name
+from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.reference_session import ReferenceSession
 from bertrt.export.tracing.traceable_forward import base_model
 from bertrt.scheduling.threads import choose_threads
 
 __all__ = [
     "Arrays",
-    "GraphSession",
+    "ParitySession",
     "Shapes",
-    "all_feeds",
     "open_session",
-    "promised",
+    "random_inputs",
     "run_graph",
     "run_model",
+    "shape_name",
+    "valid_positions",
 ]
 
 Arrays = dict[str, np.ndarray]
-
+ParitySession = OrtCpuSession | ReferenceSession
+# Batch and sequence; None is the longest sequence that the checkpoint has positions for.
 Shapes = tuple[tuple[int, int | None], ...]
 
-# One text, with one choice: rows that a graph may treat as a matrix.
-_SHORT = (1, 24)
-# Batch and sequence; None is the longest sequence that the checkpoint has positions for.
-SHAPES: Shapes = ((1, 1), (1, 7), _SHORT, (3, 33), (2, None))
+# At this shape multiple choice has one choice: a graph may treat its rows as a matrix.
+_ONE_CHOICE = (1, 24)
+SHAPES: Shapes = ((1, 1), (1, 7), _ONE_CHOICE, (3, 33), (2, None))
 _CHOICES = 3
 _SEED = 20260101
 # The share of mask tokens among the ids.
 _MASKED = 0.15
 
 
-class GraphSession(Protocol):
-    """What a gate needs of a graph that it runs; see `bertrt.engines.ort_cpu.OrtCpuSession`."""
-
-    def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
-    ) -> Arrays: ...
-
-    def inputs_with_defaults(self) -> list[str]: ...
-
-    def close(self) -> None: ...
-
-
-def open_session(graph: Path, engine: str, level: str) -> GraphSession:
-    """Open a graph's file on this machine's CPU.
+def open_session(graph: Path, engine: str, level: str) -> ParitySession:
+    """Open a graph on this machine's CPU.
 
     Args:
         graph: the file.
-        engine: "ort" for ONNX Runtime, as the runtime opens it; "triton" for the references of the
-            dialect's operators.
+        engine: "ort" for ONNX Runtime, opened as the runtime opens it; "triton" for the numpy
+            references of the Triton engine's operators.
         level: how far ONNX Runtime optimizes.
     """
     if engine == "triton":
@@ -66,10 +56,10 @@ def open_session(graph: Path, engine: str, level: str) -> GraphSession:
     return OrtCpuSession(graph, OrtOptions(level=level, threads=choose_threads().count))
 
 
-def all_feeds(
-    model: torch.nn.Module, head: Head, mask_id: int | None, shapes: Shapes = SHAPES
+def random_inputs(
+    model: torch.nn.Module, head: HeadSpec, mask_id: int | None, shapes: Shapes = SHAPES
 ) -> Iterator[Arrays]:
-    """Random arrays at each shape, right-padded to unequal lengths, seeded.
+    """Yield random, seeded inputs of each shape, right-padded to unequal lengths.
 
     With a `mask_id`, about every seventh token is a mask.
     """
@@ -77,15 +67,15 @@ def all_feeds(
     random = np.random.default_rng(_SEED)
     longest = int(config.max_position_embeddings)
     seen = set()
-    for batch, wanted in shapes:
-        sequence = min(wanted or longest, longest)
+    for batch, length in shapes:
+        sequence = min(length or longest, longest)
         if (batch, sequence) in seen:
             continue
         seen.add((batch, sequence))
-        choices = 1 if (batch, sequence) == _SHORT else _CHOICES
+        choices = 1 if (batch, sequence) == _ONE_CHOICE else _CHOICES
         lead = (batch, choices) if head.task == "multiple-choice" else (batch,)
         rows = int(np.prod(lead))
-        # The first row is full; the others end sooner, the last one soonest.
+        # The first row is full, and each row is shorter than the one before.
         lengths = np.maximum(1, sequence - np.arange(rows) * sequence // (rows + 1))
         mask = np.arange(sequence) < lengths[:, None]
         ids = random.integers(0, config.vocab_size, (rows, sequence))
@@ -101,48 +91,54 @@ def all_feeds(
         }
 
 
-def run_model(
-    model: torch.nn.Module, head: Head, feeds: Arrays, internals: Sequence[str] = ()
-) -> Arrays:
-    """transformers' own forward pass: outputs in float32, whatever the model's dtype.
+def shape_name(inputs: Arrays) -> str:
+    """Write the shape of `input_ids` as in reports: 3x33."""
+    return "x".join(str(size) for size in inputs["input_ids"].shape)
 
-    They are the head's own and those that `bertrt.export.tracing.extra_outputs` names.
+
+def run_model(
+    model: torch.nn.Module, head: HeadSpec, inputs: Arrays, extra_outputs: Sequence[str] = ()
+) -> Arrays:
+    """Run transformers' own forward pass; outputs are float32 for any dtype of the model.
+
+    The outputs are the head's own and those that `bertrt.export.extra_outputs` names.
     """
     options = {"use_cache": False} if head.task == "text-generation" else {}
-    options |= {f"output_{kind}": True for kind in dict.fromkeys(map(_kind, internals))}
-    tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
+    options |= {f"output_{split_name(name)[0]}": True for name in extra_outputs}
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     with torch.inference_mode():
-        outputs = model(**tensors, **options)
-    own = {name: outputs[name] for name in head.outputs if outputs.get(name) is not None}
-    own |= {name: outputs[_kind(name)][_layer(name)] for name in internals}
-    return {name: value.float().numpy() for name, value in own.items()}
+        result = model(**tensors, **options)
+    outputs = {name: result[name] for name in head.outputs if result.get(name) is not None}
+    for name in extra_outputs:
+        kind, index = split_name(name)
+        outputs[name] = result[kind][index]
+    return {name: value.float().numpy() for name, value in outputs.items()}
 
 
-def _kind(internal: str) -> str:
-    return internal.partition(".")[0]
-
-
-def _layer(internal: str) -> int:
-    return int(internal.partition(".")[2])
-
-
-def run_graph(session: GraphSession, feeds: Arrays, shape: str) -> Arrays:
-    """The graph's outputs by name; ParityError when it does not run."""
+def run_graph(session: ParitySession, inputs: Arrays, shape: str) -> Arrays:
+    """Run a graph and return its outputs by name; raises ParityError if it does not run."""
     try:
-        return session.run({name: np.ascontiguousarray(array) for name, array in feeds.items()})
+        return session.run({name: np.ascontiguousarray(array) for name, array in inputs.items()})
     except BertrtError as error:
         raise ParityError(f"the graph does not run at shape {shape}: {error}") from error
 
 
-def promised(head: Head, name: str, mask: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """Which entries of an output are promised: those that belong to no padding token.
+def valid_positions(head: HeadSpec, name: str, mask: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """Return which entries of an output are defined, bool: those that belong to no padding token.
 
-    An answer about the whole row is promised always. Padding tokens have no promised answer, so
-    that an executor may skip them.
+    Outputs for a whole row are always defined. Those of padding tokens are not, so that an engine
+    may skip these tokens.
+
+    Args:
+        head: the head.
+        name: the output's name.
+        mask: the attention mask [B, S], or [B, C, S] for multiple choice.
+        output: the output's values.
     """
-    if _kind(name) in ("hidden_states", "attentions"):
+    kind = name.partition(".")[0]
+    if kind in LAYER_OUTPUTS:
         tokens = mask.astype(bool).reshape(-1, mask.shape[-1])
-        tokens = tokens[:, :, None] if _kind(name) == "hidden_states" else tokens[:, None, :, None]
+        tokens = tokens[:, :, None] if kind == HIDDEN_STATES else tokens[:, None, :, None]
         return np.broadcast_to(tokens, output.shape)
     per_token = name in ("last_hidden_state", "prediction_logits", "start_logits", "end_logits")
     per_token |= head.task in ("fill-mask", "token-classification", "text-generation")

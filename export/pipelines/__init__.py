@@ -1,1 +1,1 @@
-"""The fusions of each target, in order, and how many of each operator they must leave."""
+"""The fusions of each target, in order, and the operators that each graph must have after them."""

@@ -1,4 +1,4 @@
-"""The fusions of each target, in order, and how many of each operator there must be after them."""
+"""The fusions of the targets "cpu" and "any", in order, and the operators after them."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -6,141 +6,137 @@ from typing import Any
 
 import onnx_ir as ir
 
+from bertrt.export.extra_outputs import has_attentions, has_hidden_states
 from bertrt.export.fusion.attention import fuse_attention
-from bertrt.export.fusion.embeddings import add_embeddings
+from bertrt.export.fusion.embedding_outputs import add_embedding_outputs
 from bertrt.export.fusion.first_token_attention import attend_to_inputs
 from bertrt.export.fusion.masked_rows import keep_masked_rows
+from bertrt.export.fusion.output_major_weights import store_output_major
+from bertrt.export.fusion.pack_qkv import pack_qkv
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
-from bertrt.export.fusion.qkv import pack_qkv
-from bertrt.export.fusion.reshape import make_reshapes_static
 from bertrt.export.fusion.residual_bias import fold_residual_biases
-from bertrt.export.fusion.unpadded import skip_masks_of_unpadded
-from bertrt.export.fusion.weight_rows import store_rows
-from bertrt.export.fusion.weights import fold_transposed_weights
+from bertrt.export.fusion.skip_masks import skip_masks_without_padding
+from bertrt.export.fusion.static_reshapes import make_reshapes_static
+from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
-from bertrt.export.heads import Head
-from bertrt.export.pipelines.expected_counts import check_counts
+from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS, HeadSpec
+from bertrt.export.pipelines.expected_counts import check_counts, has_pooler_output
 
-__all__ = ["FIRST_TOKEN_TASKS", "MASK_TASKS", "TRANSFORM_TASKS", "fuse"]
+__all__ = ["OUTPUT_MAJOR_PRODUCT", "fuse_for_cpu"]
 
-# Heads with a dense + activation + LayerNormalization before the vocabulary.
-TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
-# Heads that read the first token alone, and those that read the masks' if told so.
-FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
-MASK_TASKS = ("fill-mask", "pretraining")
-# Those of encoder layers, by weights of which each row gives an output.
-PRODUCTS = "FusedMatMul"
+# The operator that `store_output_major` makes.
+OUTPUT_MAJOR_PRODUCT = "FusedMatMul"
 
 
-def fuse(
+def fuse_for_cpu(
     model: ir.Model,
     config: Any,
-    head: Head,
+    head: HeadSpec,
     target: str,
     *,
     mask_id: int | None = None,
     to_quantize: bool = False,
-    internals: Collection[str] = (),
+    extra_outputs: Collection[str] = (),
 ) -> dict[str, int]:
-    """Rewrite a traced graph for a target, in place.
+    """Fuse a traced graph for ONNX Runtime's CPU provider, in place.
 
     Args:
-        model: what `trace` made.
+        model: the graph that `trace` returned.
         config: the checkpoint's BertConfig.
         head: the head that was traced.
         target: "any" keeps to standard operators; "cpu" also uses the com.microsoft operators
             that are fastest on ONNX Runtime's CPU provider, and has optional inputs and outputs.
-        mask_id: the mask token's id; None for a tokenizer without one, whose graph then has no
-            input `masked_only`.
-        to_quantize: whether linear layers will be quantized, which then take their biases along,
-            and share a scale where they read the same.
-        internals: the outputs that show the model's inside, which need every token of every layer;
-            with attention weights among them, attention is no single operator.
+        mask_id: the mask token's id; None for a tokenizer without one, whose graph has no input
+            `masked_only`.
+        to_quantize: whether linear layers will be quantized. They then keep their biases, and
+            layers that read the same input are packed to share its scale.
+        extra_outputs: the requested hidden states and attention weights, which need every token
+            of every layer. With attention weights, attention is not a single operator.
 
-    Returns how many of each operator that matters the graph holds now.
+    Returns the number of each relevant operator in the graph.
 
-    Raises ExportError when that is not what a model of this config must hold.
+    Raises ExportError if these are not the numbers that the config requires.
     """
     counts: dict[str, int] = {}
     fold_transposed_weights(model)
     make_reshapes_static(model)
     if target == "cpu":
         fuse_attention(model)
-        if not internals:
+        if not extra_outputs:
             optional = head.task == "feature-extraction"
             counts["PrunedLayer"] = prune_last_layer(model, optional=optional)
             if head.task in MASK_TASKS and mask_id is not None:
                 counts["MaskedRows"] = keep_masked_rows(model, mask_id)
-        counts["Embedding"] = add_embeddings(model)
+        counts["Embedding"] = add_embedding_outputs(model)
         if to_quantize:
             counts["PackedQKV"] = pack_qkv(model)
         else:
             counts["ResidualBias"] = fold_residual_biases(model)
             counts["FirstTokenAttention"] = attend_to_inputs(model)
-            counts[PRODUCTS] = store_rows(model)
-        # What stands in the branches of an If is hidden from other fusions.
-        counts["UnmaskedAttention"] = skip_masks_of_unpadded(model)
+            counts[OUTPUT_MAJOR_PRODUCT] = store_output_major(model)
+        # Last: the nodes in the branches of an If are hidden from other fusions.
+        counts["UnmaskedAttention"] = skip_masks_without_padding(model)
     clean(model)
 
     found = Counter(node.op_type for node in model.graph)
-    pooled = "pooler_output" in [value.name for value in model.graph.outputs]
-    expected = _expected(
+    expected = _expected_counts(
         config,
         head,
         target,
-        masks=mask_id is not None,
-        pooled=pooled,
+        has_mask=mask_id is not None,
+        has_pooler=has_pooler_output(model),
         to_quantize=to_quantize,
-        internals=internals,
+        extra_outputs=extra_outputs,
     )
     counts.update({name: found[name] for name in expected if name not in counts})
     check_counts(counts, expected, target, head.class_name)
     return {name: number for name, number in counts.items() if number}
 
 
-def _expected(
+def _expected_counts(
     config: Any,
-    head: Head,
+    head: HeadSpec,
     target: str,
     *,
-    masks: bool,
-    pooled: bool,
+    has_mask: bool,
+    has_pooler: bool,
     to_quantize: bool,
-    internals: Collection[str],
+    extra_outputs: Collection[str],
 ) -> dict[str, int]:
-    """Each operator to how many of it there must be.
+    """Return the number of each operator that the graph must have.
 
-    `masks` says that there is a mask token, `pooled` that a BertModel has a pooler.
+    `has_mask` says whether there is a mask token, `has_pooler` whether a BertModel has a pooler.
     """
     layers = int(config.num_hidden_layers)
     transforms = 1 if head.task in TRANSFORM_TASKS else 0
     expected = {"LayerNormalization": 2 * layers + 1 + transforms, "SkipLayerNormalization": 0}
-    attentions = 0 if "attentions.0" in internals else layers
+    attentions = 0 if has_attentions(extra_outputs) else layers
     if target == "any":
         return {**expected, "Attention": attentions}
     embeds = head.task == "feature-extraction"
-    first = int(head.task in FIRST_TOKEN_TASKS and not internals)
-    masked = int(masks and head.task in MASK_TASKS and not internals)
+    first = int(head.task in FIRST_TOKEN_TASKS and not extra_outputs)
+    masked = int(has_mask and head.task in MASK_TASKS and not extra_outputs)
     expected |= {
-        "PrunedLayer": first or int(embeds and not internals),
+        "PrunedLayer": first or int(embeds and not extra_outputs),
         "MaskedRows": masked,
-        "Embedding": 2 + pooled if embeds else 0,
+        "Embedding": 2 + has_pooler if embeds else 0,
     }
     if to_quantize:
-        attended = 0
-        expected |= {"PackedQKV": layers, "ResidualBias": 0, PRODUCTS: 0}
+        single_query = 0
+        expected |= {"PackedQKV": layers, "ResidualBias": 0, OUTPUT_MAJOR_PRODUCT: 0}
     else:
-        attended = first
-        # Of the last layer, keys and values for the first token, and what is computed for masks.
-        products = 5 * layers - 2 * attended - 2 * (masked and head.task == "fill-mask")
-        # What a layer begins with may be an output, and then keeps its numbers.
-        biases = layers if "hidden_states.0" in internals else 2 * layers
-        expected |= {"ResidualBias": biases, PRODUCTS: products}
-    # Attention without a cache stands in the branches of an If, but for that of the first token.
-    cached = attentions if config.is_decoder else attended
+        single_query = first
+        # Less, in the last layer: keys and values of the first token's attention, and the products
+        # of mask tokens only.
+        products = 5 * layers - 2 * single_query - 2 * (masked and head.task == "fill-mask")
+        # The input of a layer may be an output, whose numbers must not change.
+        biases = layers if has_hidden_states(extra_outputs) else 2 * layers
+        expected |= {"ResidualBias": biases, OUTPUT_MAJOR_PRODUCT: products}
+    # Attention without a cache is in the branches of an If, except that of the first token.
+    plain_attentions = attentions if config.is_decoder else single_query
     return {
         **expected,
-        "FirstTokenAttention": attended,
-        "Attention": cached,
-        "UnmaskedAttention": 0 if config.is_decoder else attentions - attended,
+        "FirstTokenAttention": single_query,
+        "Attention": plain_attentions,
+        "UnmaskedAttention": 0 if config.is_decoder else attentions - single_query,
     }

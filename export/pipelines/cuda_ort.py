@@ -1,8 +1,7 @@
-"""The fusions for ONNX Runtime's CUDA provider, in order, and what must be there after them.
+"""The fusions for ONNX Runtime's CUDA provider, in order, and the operators after them.
 
-The graph has no optional inputs: its CUDA graphs hold what was computed from such a flag when they
-were captured, and answer by it ever after. Nor has it rows that are picked by their numbers, whose
-count the host would wait for.
+The graph has no optional inputs: a CUDA graph replays what was computed from such a flag when it
+was captured. Nor does it select rows by their numbers: the host would have to wait for the count.
 """
 
 from collections import Counter
@@ -12,43 +11,42 @@ import onnx_ir as ir
 
 from bertrt.export.fusion.attention import fuse_attention
 from bertrt.export.fusion.embed_layer_norm import fuse_embed_layer_norm
-from bertrt.export.fusion.embeddings import add_embeddings
+from bertrt.export.fusion.embedding_outputs import add_embedding_outputs
 from bertrt.export.fusion.gelu import fuse_gelus
 from bertrt.export.fusion.multi_head_attention import fuse_multi_head_attention
+from bertrt.export.fusion.pack_qkv import pack_qkv
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
-from bertrt.export.fusion.qkv import pack_qkv
-from bertrt.export.fusion.reshape import make_reshapes_static
 from bertrt.export.fusion.skip_layer_norm import fuse_skip_layer_norms
-from bertrt.export.fusion.weights import fold_transposed_weights
+from bertrt.export.fusion.static_reshapes import make_reshapes_static
+from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
-from bertrt.export.heads import Head
-from bertrt.export.pipelines.cpu import FIRST_TOKEN_TASKS, TRANSFORM_TASKS
-from bertrt.export.pipelines.expected_counts import check_counts
+from bertrt.export.heads import FIRST_TOKEN_TASKS, TRANSFORM_TASKS, HeadSpec
+from bertrt.export.pipelines.expected_counts import check_counts, has_pooler_output
 
-__all__ = ["fuse_for_cuda"]
+__all__ = ["fuse_for_cuda_ort"]
 
-# transformers' names of the exact Gelu, and of the ways to write the one by tanh.
-_EXACT = ("gelu", "gelu_python")
-_TANH = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate")
+# transformers' names of the exact Gelu, and of its tanh approximations.
+_EXACT_GELUS = ("gelu", "gelu_python")
+_TANH_GELUS = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate")
 
 
-def fuse_for_cuda(model: ir.Model, config: Any, head: Head) -> dict[str, int]:
-    """Rewrite a traced graph, without a key/value cache, in place, in float32.
+def fuse_for_cuda_ort(model: ir.Model, config: Any, head: HeadSpec) -> dict[str, int]:
+    """Fuse a traced graph without a key/value cache, in place, in float32.
 
     Args:
-        model: what `trace` made.
+        model: the graph that `trace` returned.
         config: the checkpoint's BertConfig.
         head: the head that was traced.
 
-    Returns how many of each operator that matters the graph holds now.
+    Returns the number of each relevant operator in the graph.
 
-    Raises ExportError when that is not what a model of this config must hold.
+    Raises ExportError if these are not the numbers that the config requires.
     """
     fold_transposed_weights(model)
     make_reshapes_static(model)
     fuse_attention(model)
     counts = {"PrunedLayer": prune_last_layer(model)}
-    counts["Embedding"] = add_embeddings(model)
+    counts["Embedding"] = add_embedding_outputs(model)
     counts["PackedQKV"] = pack_qkv(model)
     fuse_multi_head_attention(model)
     fuse_embed_layer_norm(model)
@@ -57,17 +55,16 @@ def fuse_for_cuda(model: ir.Model, config: Any, head: Head) -> dict[str, int]:
     clean(model)
 
     found = Counter(node.op_type for node in model.graph)
-    pooled = "pooler_output" in [value.name for value in model.graph.outputs]
-    expected = _expected(config, head, pooled=pooled)
+    expected = _expected_counts(config, head, has_pooler=has_pooler_output(model))
     counts.update({name: found[name] for name in expected if name not in counts})
     check_counts(counts, expected, "cuda", head.class_name)
     return {name: number for name, number in counts.items() if number}
 
 
-def _expected(config: Any, head: Head, *, pooled: bool) -> dict[str, int]:
-    """Each operator to how many of it there must be.
+def _expected_counts(config: Any, head: HeadSpec, *, has_pooler: bool) -> dict[str, int]:
+    """Return the number of each operator that the graph must have.
 
-    `pooled` says that a BertModel has a pooler.
+    `has_pooler` says whether a BertModel has a pooler.
     """
     layers = int(config.num_hidden_layers)
     transforms = int(head.task in TRANSFORM_TASKS)
@@ -78,8 +75,8 @@ def _expected(config: Any, head: Head, *, pooled: bool) -> dict[str, int]:
         "Attention": 0,
         "SkipLayerNormalization": 2 * layers,
         "LayerNormalization": transforms,
-        "BiasGelu": (layers + transforms) * (config.hidden_act in _EXACT),
-        "FastGelu": (layers + transforms) * (config.hidden_act in _TANH),
+        "BiasGelu": (layers + transforms) * (config.hidden_act in _EXACT_GELUS),
+        "FastGelu": (layers + transforms) * (config.hidden_act in _TANH_GELUS),
         "PrunedLayer": int(head.task in FIRST_TOKEN_TASKS),
-        "Embedding": (2 + pooled) * (head.task == "feature-extraction"),
+        "Embedding": (2 + has_pooler) * (head.task == "feature-extraction"),
     }

@@ -1,10 +1,12 @@
-"""The check that ends every list of fusions: as many of each operator as the config calls for."""
+"""The check at the end of each pipeline: the graph has as many of each operator as expected."""
 
 from collections.abc import Mapping
 
+import onnx_ir as ir
+
 from bertrt.errors import ExportError
 
-__all__ = ["check_counts"]
+__all__ = ["check_counts", "has_pooler_output"]
 
 
 def check_counts(
@@ -13,15 +15,20 @@ def check_counts(
     """Raise ExportError for the first operator that a graph has too few or too many of.
 
     Args:
-        found: each operator to how many of it there are; 0 for those that are left out.
-        expected: the same, as it must be. Operators that it does not name may be there.
+        found: the number of each operator in the graph; operators left out count as 0.
+        expected: the number that each must have. Other operators may have any number.
         target: the target's name, for the message.
-        class_name: the head's, for the message.
+        class_name: the head's class, for the message.
     """
     for name, number in expected.items():
         if found.get(name, 0) != number:
             raise ExportError(
-                f"the {target} graph of {class_name} has {found.get(name, 0)} x {name} where its "
-                f"config calls for {number}: this version of torch or transformers traces in a "
-                "form that bertrt does not know, so install the versions that it was tested with"
+                f"the {target} graph of {class_name} has {found.get(name, 0)} x {name}, but its "
+                f"config requires {number}: this version of torch or transformers traces a graph "
+                "that bertrt does not know, so install the versions that bertrt is tested with"
             )
+
+
+def has_pooler_output(model: ir.Model) -> bool:
+    """Whether the graph has the output of a BertModel's pooler."""
+    return any(value.name == "pooler_output" for value in model.graph.outputs)

@@ -1,4 +1,4 @@
-"""The fusions from the traced graph to the dialect, in order, and what must be there after them."""
+"""The fusions and lowerings for the Triton engine, in order, and the operators after them."""
 
 from collections import Counter
 from typing import Any
@@ -6,26 +6,25 @@ from typing import Any
 import onnx_ir as ir
 
 from bertrt.export.fusion.attention import fuse_attention
-from bertrt.export.fusion.qkv import pack_qkv
-from bertrt.export.fusion.reshape import make_reshapes_static
-from bertrt.export.fusion.weights import fold_transposed_weights
+from bertrt.export.fusion.pack_qkv import pack_qkv
+from bertrt.export.fusion.static_reshapes import make_reshapes_static
+from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
-from bertrt.export.heads import Head
+from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS, HeadSpec
 from bertrt.export.lowering.attention import pack_attention
-from bertrt.export.lowering.embedding_outputs import add_vectors
+from bertrt.export.lowering.embedding_outputs import add_embedding_outputs
 from bertrt.export.lowering.embeddings import pack_embeddings
 from bertrt.export.lowering.first_token import select_first_tokens
 from bertrt.export.lowering.layer_norm import fuse_layer_norms
 from bertrt.export.lowering.linear import fuse_linears
 from bertrt.export.lowering.output_shapes import restore_shapes
 from bertrt.export.lowering.prune_last_layer import keep_first_rows, keep_masked_rows
-from bertrt.export.pipelines.cpu import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS
-from bertrt.export.pipelines.expected_counts import check_counts
-from bertrt.kernels.ops import DOMAIN, VERSION
+from bertrt.export.pipelines.expected_counts import check_counts, has_pooler_output
+from bertrt.kernels.ops.operator import DOMAIN, VERSION
 
-__all__ = ["fuse_to_dialect"]
+__all__ = ["fuse_for_triton"]
 
-# Linear layers after the encoder, but for the pooler of a BertModel, which may be missing.
+# Linear layers after the encoder, without the pooler of a BertModel, which may be missing.
 _HEAD_LINEARS = {
     "feature-extraction": 0,
     "pretraining": 4,
@@ -39,22 +38,22 @@ _HEAD_LINEARS = {
 }
 
 
-def fuse_to_dialect(
-    model: ir.Model, config: Any, head: Head, *, mask_id: int | None = None
+def fuse_for_triton(
+    model: ir.Model, config: Any, head: HeadSpec, *, mask_id: int | None = None
 ) -> dict[str, int]:
-    """Rewrite a traced graph, without a key/value cache, to the dialect, in place, in float32.
+    """Lower a traced graph without a key/value cache to `bertrt.kernels.ops`, in place, in float32.
 
     Args:
-        model: what `trace` made.
+        model: the graph that `trace` returned.
         config: the checkpoint's BertConfig.
         head: the head that was traced.
-        mask_id: the mask token's id; None for a tokenizer without one, whose graph then has no
-            input `masked_only`.
+        mask_id: the mask token's id; None for a tokenizer without one, whose graph has no input
+            `masked_only`.
 
-    Returns how many of each operator the graph holds.
+    Returns the number of each operator in the graph.
 
-    Raises ExportError when that is not what a model of this config must hold, to the last node:
-    what no fusion knew would run on no kernel.
+    Raises ExportError if these are not exactly the operators that the config requires: no kernel
+    could run a node that no fusion matched.
     """
     fold_transposed_weights(model)
     make_reshapes_static(model)
@@ -76,38 +75,40 @@ def fuse_to_dialect(
     if head.task in MASK_TASKS and mask_id is not None:
         keep_masked_rows(model, mask_id)
     if embeds:
-        add_vectors(model)
+        add_embedding_outputs(model)
     model.opset_imports[DOMAIN] = VERSION
     clean(model)
     _forget_padded_shapes(model)
 
     found = Counter(node.op_type for node in model.graph)
-    pooled = "pooler_output" in [value.name for value in model.graph.outputs]
-    expected = _expected(config, head, masks=mask_id is not None, pooled=pooled)
-    nothing = dict.fromkeys(found, 0)
-    check_counts(found, nothing | expected, "triton", head.class_name)
+    expected = _expected_counts(
+        config, head, has_mask=mask_id is not None, has_pooler=has_pooler_output(model)
+    )
+    no_others = dict.fromkeys(found, 0)
+    check_counts(found, no_others | expected, "triton", head.class_name)
     return dict(found)
 
 
-def _expected(config: Any, head: Head, *, masks: bool, pooled: bool) -> Counter[str]:
-    """Each operator to how many of it there must be; there may be no others.
+def _expected_counts(
+    config: Any, head: HeadSpec, *, has_mask: bool, has_pooler: bool
+) -> Counter[str]:
+    """Return the number of each operator that the graph must have; there may be no others.
 
-    `masks` says that there is a mask token, `pooled` that a BertModel has a pooler.
+    `has_mask` says whether there is a mask token, `has_pooler` whether a BertModel has a pooler.
     """
     task = head.task
     layers = int(config.num_hidden_layers)
     embeds = task == "feature-extraction"
     first = task in FIRST_TOKEN_TASKS
-    masked = masks and task in MASK_TASKS
-    by_token = not first
+    masked = has_mask and task in MASK_TASKS
     return +Counter(
         {
             "Pack": 1,
             "EmbedLayerNorm": 1,
             "PackedAttention": layers,
             "AddLayerNorm": 2 * layers + (task in TRANSFORM_TASKS),
-            "Linear": 4 * layers + _HEAD_LINEARS[task] + (embeds and pooled),
-            # Of a pruned layer, the attention's context and the residual.
+            "Linear": 4 * layers + _HEAD_LINEARS[task] + (embeds and has_pooler),
+            # In a pruned layer, the attention's context and the residual.
             "SelectRows": (
                 2 * (first or embeds or (masked and task == "fill-mask"))
                 + (embeds or task == "pretraining")
@@ -117,8 +118,8 @@ def _expected(config: Any, head: Head, *, masks: bool, pooled: bool) -> Counter[
             "PickedOffsets": int(embeds),
             "MaskedRows": int(masked),
             "MeanRows": int(embeds),
-            "UnitRows": (2 + pooled) * embeds,
-            "Unpack": int(by_token),
+            "UnitRows": (2 + has_pooler) * embeds,
+            "Unpack": int(not first),
             "Regroup": int(task == "multiple-choice"),
             "Split": int(task == "question-answering"),
             "Squeeze": 2 * (task == "question-answering"),
@@ -127,7 +128,7 @@ def _expected(config: Any, head: Head, *, masks: bool, pooled: bool) -> Counter[
 
 
 def _forget_padded_shapes(model: ir.Model) -> None:
-    """Drop the shapes of what is packed now: the traced graph's said [B, S, …]."""
+    """Remove the traced shapes [B, S, …] of values that are packed now."""
     for node in model.graph:
         for value in node.outputs:
             if not value.is_graph_output():

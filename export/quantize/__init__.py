@@ -1,1 +1,1 @@
-"""int8 graphs: calibrated, smoothed, and searched for the fastest mixture that keeps its word."""
+"""Quantize graphs to int8: the fastest mixture of int8 and float32 that meets an accuracy bound."""

@@ -1,4 +1,4 @@
-"""A graph in memory, run: written to a folder of its own for as long as it is open."""
+"""Run a graph that is in memory: it is written to a temporary folder while it is open."""
 
 import shutil
 import tempfile
@@ -14,30 +14,29 @@ from bertrt.engines.ort_cpu import OrtCpuSession
 from bertrt.engines.ort_options import OrtOptions
 from bertrt.scheduling.threads import choose_threads
 
-__all__ = ["Run", "open_graph"]
+__all__ = ["RunGraph", "open_graph"]
 
-Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
+# Takes arrays by input name, and the names of the outputs to return.
+RunGraph = Callable[[Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
 
 
 @contextmanager
-def open_graph(model: ir.Model, folder: Path) -> Iterator[Run]:
-    """Open a cpu graph as the runtime would, and give the function that runs it.
+def open_graph(model: ir.Model, folder: Path) -> Iterator[RunGraph]:
+    """Open a cpu graph as the runtime would, and yield the function that runs it.
 
     Args:
-        model: the graph, float32 or int8; left as it is.
-        folder: where it may be written for the while.
-
-    The function takes arrays by input name and the names of the outputs to give back.
+        model: the graph, float32 or int8. It is not changed.
+        folder: where to write it temporarily.
     """
-    place = Path(tempfile.mkdtemp(dir=folder, prefix=".graph-"))
+    directory = Path(tempfile.mkdtemp(dir=folder, prefix=".graph-"))
     try:
-        # A copy of the structure: saving points the tensors of the graph itself at the file.
-        ir.save(model.clone(), place / "model.onnx", external_data="model.onnx_data")
+        # A copy of the structure: saving makes the graph's own tensors refer to the file.
+        ir.save(model.clone(), directory / "model.onnx", external_data="model.onnx_data")
         options = OrtOptions(level=OPTIMIZATION_LEVEL["cpu"], threads=choose_threads().count)
-        session = OrtCpuSession(place / "model.onnx", options)
+        session = OrtCpuSession(directory / "model.onnx", options)
         try:
             yield session.run
         finally:
             session.close()
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""A feed-forward's neurons in the order of their range, so that outlier columns lie side by side.
+"""Sort a feed-forward's neurons by their range, so that outlier columns are adjacent.
 
-The activation between the two linear layers takes each number by itself, so the first layer's
-columns may be in any order if the second layer's rows are too: the same function. With the widest
-last, the columns that a recipe keeps in float32 are cut off by a Slice, which copies each token's
-in one piece. A Gather takes them one by one.
+The activation between the two linear layers works on each number alone, so the first layer's
+columns may be in any order if the second layer's rows are too: the function stays the same. With
+the widest last, a Slice cuts off the columns that a recipe keeps in float32, and copies each
+token's in one piece. A Gather copies them one by one.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.graph.edit import replace
-from bertrt.export.graph.match_linear import owned
-from bertrt.export.quantize.linears import Linear, bias_add, stored_bias
+from bertrt.export.graph.edit import update_stored
+from bertrt.export.graph.match_linear import bias_after
+from bertrt.export.graph.values import is_owned, is_read_once
+from bertrt.export.quantize.linears import QuantizableLinear
 from bertrt.export.quantize.observe import Observed
 
 __all__ = ["sort_neurons"]
@@ -22,48 +23,49 @@ _ACTIVATIONS = ("Gelu", "Relu", "Tanh", "Sigmoid", "Elu", "HardSwish", "Mish", "
 
 
 def sort_neurons(
-    model: ir.Model, linears: Mapping[str, Linear], observed: Mapping[str, Observed]
+    model: ir.Model, linears: Mapping[str, QuantizableLinear], observed: Mapping[str, Observed]
 ) -> dict[str, Observed]:
-    """Order the neurons of every feed-forward by their range, in place.
+    """Sort the neurons of every feed-forward by their range, in place.
 
-    Returns `observed` as it would be of the new graph. A layer whose input is not an activation,
-    one operator, of a linear layer that is read by nothing else is left as it is.
+    A layer stays as it is unless its input is an activation, one operator, of a linear layer that
+    nothing else reads. Returns `observed` as it would be of the new graph.
     """
     matmuls = {str(node.name): node for node in model.graph if node.op_type == "MatMul"}
     result = dict(observed)
     for name, linear in linears.items():
         second = matmuls[linear.matmul]
-        before = _linear_before(second)
-        if before is None:
+        first = _first_layer(second)
+        if first is None:
             continue
-        seen = observed[name]
-        order = np.argsort(seen.spread, kind="stable")
-        add = bias_add(before)
-        bias = None if add is None else stored_bias(add, before)
-        if bias is not None:
-            replace(bias, bias.const_value.numpy()[order])
-        replace(before.inputs[1], before.inputs[1].const_value.numpy()[:, order])
-        replace(second.inputs[1], second.inputs[1].const_value.numpy()[order])
-        result[name] = seen.ordered(order)
+        inputs = observed[name]
+        order = np.argsort(inputs.spread, kind="stable")
+        found = bias_after(first)
+        if found is not None:
+            _, bias = found
+            update_stored(bias, bias.const_value.numpy()[order])
+        update_stored(first.inputs[1], first.inputs[1].const_value.numpy()[:, order])
+        update_stored(second.inputs[1], second.inputs[1].const_value.numpy()[order])
+        result[name] = inputs.ordered(order)
     return result
 
 
-def _linear_before(matmul: ir.Node) -> ir.Node | None:
-    """The MatMul whose product, with its bias, an activation turns into what this one reads."""
-    activation = matmul.inputs[0].producer()
+def _first_layer(second: ir.Node) -> ir.Node | None:
+    """Return the MatMul of the first layer of a feed-forward, given that of the second."""
+    activation = second.inputs[0].producer()
     if activation is None or activation.op_type not in _ACTIVATIONS:
         return None
-    values = [matmul.inputs[0], activation.inputs[0]]
+    values = [second.inputs[0], activation.inputs[0]]
     node = values[1].producer()
     if node is not None and node.op_type == "Add":
         for term in node.inputs:
             product = term.producer()
-            if product is not None and bias_add(product) is node:
+            found = None if product is None else bias_after(product)
+            if found is not None and found[0] is node:
                 values.append(term)
                 node = product
                 break
     if node is None or node.op_type != "MatMul":
         return None
-    alone = all(len(value.uses()) == 1 and not value.is_graph_output() for value in values)
-    own = all(owned(one.inputs[1]) for one in (node, matmul))
-    return node if alone and own else None
+    read_once = all(is_read_once(value) for value in values)
+    owned = all(is_owned(matmul.inputs[1]) for matmul in (node, second))
+    return node if read_once and owned else None

@@ -1,4 +1,4 @@
-"""What a user may ask of an int8 export, checked before any work is done."""
+"""The options of an int8 export, checked before any work is done."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,45 +6,45 @@ from pathlib import Path
 from bertrt.errors import ExportError
 from bertrt.export.quantize.texts import read_texts
 
-__all__ = ["Wishes", "check_wishes"]
+__all__ = ["QuantizationOptions", "check_quantization_options"]
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """An int8 export's texts (None: the built-in ones) and bounds (None: the usual ones)."""
+class QuantizationOptions:
+    """The options of an int8 export.
+
+    Attributes:
+        calibration: the file of texts; None for the built-in ones.
+        min_cosine, min_agreement: the accuracy bounds; None for the defaults.
+    """
 
     calibration: Path | None = None
     min_cosine: float | None = None
     min_agreement: float | None = None
 
 
-def check_wishes(
+def check_quantization_options(
     dtype: str,
     *,
     calibration: str | Path | None,
     min_cosine: float | None,
     min_agreement: float | None,
-) -> Wishes | None:
-    """The wishes of an int8 export; None for another dtype.
+) -> QuantizationOptions | None:
+    """Return the options of an int8 export; None for another dtype.
 
-    Raises ExportError for options of int8 without it, a bound outside 0 to 1, or a file of texts
-    that cannot be used.
+    Raises ExportError for options of int8 with another dtype, a bound outside 0 to 1, or a file of
+    texts that cannot be used.
     """
-    given = {
-        "calibration": calibration,
-        "min_cosine": min_cosine,
-        "min_agreement": min_agreement,
-    }
+    bounds = {"min_cosine": min_cosine, "min_agreement": min_agreement}
     if dtype != "int8":
-        for name, value in given.items():
+        for name, value in {"calibration": calibration, **bounds}.items():
             if value is not None:
                 raise ExportError(f"{name} is {value!r}, which is for int8 only: add dtype 'int8'")
         return None
-    for name in ("min_cosine", "min_agreement"):
-        bound = given[name]
+    for name, bound in bounds.items():
         if bound is not None and not (isinstance(bound, (int, float)) and 0 < bound < 1):
             raise ExportError(f"{name} is {bound!r}: give a number above 0 and below 1")
     path = None if calibration is None else Path(calibration)
     if path is not None:
         read_texts(path)
-    return Wishes(path, min_cosine, min_agreement)
+    return QuantizationOptions(path, min_cosine, min_agreement)

@@ -1,6 +1,6 @@
-"""A float32 graph to int8: observe, smooth, search, and prove it on texts that were held out."""
+"""Quantize a float32 graph to int8: observe, smooth, search, and check on held-out texts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,166 +12,251 @@ import onnx_ir as ir
 from bertrt.artifact.manifest import TensorSpec
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import ParityError
-from bertrt.export.heads import Head
+from bertrt.export.heads import HeadSpec
 from bertrt.export.quantize.accuracy import Accuracy, answers_of, compare, outputs_of
-from bertrt.export.quantize.candidates import ladder
+from bertrt.export.quantize.candidates import candidates
 from bertrt.export.quantize.centers import center_inputs
 from bertrt.export.quantize.graph_run import open_graph
-from bertrt.export.quantize.linears import find_linears
+from bertrt.export.quantize.linears import QuantizableLinear, find_linears
 from bertrt.export.quantize.neurons import sort_neurons
-from bertrt.export.quantize.observe import observe
-from bertrt.export.quantize.options import Wishes
+from bertrt.export.quantize.observe import Observed, observe
+from bertrt.export.quantize.options import QuantizationOptions
 from bertrt.export.quantize.recipe import Quantized, Recipe, quantize_linear
 from bertrt.export.quantize.rewrite import write_int8
-from bertrt.export.quantize.search import LEAST_INT8, Bound, Found, search
-from bertrt.export.quantize.text_feeds import feeds_of
+from bertrt.export.quantize.search import LEAST_INT8, Bound, Found, Measure, Plan, search
+from bertrt.export.quantize.text_batches import TextBatch, make_batches
 from bertrt.export.quantize.texts import calibration_texts, heldout_texts, read_texts
 from bertrt.export.quantize.values import smooth_values, with_headroom
+from bertrt.progress import ProgressCallback
 from bertrt.tokenizer import Tokenizer
 
-__all__ = ["MIN_AGREEMENT", "MIN_COSINE", "Subject", "quantize"]
+__all__ = ["MIN_AGREEMENT", "MIN_COSINE", "QuantizationTarget", "quantize"]
 
-# What an int8 graph has to meet when nobody says otherwise.
+# The default bounds of an int8 graph.
 MIN_COSINE = 0.995
 MIN_AGREEMENT = 0.99
-# The held-out texts have to do better than the bound by this share of what it leaves, because
-# other texts do worse: with a tenth, 1 of 2,694 others fell below it, with this none.
+# On the held-out texts the allowed error is smaller than the bound's by this share, because other
+# texts do worse: with a tenth, 1 of 2,694 other texts fell below the bound, with this none.
 _MARGIN = 0.15
-# Of a user's own texts every fourth is held out.
+# Every fourth of a user's own texts is held out.
 _HELD_OUT = 4
-# Texts with which layers are weighed against each other, and texts that are run alone as well.
+# Numbers of texts: to compare layers with each other, and to run alone as well as in batches.
 _WEIGHED, _ALONE = 32, 16
-# A text's answer may not depend on its batch: the least cosine between alone and together.
+# The smallest cosine between a text's answers alone and in a batch, which must not differ.
 _SAME = 0.9999
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is quantized: the head, and the artifact's tokenizer, sizes and graph inputs."""
+class QuantizationTarget:
+    """What the graph is of: the head, and the artifact's tokenizer, sizes and graph inputs."""
 
-    head: Head
+    head: HeadSpec
     tokenizer: Tokenizer
     config: ModelConfig
     inputs: tuple[TensorSpec, ...]
 
+    def batches(self, texts: Sequence[str], *, together: bool = True) -> list[TextBatch]:
+        """Encode and batch texts; see `make_batches`."""
+        return make_batches(
+            texts, self.head, self.tokenizer, self.config, self.inputs, together=together
+        )
+
 
 def quantize(
     model: ir.Model,
-    subject: Subject,
+    target: QuantizationTarget,
     folder: Path,
-    wishes: Wishes,
-    tell: Callable[[str], None],
+    options: QuantizationOptions,
+    progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Quantize a fused cpu graph's linear layers, in place.
 
     Args:
         model: the graph, float32.
-        subject: what the graph is of.
+        target: what the graph is of.
         folder: where trial graphs may be written.
-        wishes: the texts for the scales and the proof, and what the answers have to meet: the
-            least cosine of any embedding, or the least share of decisions that stay the same.
-        tell: told what is going on.
+        options: the texts for the scales and the check, and what the answers must meet: the
+            smallest cosine of any embedding, or the smallest share of decisions that stay the same.
+        progress: called for each stage of the work.
 
-    Returns the report that stands in the manifest as `quantization`.
+    Returns the report for the manifest's `quantization`.
 
-    Raises ParityError when no mixture with half of its products in int8 meets the bound.
+    Raises ParityError if no mixture with half of its products in int8 meets the bound.
     """
-    head = subject.head
-    bound = _bound(head, wishes)
-    strict = Bound(*(1 - (1 - one) * (1 - _MARGIN) if one else 0.0 for one in vars(bound).values()))
-    texts, held_out, source = _texts(wishes.calibration)
+    head = target.head
+    bound = _bound(head, options)
+    texts = _split_texts(options.calibration)
 
-    def feeds(some: Sequence[str], **how: Any) -> list[Any]:
-        return feeds_of(some, head, subject.tokenizer, subject.config, subject.inputs, **how)
+    progress(0, None, "observe the calibration texts")
+    linears, observed = _prepare(model, target, texts.calibration, folder)
+    progress(0, None, "weigh candidates")
+    choices = {name: candidates(linear, observed[name]) for name, linear in linears.items()}
 
-    tell("observe the calibration texts")
+    trials = _Trials(model, target, folder, linears, observed)
+    few = texts.held_out[:: max(1, len(texts.held_out) // _WEIGHED)]
+    products = {name: linear.products for name, linear in linears.items()}
+    found = search(
+        choices,
+        products,
+        _with_margin(bound),
+        trials.measure(target.batches(texts.held_out)),
+        trials.measure(target.batches(few)),
+        progress,
+    )
+    if not found.met:
+        raise ParityError(_failure(head, bound, found))
+    trials.write(found.plan, model)
+
+    progress(0, None, "compare texts alone and in a batch")
+    same = _compare_alone(model, target, texts.held_out, folder)
+    return _report(found, bound, texts, same, head)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The calibration texts, the held-out ones, and their source for the report."""
+
+    calibration: list[str]
+    held_out: list[str]
+    source: str
+
+
+def _split_texts(calibration: Path | None) -> _Texts:
+    """Return the built-in texts, or a user's, of which a part is held out."""
+    if calibration is None:
+        return _Texts(calibration_texts(), heldout_texts(), "built-in")
+    texts = read_texts(calibration)
+    kept = [text for i, text in enumerate(texts) if i % _HELD_OUT]
+    return _Texts(kept, texts[::_HELD_OUT], calibration.name)
+
+
+def _bound(head: HeadSpec, options: QuantizationOptions) -> Bound:
+    if head.task == "feature-extraction":
+        return Bound(cosine=options.min_cosine or MIN_COSINE)
+    return Bound(agreement=options.min_agreement or MIN_AGREEMENT)
+
+
+def _with_margin(bound: Bound) -> Bound:
+    """Return the stricter bound for the held-out texts."""
+    return Bound(
+        *(1 - (1 - value) * (1 - _MARGIN) if value else 0.0 for value in vars(bound).values())
+    )
+
+
+def _prepare(
+    model: ir.Model, target: QuantizationTarget, texts: Sequence[str], folder: Path
+) -> tuple[dict[str, QuantizableLinear], dict[str, Observed]]:
+    """Observe the inputs of linear layers, and change the graph, in place, to quantize better.
+
+    The changes are exact: they leave the graph's function as it is.
+    """
     linears = find_linears(model)
-    observed = observe(model, list(linears.values()), (b.feeds for b in feeds(texts)), folder)
+    inputs = (batch.inputs for batch in target.batches(texts))
+    observed = observe(model, list(linears.values()), inputs, folder)
     observed = center_inputs(model, linears, observed)
     observed = with_headroom(smooth_values(model, linears, observed))
     observed = sort_neurons(model, linears, observed)
-    linears = find_linears(model)
-    tell("weigh recipes")
-    ladders = {name: ladder(linear, observed[name]) for name, linear in linears.items()}
+    return find_linears(model), observed
 
-    everything, few = feeds(held_out), feeds(held_out[:: max(1, len(held_out) // _WEIGHED)])
-    with open_graph(model, folder) as run:
-        exact = {id(batches): answers_of(run, batches, head) for batches in (everything, few)}
 
-    @cache
-    def tensors(name: str, recipe: Recipe) -> Quantized:
-        return quantize_linear(linears[name].weight, observed[name], recipe)
+class _Trials:
+    """Quantizes graphs by plans, and measures their answers against the float32 graph's."""
 
-    def apply(plan: Mapping[str, Recipe], graph: ir.Model) -> ir.Model:
-        chosen = {name: recipe for name, recipe in plan.items() if recipe.precision == "int8"}
-        write_int8(graph, {name: tensors(name, recipe) for name, recipe in chosen.items()})
-        return graph
+    def __init__(
+        self,
+        model: ir.Model,
+        target: QuantizationTarget,
+        folder: Path,
+        linears: Mapping[str, QuantizableLinear],
+        observed: Mapping[str, Observed],
+    ) -> None:
+        self._model = model
+        self._target = target
+        self._folder = folder
 
-    def measure(batches: list[Any]) -> Callable[[dict[str, Recipe]], Accuracy]:
-        def run_plan(plan: dict[str, Recipe]) -> Accuracy:
-            with open_graph(apply(plan, model.clone()), folder) as run:
-                answers = answers_of(run, batches, head)
-            return compare(answers, exact[id(batches)], head, subject.config)
+        @cache
+        def tensors(name: str, recipe: Recipe) -> Quantized:
+            return quantize_linear(linears[name].weight, observed[name], recipe)
 
-        return run_plan
+        self._tensors = tensors
 
-    products = {name: linear.products for name, linear in linears.items()}
-    found = search(ladders, products, strict, measure(everything), measure(few), tell)
-    if not found.met:
-        raise ParityError(_failure(head, bound, found))
-    apply(found.plan, model)
-
-    tell("compare texts alone and in a batch")
-    some = held_out[:: max(1, len(held_out) // _ALONE)]
-    with open_graph(model, folder) as run:
-        together = answers_of(run, feeds(some), head)
-        alone = answers_of(run, feeds(some, together=False), head)
-    same = compare(alone, together, head, subject.config).cosine
-    if same < _SAME:
-        raise ParityError(
-            f"the int8 graph gives a text alone and in a batch answers of cosine {same:.6f}, where "
-            f"{_SAME} is promised: export with --dtype float32, and report it"
+    def write(self, plan: Mapping[str, Recipe], graph: ir.Model) -> None:
+        """Quantize a graph's layers by a plan, in place; layers it does not name stay float32."""
+        write_int8(
+            graph,
+            {
+                name: self._tensors(name, recipe)
+                for name, recipe in plan.items()
+                if recipe.precision == "int8"
+            },
         )
-    return _report(found, bound, source, len(texts), len(held_out), same, head)
+
+    def measure(self, batches: list[TextBatch]) -> Measure:
+        """Return a function that measures a plan's accuracy on these batches."""
+        target = self._target
+        with open_graph(self._model, self._folder) as run:
+            reference = answers_of(run, batches, target.head)
+
+        def measure(plan: Plan) -> Accuracy:
+            graph = self._model.clone()
+            self.write(plan, graph)
+            with open_graph(graph, self._folder) as run:
+                answers = answers_of(run, batches, target.head)
+            return compare(answers, reference, target.head, target.config)
+
+        return measure
 
 
-def _bound(head: Head, wishes: Wishes) -> Bound:
+def _compare_alone(
+    model: ir.Model, target: QuantizationTarget, held_out: Sequence[str], folder: Path
+) -> float:
+    """Return the smallest cosine between texts' answers alone and in a batch.
+
+    Raises ParityError if they differ.
+    """
+    texts = held_out[:: max(1, len(held_out) // _ALONE)]
+    with open_graph(model, folder) as run:
+        together = answers_of(run, target.batches(texts), target.head)
+        alone = answers_of(run, target.batches(texts, together=False), target.head)
+    cosine = compare(alone, together, target.head, target.config).cosine
+    if cosine < _SAME:
+        raise ParityError(
+            f"the int8 graph's answers to a text alone and in a batch have a cosine of "
+            f"{cosine:.6f}, and at least {_SAME} is required: export with --dtype float32, and "
+            "report this error"
+        )
+    return cosine
+
+
+def _failure(head: HeadSpec, bound: Bound, found: Found) -> str:
+    best = max(
+        (step.accuracy for step in found.steps), key=lambda entry: (entry.agreement, entry.cosine)
+    )
     if head.task == "feature-extraction":
-        return Bound(cosine=wishes.min_cosine or MIN_COSINE)
-    return Bound(agreement=wishes.min_agreement or MIN_AGREEMENT)
-
-
-def _texts(calibration: Path | None) -> tuple[list[str], list[str], str]:
-    """The calibration's texts, those held out, and where they come from."""
-    if calibration is None:
-        return calibration_texts(), heldout_texts(), "built-in"
-    texts = read_texts(calibration)
-    kept = [text for i, text in enumerate(texts) if i % _HELD_OUT]
-    return kept, texts[::_HELD_OUT], calibration.name
-
-
-def _failure(head: Head, bound: Bound, found: Found) -> str:
-    best = max((step.accuracy for step in found.steps), key=lambda one: (one.agreement, one.cosine))
-    if head.task == "feature-extraction":
-        reached, asked, option = best.cosine, bound.cosine, "--min-cosine"
+        reached, required, option = best.cosine, bound.cosine, "--min-cosine"
         what = "a worst cosine"
     else:
-        reached, asked, option = best.agreement, bound.agreement, "--min-agreement"
+        reached, required, option = best.agreement, bound.agreement, "--min-agreement"
         what = "an agreement"
     accepted = max(0.0, np.floor((1 - (1 - reached) / (1 - _MARGIN)) * 1000) / 1000)
     return (
         f"no int8 mixture with {LEAST_INT8:.0%} of its products in int8 has {what} of at least "
-        f"{asked:g} (with a margin) on the held-out texts, the nearest of {len(found.steps)} "
-        f"{reached:.4f}: accept less with {option} {accepted:g}, or export with --dtype float32"
+        f"{required:g} (with a margin) on the held-out texts; the best of {len(found.steps)} has "
+        f"{reached:.4f}: to accept lower accuracy, pass {option} {accepted:g}, or export with "
+        "--dtype float32"
     )
 
 
 def _report(
-    found: Found, bound: Bound, source: str, calibrated: int, held_out: int, same: float, head: Head
+    found: Found, bound: Bound, texts: _Texts, same: float, head: HeadSpec
 ) -> dict[str, Any]:
     shipped = found.step
     return {
-        "calibration": {"texts": source, "calibrated_on": calibrated, "held_out": held_out},
+        "calibration": {
+            "texts": texts.source,
+            "calibrated_on": len(texts.calibration),
+            "held_out": len(texts.held_out),
+        },
         "bound": {k: v for k, v in (("cosine", bound.cosine), ("agreement", bound.agreement)) if v},
         "outputs": outputs_of(head),
         "cosine": shipped.accuracy.cosine,

@@ -1,17 +1,17 @@
-"""How one linear layer is computed in int8: its scales, its smoothing, its columns kept in float32.
+"""Quantize one linear layer by a recipe: int8 scales, smoothing, and columns kept in float32.
 
 Weights are int8, symmetric, with a scale for each output column, and small enough that no kernel
-saturates. The input is uint8 with one scale and zero point for all tokens, fixed beforehand, so
-that a text's answer does not depend on what stands beside it in a batch. Three things make that
+saturates. The input is uint8 with one scale and zero point for all tokens, fixed in advance, so
+that a text's answer does not depend on the other texts in its batch. Three techniques make that
 accurate enough:
 
 - smoothing (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438): each input column is divided by a
   factor and the weight's row multiplied by it, so that columns of unequal ranges share one scale;
 - outlier columns (after LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339): the few columns
-  with the widest range are multiplied in float32, and the scale has to cover the others only;
-- weights make up for how others are rounded (`rounding.py`).
+  with the widest range are multiplied in float32, and the scale covers only the others;
+- weights compensate for the rounding of others (`rounding.py`).
 
-The mean error that is left over the calibration's tokens is taken off the bias.
+The remaining mean error over the calibration tokens is subtracted from the bias.
 """
 
 from dataclasses import dataclass, replace
@@ -35,10 +35,12 @@ _TINY = 1e-5
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to do with one linear layer.
+    """How to compute one linear layer.
 
-    `precision` is "int8" or "float32"; `smoothing` the exponent that shares the range between
-    input (1) and weight (0), or None; `outliers` the number of columns left in float32.
+    Attributes:
+        precision: "int8" or "float32".
+        smoothing: the exponent that divides the range between input (1) and weight (0), or None.
+        outliers: the number of columns left in float32.
     """
 
     precision: str = "int8"
@@ -47,7 +49,7 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """As it is written in the manifest: "float32", "int8", "int8+smoothing+8 outliers"."""
+        """The recipe in the manifest: "float32", "int8", "int8+smoothing+8 outliers"."""
         if self.precision != "int8":
             return self.precision
         parts = ["int8"]
@@ -62,10 +64,14 @@ class Recipe:
 class Quantized:
     """The tensors of one linear layer in int8.
 
-    `divisor` float32 [K] is what the input is divided by before, or None; `scale` and `zero` turn
-    it into uint8; `weight` is int8 [K, N], with 0 in the outliers' rows, and `weight_scale`
-    float32 [N]; `outliers` int64 [k] are the columns whose product with `outlier_weight`, float32
-    [k, N], is added; `correction` float32 [N] is added to the bias.
+    Attributes:
+        divisor: float32 [K], divides the input before it is quantized; or None.
+        scale, zero: the scale and zero point that make the input uint8.
+        weight: int8 [K, N], with 0 in the outliers' rows.
+        weight_scale: float32 [N].
+        outliers: int64 [k], the columns that are multiplied in float32.
+        outlier_weight: float32 [k, N]; the product of the outliers with it is added.
+        correction: float32 [N], is added to the bias.
     """
 
     divisor: np.ndarray | None
@@ -79,22 +85,22 @@ class Quantized:
 
     @property
     def outliers_are_last(self) -> bool:
-        """Whether the outliers are the last columns, which lie side by side in memory."""
+        """Whether the outliers are the last columns, which are adjacent in memory."""
         columns, count = len(self.weight), len(self.outliers)
         return np.array_equal(self.outliers, np.arange(columns - count, columns))
 
 
 def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
-    """Quantize a weight [K, N] for the inputs that were observed.
+    """Quantize a weight [K, N] for the observed inputs.
 
-    Of its rows, the later ones make up for how the earlier ones are rounded, the outliers' last.
+    Later rows compensate for the rounding of earlier ones; the outliers' rows come last.
     """
     linear = round_linear(weight, observed, recipe)
-    smoothed, read = weight, observed
+    smoothed, inputs = weight, observed
     if linear.divisor is not None:
-        smoothed, read = weight * linear.divisor[:, None], observed.divided(linear.divisor)
+        smoothed, inputs = weight * linear.divisor[:, None], observed.divided(linear.divisor)
     steps = smoothed / linear.weight_scale
-    rounded, exact = round_rows(steps, read.covariance, linear.outliers)
+    rounded, exact = round_rows(steps, inputs.covariance, linear.outliers)
     outlier_weight = (exact * linear.weight_scale).astype(np.float32)
     linear = replace(linear, weight=rounded, outlier_weight=outlier_weight)
     error = multiply(linear, observed.sample) - observed.sample @ weight
@@ -102,9 +108,9 @@ def quantize_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Q
 
 
 def round_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quantized:
-    """A linear layer with each weight rounded by itself, and its mean error still in it.
+    """Quantize a weight [K, N] with each number rounded independently, without a correction.
 
-    Nearly what `quantize_linear` gives, and in no time: enough to compare recipes by.
+    This is fast, and close enough to `quantize_linear` to compare recipes.
     """
     divisor = None
     low, high = observed.low, observed.high
@@ -134,11 +140,11 @@ def round_linear(weight: np.ndarray, observed: Observed, recipe: Recipe) -> Quan
 
 
 def _weight_scale(weight: np.ndarray) -> np.ndarray:
-    """The scales [N] of a weight [K, N] for which int8 products fit into 16 bits.
+    """Return the scales [N] of a weight [K, N] for which int8 products fit into 16 bits.
 
-    Without VNNI, x86 processors add the products of two neighbouring rows in 16 bits, and cut the
-    sum off (`vpmaddubsw`): 255 times the weights of one sign in such a pair has to stay below
-    32,768. Those weights are 127 together before they are rounded, and 128 at most after.
+    Without VNNI, x86 processors add the products of two adjacent rows in 16 bits and saturate
+    (`vpmaddubsw`): 255 times the weights of one sign in such a pair must stay below 32,768. These
+    weights sum to 127 before they are rounded, and to at most 128 after.
     """
     padded = np.pad(weight, ((0, len(weight) % 2), (0, 0)))
     pairs = padded.reshape(-1, 2, weight.shape[1])
@@ -149,12 +155,12 @@ def _weight_scale(weight: np.ndarray) -> np.ndarray:
 
 
 def multiply(linear: Quantized, inputs: np.ndarray) -> np.ndarray:
-    """What the int8 graph computes for inputs [R, K]: float32 [R, N], without the layer's bias."""
+    """Compute what the int8 graph does for inputs [R, K]: float32 [R, N], without the bias."""
     if linear.divisor is not None:
         inputs = inputs * (1 / linear.divisor)
     zero = float(linear.zero)
     steps = np.clip(np.rint(inputs / linear.scale) + zero, 0, 255) - zero
-    # float32 holds these sums of products to a part in a million, far below a quantization step.
+    # float32 holds these sums of products to one part in a million, far below a quantization step.
     product = steps.astype(np.float32) @ linear.weight.astype(np.float32)
     answer = product * (linear.scale * linear.weight_scale)
     answer += inputs[:, linear.outliers] @ linear.outlier_weight
@@ -163,17 +169,20 @@ def multiply(linear: Quantized, inputs: np.ndarray) -> np.ndarray:
 
 
 def relative_error(linear: Quantized, sample: np.ndarray, exact: np.ndarray) -> float:
-    """A linear layer's squared error over a sample, as a share of the output's square.
+    """Return a layer's squared error over a sample, divided by the output's square.
 
-    `sample` float32 [R, K] are inputs, and `exact` [R, N] their product with the weight.
+    Args:
+        linear: the quantized layer.
+        sample: inputs, float32 [R, K].
+        exact: their product with the weight, [R, N].
     """
     error = multiply(linear, sample) - exact
-    error -= error.mean(axis=0)  # as the correction of the bias will
+    error -= error.mean(axis=0)  # the correction of the bias will do this
     return float(np.square(error, dtype=np.float64).sum() / np.square(exact).sum(dtype=np.float64))
 
 
 def smoothing_divisor(weight: np.ndarray, observed: Observed, exponent: float) -> np.ndarray:
-    """SmoothQuant's factor of each column: range of the input ** a / range of the weight ** 1-a."""
+    """Return SmoothQuant's factors [K]: input range ** a / weight range ** (1 - a)."""
     inputs = np.maximum(observed.spread, _TINY)
     weights = np.maximum(np.abs(weight).max(axis=1), _TINY)
     divisor = inputs**exponent / weights ** (1 - exponent)
@@ -182,7 +191,7 @@ def smoothing_divisor(weight: np.ndarray, observed: Observed, exponent: float) -
 
 
 def _input_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
-    """The scale and zero point that spread [low, high], 0 in it, over 0 to 255."""
+    """Return the scale and zero point that map [low, high], extended to include 0, to 0…255."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32(max((high - low) / 255, _TINY * _TINY))
     return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))

@@ -1,4 +1,4 @@
-"""Linear layers of a graph to int8: QuantizeLinear and MatMulIntegerToFloat in place of MatMul."""
+"""MatMul and Add of linear layers → QuantizeLinear and com.microsoft MatMulIntegerToFloat."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,26 +7,25 @@ import numpy as np
 import onnx_ir as ir
 
 from bertrt.export.graph.edit import constant, store
-from bertrt.export.quantize.linears import bias_add, stored_bias
+from bertrt.export.graph.match_linear import bias_after
 from bertrt.export.quantize.recipe import Quantized
 from bertrt.export.quantize.unpack import unpack_products
 
 __all__ = ["finish_int8", "write_int8"]
 
-# Where a Slice ends that goes on to the last column.
+# The end of a Slice up to the last column.
 _END = np.iinfo(np.int64).max
 
 
 def write_int8(model: ir.Model, linears: Mapping[str, Quantized]) -> None:
     """Replace linear layers by their int8 form, in place.
 
+    A layer becomes (Mul by the inverse divisor →) QuantizeLinear → MatMulIntegerToFloat, which adds
+    the bias (→ Add of Slice or Gather → MatMul for the outlier columns).
+
     Args:
         model: a fused cpu graph.
         linears: each layer's tensors, by its name.
-
-    A layer becomes (Mul by the inverse divisor →) QuantizeLinear → com.microsoft
-    MatMulIntegerToFloat with the bias in it (→ Add of Slice or Gather →
-    MatMul for the outlier columns).
     """
     graph = model.graph
     matmuls = {
@@ -35,24 +34,24 @@ def write_int8(model: ir.Model, linears: Mapping[str, Quantized]) -> None:
     for name, tensors in linears.items():
         _replace(graph, matmuls[name], name, tensors)
     model.opset_imports.setdefault("com.microsoft", 1)
-    _drop_unused(graph)
+    _remove_unused(graph)
 
 
 def finish_int8(model: ir.Model) -> dict[str, int]:
-    """Unpack products, in place; returns how many of each operator there are."""
+    """Unpack products, in place; returns the number of each int8 operator in the graph."""
     unpack_products(model)
     found = Counter(node.op_type for node in model.graph)
     counts = {name: found[name] for name in ("MatMulIntegerToFloat", "QuantizeLinear")}
-    # What outlier columns keep packed; nothing else is split in these graphs.
+    # The projections that stay packed because of outlier columns; these graphs have no other Split.
     return {**counts, "PackedQKV": found["Split"]}
 
 
 def _replace(graph: ir.Graph, matmul: ir.Node, name: str, tensors: Quantized) -> None:
-    add = bias_add(matmul)
-    last = matmul if add is None else add
-    bias = tensors.correction
-    if add is not None:
-        bias = bias + stored_bias(add, matmul).const_value.numpy()  # type: ignore[union-attr]
+    found = bias_after(matmul)
+    last, bias = matmul, tensors.correction
+    if found is not None:
+        last, stored_bias = found
+        bias = bias + stored_bias.const_value.numpy()
     nodes: list[ir.Node] = []
 
     def node(operator: str, inputs: list[ir.Value | None], domain: str = "") -> ir.Value:
@@ -90,17 +89,20 @@ def _replace(graph: ir.Graph, matmul: ir.Node, name: str, tensors: Quantized) ->
         else:
             columns = node("Gather", [source, stored("outlier_columns", tensors.outliers)])
             nodes[-1].attributes["axis"] = ir.AttrInt64("axis", -1)
-        rest = node("MatMul", [columns, stored("outlier_weight", tensors.outlier_weight)])
-        product = node("Add", [product, rest])
+        outlier_product = node(
+            "MatMul", [columns, stored("outlier_weight", tensors.outlier_weight)]
+        )
+        product = node("Add", [product, outlier_product])
     graph.insert_before(last, nodes)
+    # Not `replace_value`: no later pass names values, so the new one takes the old one's name.
     old = last.outputs[0]
-    output, old.name = old.name, None
-    product.name, product.shape, product.type = output, old.shape, old.type
+    output_name, old.name = old.name, None
+    product.name, product.shape, product.type = output_name, old.shape, old.type
     old.replace_all_uses_with(product, replace_graph_outputs=True)
-    graph.remove([matmul] if add is None else [matmul, add], safe=True)
+    graph.remove([matmul] if last is matmul else [matmul, last], safe=True)
 
 
-def _drop_unused(graph: ir.Graph) -> None:
+def _remove_unused(graph: ir.Graph) -> None:
     """Remove what only the float32 layers read: their weights, and Transposes of them."""
     for node in list(graph):
         if node.op_type == "Transpose" and not node.outputs[0].uses():

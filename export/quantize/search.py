@@ -1,9 +1,9 @@
-"""The search for the fastest mixture of recipes whose answers stay within the bound.
+"""Search the cheapest mixture of recipes whose answers stay within the bound.
 
-Every layer begins with its cheapest recipe. When that is not near enough, each layer is tried in
-int8 alone, which tells how much of the answers' error is its own; from then on the layers whose
-next recipe takes off most error for the least time get it, a part of the way at a time, until the
-answers meet the bound on texts that calibration did not see.
+Every layer starts with its cheapest recipe. If that is not accurate enough, each layer is tried
+alone in int8, which shows its share of the answers' error. From then on, the layers whose next
+recipe removes the most error per cost get it, in steps, until the answers meet the bound on texts
+that calibration did not see.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,47 +12,57 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertrt.export.quantize.accuracy import Accuracy
-from bertrt.export.quantize.candidates import Rung
+from bertrt.export.quantize.candidates import Candidate
 from bertrt.export.quantize.recipe import Recipe
+from bertrt.progress import ProgressCallback
 
-__all__ = ["Bound", "Found", "Step", "search"]
+__all__ = ["LEAST_INT8", "Bound", "Found", "Measure", "Plan", "Step", "search"]
 
+# The recipe of each layer.
 Plan = dict[str, Recipe]
+# Runs the graph of a plan.
 Measure = Callable[[Plan], Accuracy]
-Tell = Callable[[str], None]
+# The index of each layer's recipe among its candidates.
+_Choice = Mapping[str, int]
 
-# From one try to the next the predicted error is cut to at least and at most these shares of
-# itself, and the last cut, when it was more than needed, is halved this often.
+# From one try to the next the predicted error is multiplied by a factor between these. If the last
+# reduction was more than needed, it is halved up to this many times.
 _CUTS = (0.15, 0.9)
 _REFINEMENTS = 4
-# A layer is weighed by a recipe with at most this share of its cheapest recipe's error: what makes
-# most of the error in a bad recipe is not what is left of it in a good one.
+# A layer's share of the error is measured with a recipe that has at most this share of its cheapest
+# recipe's error: most of the error of a bad recipe has other causes than that of a good one.
 _GOOD = 0.5
-# A mixture with less than this share of its multiplications in int8 is not worth the name.
+# A mixture with a smaller share of its multiplications in int8 is not worth it.
 LEAST_INT8 = 0.5
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What the answers have to meet: the least cosine, or the least agreement; the other is 0."""
+    """The smallest cosine or the smallest agreement that the answers must have; the other is 0."""
 
     cosine: float = 0.0
     agreement: float = 0.0
 
     def met_by(self, accuracy: Accuracy) -> bool:
-        """Whether answers so accurate are near enough."""
+        """Whether answers of this accuracy are close enough."""
         return accuracy.cosine >= self.cosine and accuracy.agreement >= self.agreement
 
     def share(self, accuracy: Accuracy) -> float:
-        """What the bound leaves of an error, as a share of that error."""
-        left = [(1 - self.cosine, 1 - accuracy.cosine)] if self.cosine else []
-        left += [(1 - self.agreement, 1 - accuracy.agreement)] if self.agreement else []
-        return min((allowed / error for allowed, error in left if error > 0), default=1.0)
+        """Return the allowed error divided by the error."""
+        errors = [(1 - self.cosine, 1 - accuracy.cosine)] if self.cosine else []
+        errors += [(1 - self.agreement, 1 - accuracy.agreement)] if self.agreement else []
+        return min((allowed / error for allowed, error in errors if error > 0), default=1.0)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One mixture that was tried: its cost as a share of float32's, and how near it came."""
+    """One mixture that was tried.
+
+    Attributes:
+        cost: its cost divided by float32's.
+        int8: the share of its multiplications in int8.
+        accuracy: the accuracy of its answers.
+    """
 
     cost: float
     int8: float
@@ -61,9 +71,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome: the plan that was chosen, its step, and every mixture tried, in order.
+    """The result of a search.
 
-    Without a plan that meets the bound, `met` is False, and the plan the last that was tried.
+    Attributes:
+        plan: the plan that was chosen; if none meets the bound, the last that was tried.
+        step: that plan's step.
+        met: whether it meets the bound.
+        steps: every mixture tried, in order.
     """
 
     plan: Plan
@@ -72,131 +86,137 @@ class Found:
     steps: tuple[Step, ...]
 
 
-class _Ladders:
-    """Which rung each layer stands on, and what all of them cost together."""
+class _Layers:
+    """The candidates of each layer, and the costs and predicted errors of choices among them."""
 
-    def __init__(self, ladders: Mapping[str, Sequence[Rung]], weights: Mapping[str, int]) -> None:
-        self.rungs = ladders
-        self.weights = weights
+    def __init__(
+        self, candidates: Mapping[str, Sequence[Candidate]], products: Mapping[str, int]
+    ) -> None:
+        self._candidates = candidates
+        self._products = products
 
-    def plan(self, places: Mapping[str, int]) -> Plan:
-        return {name: self.rungs[name][place].recipe for name, place in places.items()}
+    def plan(self, choice: _Choice) -> Plan:
+        return {name: self._candidates[name][index].recipe for name, index in choice.items()}
 
-    def cost(self, places: Mapping[str, int]) -> float:
-        full = sum(rungs[-1].cost for rungs in self.rungs.values())
-        return sum(self.rungs[name][place].cost for name, place in places.items()) / full
+    def cost(self, choice: _Choice) -> float:
+        """Return the cost of a choice divided by float32's."""
+        full = sum(entries[-1].cost for entries in self._candidates.values())
+        return sum(self._candidates[name][index].cost for name, index in choice.items()) / full
 
-    def int8(self, places: Mapping[str, int]) -> float:
-        inside = sum(
-            self.weights[name]
-            for name, place in places.items()
-            if self.rungs[name][place].recipe.precision == "int8"
+    def int8(self, choice: _Choice) -> float:
+        """Return the share of multiplications in int8."""
+        in_int8 = sum(
+            self._products[name]
+            for name, index in choice.items()
+            if self._candidates[name][index].recipe.precision == "int8"
         )
-        return inside / sum(self.weights.values())
+        return in_int8 / sum(self._products.values())
 
-    def error(self, places: Mapping[str, int], shares: Mapping[str, float]) -> float:
-        """The predicted distance of the answers: each layer's own, as if they added up."""
-        return sum(self._share(name, place, shares) for name, place in places.items())
+    def error(self, choice: _Choice, shares: Mapping[str, float]) -> float:
+        """Predict the distance of the answers: the sum of the layers' own errors."""
+        return sum(self._error_of(name, index, shares) for name, index in choice.items())
 
-    def lowered(
-        self, places: Mapping[str, int], shares: Mapping[str, float], target: float
+    def improved(
+        self, choice: _Choice, shares: Mapping[str, float], target: float
     ) -> dict[str, int]:
-        """The cheapest moves up the ladders until the predicted error is at most `target`."""
-        result = dict(places)
+        """Take better candidates, the best gain per cost first, until the error is `target`."""
+        result = dict(choice)
         error = self.error(result, shares)
         while error > target:
             best = max(
                 (
-                    (self._gain(name, result[name], place, shares), name, place)
+                    (self._gain(name, result[name], index, shares), name, index)
                     for name in result
-                    for place in range(result[name] + 1, len(self.rungs[name]))
+                    for index in range(result[name] + 1, len(self._candidates[name]))
                 ),
                 default=None,
             )
             if best is None:
                 break
-            _, name, place = best
-            result[name] = place
+            _, name, index = best
+            result[name] = index
             error = self.error(result, shares)
         return result
 
     def typical(self, name: str) -> int:
-        """The first place that is a good part better than the cheapest: where a layer will end."""
-        rungs = self.rungs[name]
-        good = [i for i, rung in enumerate(rungs) if rung.error <= _GOOD * rungs[0].error]
-        return next((i for i in good if rungs[i].error), 0)
+        """Return the first candidate that is much better than the cheapest: a likely choice."""
+        entries = self._candidates[name]
+        good = [i for i, entry in enumerate(entries) if entry.error <= _GOOD * entries[0].error]
+        return next((i for i in good if entries[i].error), 0)
 
-    def _share(self, name: str, place: int, shares: Mapping[str, float]) -> float:
-        measured = self.rungs[name][self.typical(name)].error
-        return shares[name] * self.rungs[name][place].error / measured if measured else 0.0
+    def _error_of(self, name: str, index: int, shares: Mapping[str, float]) -> float:
+        measured = self._candidates[name][self.typical(name)].error
+        return shares[name] * self._candidates[name][index].error / measured if measured else 0.0
 
-    def _gain(self, name: str, place: int, other: int, shares: Mapping[str, float]) -> float:
-        less = self._share(name, place, shares) - self._share(name, other, shares)
-        return less / (self.rungs[name][other].cost - self.rungs[name][place].cost)
+    def _gain(self, name: str, index: int, other: int, shares: Mapping[str, float]) -> float:
+        less = self._error_of(name, index, shares) - self._error_of(name, other, shares)
+        return less / (self._candidates[name][other].cost - self._candidates[name][index].cost)
 
 
 def search(
-    ladders: Mapping[str, Sequence[Rung]],
+    candidates: Mapping[str, Sequence[Candidate]],
     products: Mapping[str, int],
     bound: Bound,
     measure: Measure,
     measure_alone: Measure,
-    tell: Tell,
+    progress: ProgressCallback,
 ) -> Found:
     """Find the cheapest plan that meets a bound.
 
     Args:
-        ladders: each layer's recipes, cheapest first.
-        products: each layer's multiplications a token.
-        bound: what the answers have to meet.
+        candidates: each layer's recipes, cheapest first.
+        products: each layer's multiplications per token.
+        bound: what the answers must meet.
         measure: runs the graph of a plan on all held-out texts.
         measure_alone: the same on a few of them, for plans that only compare layers.
-        tell: told what is being tried.
+        progress: called for each plan that is tried.
     """
-    rows = _Ladders(ladders, products)
+    layers = _Layers(candidates, products)
     steps: list[Step] = []
 
-    def tried(places: Mapping[str, int]) -> bool:
-        tell(f"try mixture {len(steps) + 1}" + (f", {_words(steps[-1])}" if steps else ""))
-        accuracy = measure(rows.plan(places))
-        steps.append(Step(rows.cost(places), rows.int8(places), accuracy))
+    def meets_bound(choice: _Choice) -> bool:
+        last = f", last: {_describe(steps[-1])}" if steps else ""
+        progress(len(steps), None, f"try mixture {len(steps) + 1}{last}")
+        accuracy = measure(layers.plan(choice))
+        steps.append(Step(layers.cost(choice), layers.int8(choice), accuracy))
         return bound.met_by(accuracy)
 
-    places = dict.fromkeys(ladders, 0)
-    if tried(places):
-        return Found(rows.plan(places), steps[-1], True, tuple(steps))
+    choice: dict[str, int] = dict.fromkeys(candidates, 0)
+    if meets_bound(choice):
+        return Found(layers.plan(choice), steps[-1], True, tuple(steps))
 
     shares = {}
-    for index, name in enumerate(ladders, start=1):
-        tell(f"weigh layer {index} of {len(ladders)}")
-        shares[name] = measure_alone({name: ladders[name][rows.typical(name)].recipe}).distance
+    for index, name in enumerate(candidates):
+        progress(index, len(candidates), "weigh layer")
+        recipe = candidates[name][layers.typical(name)].recipe
+        shares[name] = measure_alone({name: recipe}).distance
 
-    failed, target = places, rows.error(places, shares)
+    failed, target = choice, layers.error(choice, shares)
     while True:
         before = target
         target *= float(np.clip(bound.share(steps[-1].accuracy), *_CUTS))
-        places = rows.lowered(failed, shares, target)
-        # An error of 0 predicts nothing to take off, and one without end nothing that would do.
-        if rows.int8(places) < LEAST_INT8 or not 0 < rows.error(failed, shares) < np.inf:
-            return Found(rows.plan(failed), steps[-1], False, tuple(steps))
-        if places == failed:  # the last moves took off more than they were asked for
+        choice = layers.improved(failed, shares, target)
+        # With a predicted error of 0 nothing can be removed, and an infinite one is never met.
+        if layers.int8(choice) < LEAST_INT8 or not 0 < layers.error(failed, shares) < np.inf:
+            return Found(layers.plan(failed), steps[-1], False, tuple(steps))
+        if choice == failed:  # the last changes removed more error than required
             continue
-        if tried(places):
+        if meets_bound(choice):
             break
-        failed = places
-    # Between the last that failed and the first that did not there may be a cheaper one.
+        failed = choice
+    # There may be a cheaper mixture between the last that failed and the first that did not.
     chosen, low, high = steps[-1], target, before
     for _ in range(_REFINEMENTS):
         middle = (low + high) / 2
-        between = rows.lowered(failed, shares, middle)
-        if between in (failed, places):
+        between = layers.improved(failed, shares, middle)
+        if between in (failed, choice):
             break
-        if tried(between):
-            places, chosen, low = between, steps[-1], middle
+        if meets_bound(between):
+            choice, chosen, low = between, steps[-1], middle
         else:
             high = middle
-    return Found(rows.plan(places), chosen, True, tuple(steps))
+    return Found(layers.plan(choice), chosen, True, tuple(steps))
 
 
-def _words(step: Step) -> str:
-    return f"last: cosine {step.accuracy.cosine:.4f}, agreement {step.accuracy.agreement:.4f}"
+def _describe(step: Step) -> str:
+    return f"cosine {step.accuracy.cosine:.4f}, agreement {step.accuracy.agreement:.4f}"

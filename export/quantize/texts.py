@@ -1,10 +1,11 @@
-"""Texts for int8 export: those that set the activation scales, and those that judge the result.
+"""Texts for int8 export: calibration texts set the activation scales, held-out texts judge them.
 
-Both built-in sets are 380 texts of what people feed to a BERT: words, searches, chat, reviews, law,
-medicine, code, logs, tables and ten-odd languages, from one word to over three hundred, in shuffled
-order, so that the first texts are as mixed as all of them. Sixty are of a few common words, "No."
-or "What was that?", whose ranges are unlike those of longer texts. The sets share their mixture and
-no text: a bound proved on the held-out set says something about texts that no scale has ever seen.
+Both built-in sets are 380 texts of the kinds that people give to a BERT: words, searches, chat,
+reviews, law, medicine, code, logs, tables and more than ten languages, from one word to over three
+hundred, in shuffled order, so that the first texts are as mixed as all of them. Sixty consist of a
+few common words, "No." or "What was that?", whose ranges differ from those of longer texts. The
+sets have the same mixture and no text in common: a bound that holds on the held-out set says
+something about texts that no scale was measured on.
 """
 
 from importlib import resources
@@ -14,47 +15,46 @@ from bertrt.errors import ExportError
 
 __all__ = ["FEWEST", "calibration_texts", "heldout_texts", "read_texts"]
 
-# With fewer, a scale is the accident of one sentence.
+# With fewer, a scale depends on single sentences.
 FEWEST = 8
 
 
 def calibration_texts() -> list[str]:
-    """The 380 built-in texts from which static activation scales are measured."""
+    """Return the 380 built-in texts from which static activation scales are measured."""
     return _built_in("calibration.txt")
 
 
 def heldout_texts() -> list[str]:
-    """The 380 built-in texts on which an int8 graph is judged; none is a calibration text."""
+    """Return the 380 built-in texts on which int8 graphs are judged; none is for calibration."""
     return _built_in("heldout.txt")
 
 
 def read_texts(path: Path) -> list[str]:
     """Read a user's calibration file: UTF-8, one text a line.
 
-    Blank lines are skipped, white space around a text is removed, and repeats are kept.
+    Blank lines are skipped, white space around a text is removed, and repeated texts are kept.
 
-    Raises:
-        ExportError: the file cannot be read, is not UTF-8, or holds fewer than `FEWEST` texts.
+    Raises ExportError if the file cannot be read, is not UTF-8, or has fewer than `FEWEST` texts.
     """
     try:
-        # The Windows editors' byte order mark would otherwise become part of the first text.
+        # Without "-sig" the byte order mark of Windows editors would be part of the first text.
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ExportError(
-            f"The calibration file {path} is not UTF-8 (at byte {error.start}): save it as UTF-8."
+            f"the calibration file {path} is not UTF-8 (at byte {error.start}): save it as UTF-8"
         ) from error
     except OSError as error:
         raise ExportError(
-            f"The calibration file {path} cannot be read ({error.strerror}): "
-            "name a text file with one text a line."
+            f"the calibration file {path} cannot be read ({error.strerror}): "
+            "give a text file with one text a line"
         ) from error
     texts = _lines(content)
     if not texts:
-        raise ExportError(f"The calibration file {path} is empty: write one text a line.")
+        raise ExportError(f"the calibration file {path} is empty: write one text a line")
     if len(texts) < FEWEST:
         raise ExportError(
-            f"The calibration file {path} holds {len(texts)} texts, at least {FEWEST} are needed: "
-            "add some like those that the model will see, one a line."
+            f"the calibration file {path} has {len(texts)} texts, and at least {FEWEST} are "
+            "needed: add texts similar to those that the model will see, one a line"
         )
     return texts
 
@@ -64,5 +64,5 @@ def _built_in(name: str) -> list[str]:
 
 
 def _lines(content: str) -> list[str]:
-    # Not splitlines(), which also breaks at form feeds and at Unicode's own line separators.
+    # Not splitlines(), which also splits at form feeds and at Unicode's line separators.
     return [line for raw in content.split("\n") if (line := raw.strip())]

@@ -1,1 +1,1 @@
-"""The checkpoint's tokenizer, as the artifact has it."""
+"""Write the checkpoint's tokenizer to the artifact."""

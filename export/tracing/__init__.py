@@ -1,1 +1,1 @@
-"""PyTorch to ONNX: the forward pass that is traced, and the trace."""
+"""PyTorch to ONNX: trace a head's forward pass to a graph."""

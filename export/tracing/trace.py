@@ -1,4 +1,4 @@
-"""PyTorch to ONNX: one head traced to a graph with named dynamic axes, in standard operators."""
+"""Trace a head to an ONNX graph in standard operators, with named dynamic axes."""
 
 import contextlib
 import logging
@@ -9,52 +9,71 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from bertrt.artifact.graph_io import PAST, PRESENT
+from bertrt.export.extra_outputs import has_attentions
 from bertrt.export.graph.cleanup import tidy
-from bertrt.export.heads import Head
+from bertrt.export.heads import HeadSpec
 from bertrt.export.tracing.traceable_forward import (
-    Inside,
+    Captured,
     KeyValue,
     KeyValues,
     base_model,
     traceable,
 )
 
-__all__ = ["OPSET", "has_cache", "trace"]
+__all__ = ["OPSET", "cache_names", "has_cache", "trace"]
 
 # The first opset with an Attention operator, so that attention stays one node.
 OPSET = 23
 
-# Sizes to trace with: none is 1, which the tracer takes for a constant, and no two are equal.
+# Sizes of the example inputs: none is 1, which the tracer takes for a constant, and all differ.
 _BATCH, _CHOICES, _PAST, _SEQUENCE = 2, 3, 5, 7
 
-# What the exporter says about every model, and nobody can act on.
+# Warnings that torch.onnx.export gives for every model, and that need no action.
 _KNOWN_WARNINGS = (
     r"# The axis name: .* will not be used, since it shares the same shape constraints",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
 
-def has_cache(model: torch.nn.Module, head: Head) -> bool:
+def has_cache(model: torch.nn.Module, head: HeadSpec) -> bool:
     """Whether the head's graph has a key/value cache: a language model that is a decoder."""
     return head.task == "text-generation" and bool(base_model(model).config.is_decoder)
 
 
+def cache_names(prefix: str, layers: int) -> list[str]:
+    """Return the names of a cache's arrays, `{prefix}.0.key`, `{prefix}.0.value` and so on.
+
+    `prefix` is `PAST` for inputs and `PRESENT` for outputs.
+    """
+    return [f"{prefix}.{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+
+
 def trace(
-    model: torch.nn.Module, head: Head, internals: Sequence[str] = (), *, cached: bool = True
+    model: torch.nn.Module,
+    head: HeadSpec,
+    extra_outputs: Sequence[str] = (),
+    *,
+    cached: bool = True,
 ) -> ir.Model:
-    """The head's forward pass as an ONNX graph of opset 23.
+    """Trace the head's forward pass to an ONNX graph of opset 23.
 
     Inputs are int64 `input_ids`, `attention_mask` and `token_type_ids`, [batch, sequence], or
     [batch, choices, sequence] for multiple choice. Outputs are the head's, float32; a BertModel
-    without a pooler has no `pooler_output`. A decoder with a language model head also has float32
-    inputs `past_key_values.{i}.key` and `.value`, [batch, N, past_sequence, D], with any number of
-    past tokens from 0, and outputs `present.{i}.key` and `.value`, [batch, N, total_sequence, D];
-    its `attention_mask` is [batch, total_sequence], past and new tokens together. With `cached`
-    False a decoder has none of these, and reads a text as a whole. `internals` are further
-    outputs, by the names of `bertrt.export.tracing.extra_outputs`.
+    without a pooler has no `pooler_output`.
 
-    Initializers keep their PyTorch names and shapes, and tied weights are stored once. The model
-    must be in eval mode and is left as it was.
+    A decoder with a language model head also has float32 inputs `past_key_values.{i}.key` and
+    `.value`, [batch, N, past_sequence, D], with 0 or more past tokens, and outputs
+    `present.{i}.key` and `.value`, [batch, N, total_sequence, D]. Its `attention_mask` is
+    [batch, total_sequence], for past and new tokens together.
+
+    Initializers keep their PyTorch names and shapes, and tied weights are stored once.
+
+    Args:
+        model: the head's model, in eval mode. It is not changed.
+        head: which head it is.
+        extra_outputs: further outputs, by the names of `bertrt.export.extra_outputs`.
+        cached: False for a decoder's graph without a cache, which reads a text as a whole.
     """
     config = base_model(model).config
     outputs = [name for name in head.outputs if name != "pooler_output" or base_model(model).pooler]
@@ -70,9 +89,9 @@ def trace(
         axes = (*axes, [_PAST_AXES] * len(past))
 
     cache = KeyValues()
-    inside = Inside(attentions="attentions.0" in internals)
-    wrapper = _Positional(model, outputs, cache, inside, internals).eval()
-    with traceable(model, cache, inside), _quiet():
+    captured = Captured(attentions=has_attentions(extra_outputs))
+    wrapper = _Positional(model, outputs, cache, captured, extra_outputs).eval()
+    with traceable(model, cache, captured), _without_known_warnings():
         program = torch.onnx.export(
             wrapper,
             arguments,
@@ -83,28 +102,28 @@ def trace(
             verbose=False,
         )
     graph = program.model
-    _name_ends(graph, [*outputs, *internals], len(past))
+    _name_inputs_and_outputs(graph, [*outputs, *extra_outputs], len(past))
     tidy(graph, _parameter_names(wrapper))
     return graph
 
 
 class _Positional(torch.nn.Module):
-    """A head called with positional arrays, giving a flat tuple of its outputs in order."""
+    """A head that takes positional tensors and returns a flat tuple of its outputs, in order."""
 
     def __init__(
         self,
         model: torch.nn.Module,
         outputs: Sequence[str],
         cache: KeyValues,
-        inside: Inside,
-        internals: Sequence[str],
+        captured: Captured,
+        extra_outputs: Sequence[str],
     ) -> None:
         super().__init__()
         self.model = model
         self._outputs = outputs
         self._cache = cache
-        self._inside = inside
-        self._internals = internals
+        self._captured = captured
+        self._extra_outputs = extra_outputs
 
     def forward(
         self,
@@ -118,14 +137,16 @@ class _Positional(torch.nn.Module):
             input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
         )
         present = [tensor for pair in self._cache.present for tensor in pair] if past else []
-        shown = [self._inside.values[name] for name in self._internals]
-        return (*(result[name] for name in self._outputs), *shown, *present)
+        extra = [self._captured.values[name] for name in self._extra_outputs]
+        return (*(result[name] for name in self._outputs), *extra, *present)
 
 
 _PAST_AXES = ({0: "batch", 2: "past_sequence"}, {0: "batch", 2: "past_sequence"})
 
 
-def _example_inputs(head: Head, cached: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _example_inputs(
+    head: HeadSpec, cached: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     lead = (_BATCH, _CHOICES) if head.task == "multiple-choice" else (_BATCH,)
     total = _SEQUENCE + _PAST if cached else _SEQUENCE
     # Three tensors, not one three times: the tracer would take them for the same input.
@@ -133,30 +154,28 @@ def _example_inputs(head: Head, cached: bool) -> tuple[torch.Tensor, torch.Tenso
     return ids, torch.ones((*lead, total), dtype=torch.long), torch.zeros_like(ids)
 
 
-def _dynamic_axes(head: Head, cached: bool) -> tuple[dict[int, str], ...]:
+def _dynamic_axes(head: HeadSpec, cached: bool) -> tuple[dict[int, str], ...]:
     lead = ["batch", "choices"] if head.task == "multiple-choice" else ["batch"]
     ids = dict(enumerate([*lead, "sequence"]))
     mask = dict(enumerate([*lead, "total_sequence" if cached else "sequence"]))
     return ids, mask, ids
 
 
-def _name_ends(model: ir.Model, outputs: Sequence[str], layers: int) -> None:
-    """Name the graph's inputs, outputs and their dynamic axes, in the exporter's order."""
-    pairs = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
-    inputs = ["input_ids", "attention_mask", "token_type_ids"]
-    inputs += [f"past_key_values.{pair}" for pair in pairs]
-    presents = [f"present.{pair}" for pair in pairs]
+def _name_inputs_and_outputs(model: ir.Model, outputs: Sequence[str], layers: int) -> None:
+    """Name the graph's inputs, outputs and dynamic axes, which are in the exporter's order."""
+    inputs = ["input_ids", "attention_mask", "token_type_ids", *cache_names(PAST, layers)]
+    present = cache_names(PRESENT, layers)
     for value, name in zip(model.graph.inputs, inputs, strict=True):
         value.name = name
-    for value, name in zip(model.graph.outputs, [*outputs, *presents], strict=True):
+    for value, name in zip(model.graph.outputs, [*outputs, *present], strict=True):
         value.name = name
-        if name in presents:
+        if name in present:
             batch, heads, _, size = value.shape
             value.shape = ir.Shape([batch, heads, "total_sequence", size])
 
 
 def _parameter_names(wrapper: _Positional) -> dict[str, str]:
-    """The exporter's name of each parameter to the model's own first name for the same tensor."""
+    """Map the exporter's name of each parameter to the model's first name for the same tensor."""
     first: dict[int, str] = {}
     names = {}
     for name, tensor in wrapper.model.named_parameters(remove_duplicate=False):
@@ -169,11 +188,11 @@ def _head_size(config: Any) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what the exporter says about every model, and nothing else."""
+def _without_known_warnings() -> Iterator[None]:
+    """Silence the warnings that torch.onnx.export gives for every model, and no others."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that torchvision, which we do not use, is missing
+    logger.setLevel(logging.ERROR)  # it warns that torchvision is missing, which we do not use
     try:
         with warnings.catch_warnings():
             for message in _KNOWN_WARNINGS:

@@ -1,11 +1,11 @@
-"""The forward pass that is traced: transformers' own layers, joined so that they export cleanly.
+"""The forward pass that is traced: transformers' layers, called so that they export cleanly.
 
 BertModel.forward builds its masks and caches with code that differs between transformers 4 and 5
-and traces to a tangle of GatherND. Here the same layers, with the same weights, are called with
-an explicit boolean mask and explicit positions, and attention is one call to
-`scaled_dot_product_attention`, which the exporter keeps as one node. Heads run their own forward
-on top. That this is the same function is not taken on trust: the parity gate compares the
-exported graph with transformers' own forward pass.
+and traces to many GatherND nodes. Here the same layers, with the same weights, are called with an
+explicit boolean mask and explicit positions, and attention is one call to
+`scaled_dot_product_attention`, which torch.onnx.export keeps as one node. Heads run their own
+forward pass on the result. The parity check (`bertrt.export.parity`) proves that this is the same
+function: it compares the exported graph with transformers' own forward pass.
 """
 
 import contextlib
@@ -17,17 +17,21 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
-__all__ = ["Inside", "KeyValues", "base_model", "traceable"]
+from bertrt.artifact.graph_io import ATTENTIONS, HIDDEN_STATES
 
+__all__ = ["Captured", "KeyValue", "KeyValues", "base_model", "traceable"]
+
+# The keys and values of one layer.
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass
 class KeyValues:
-    """The key/value cache of one call: what came in and what goes out, a pair for each layer.
+    """The key/value cache of one call, a pair for each layer.
 
-    Keys and values are float32 [B, N, P, D] coming in and [B, N, P + S, D] going out, where P is
-    the number of cached tokens.
+    Attributes:
+        past: the call's input, float32 [B, N, P, D] with P cached tokens.
+        present: the call's output, float32 [B, N, P + S, D].
     """
 
     past: Sequence[KeyValue] = ()
@@ -35,11 +39,14 @@ class KeyValues:
 
 
 @dataclass
-class Inside:
-    """What one call is to show of the model's inside, and what came of it.
+class Captured:
+    """The intermediate values of one call.
 
-    `attentions` asks for attention weights, float32 [B, N, S, P + S] a layer, which makes attention
-    several operators in place of one. Hidden states, float32 [B, S, H], are noted always.
+    Attributes:
+        attentions: whether to capture attention weights, float32 [B, N, S, P + S] a layer.
+            Attention is then several operators instead of one.
+        values: the captured values by their output names. Hidden states, float32 [B, S, H], are
+            always captured.
     """
 
     attentions: bool = False
@@ -47,16 +54,18 @@ class Inside:
 
 
 def base_model(model: torch.nn.Module) -> Any:
-    """The BertModel inside a head, or the model itself when it is one."""
+    """Return the BertModel of a head, or the model itself if it is one."""
     return getattr(model, "bert", model)
 
 
 @contextlib.contextmanager
-def traceable(model: torch.nn.Module, cache: KeyValues, inside: Inside) -> Iterator[None]:
-    """Give the BertModel inside `model` the traceable forward pass, and its own one back after.
+def traceable(model: torch.nn.Module, cache: KeyValues, captured: Captured) -> Iterator[None]:
+    """Give the BertModel of `model` the traceable forward pass, and restore its own afterwards.
 
-    `cache` is read and filled at each call; leave it empty for a model without a cache. `inside`
-    is filled at each call, by the names of `bertrt.export.tracing.extra_outputs`.
+    Args:
+        model: the head's model.
+        cache: read and filled at each call; empty for a model without a cache.
+        captured: filled at each call, by the names of `bertrt.export.extra_outputs`.
     """
     base = base_model(model)
 
@@ -66,7 +75,7 @@ def traceable(model: torch.nn.Module, cache: KeyValues, inside: Inside) -> Itera
         token_type_ids: torch.Tensor,
         **_: object,
     ) -> BaseModelOutputWithPoolingAndCrossAttentions:
-        return _forward(base, input_ids, attention_mask, token_type_ids, cache, inside)
+        return _forward(base, input_ids, attention_mask, token_type_ids, cache, captured)
 
     base.forward = forward
     try:
@@ -81,9 +90,9 @@ def _forward(
     attention_mask: torch.Tensor,
     token_type_ids: torch.Tensor,
     cache: KeyValues,
-    inside: Inside,
+    captured: Captured,
 ) -> BaseModelOutputWithPoolingAndCrossAttentions:
-    """BertModel on int64 arrays [B, S] (the mask [B, P + S]); returns hidden states and pooled."""
+    """Run a BertModel on int64 tensors [B, S], with the mask [B, P + S]."""
     sequence = input_ids.shape[1]
     cached = cache.past[0][0].shape[2] if cache.past else 0
     positions = torch.arange(cached, cached + sequence)
@@ -92,19 +101,19 @@ def _forward(
     )
     mask = _mask(attention_mask, positions, cached + sequence, causal=base.config.is_decoder)
     cache.present = []
-    inside.values = {"hidden_states.0": hidden}
+    captured.values = {f"{HIDDEN_STATES}.0": hidden}
     for index, layer in enumerate(base.encoder.layer):
         past = cache.past[index] if cache.past else None
         query, present = _project(layer.attention.self, hidden, past)
         cache.present.append(present)
-        if inside.attentions:
-            context, weights = _attend_openly(query, *present, mask)
-            inside.values[f"attentions.{index}"] = weights
+        if captured.attentions:
+            context, weights = _attend_with_weights(query, *present, mask)
+            captured.values[f"{ATTENTIONS}.{index}"] = weights
         else:
             context = scaled_dot_product_attention(query, *present, attn_mask=mask)
         context = context.transpose(1, 2).flatten(2)
         hidden = layer.feed_forward_chunk(layer.attention.output(context, hidden))
-        inside.values[f"hidden_states.{index + 1}"] = hidden
+        captured.values[f"{HIDDEN_STATES}.{index + 1}"] = hidden
     return BaseModelOutputWithPoolingAndCrossAttentions(
         last_hidden_state=hidden,
         pooler_output=None if base.pooler is None else base.pooler(hidden),
@@ -114,10 +123,10 @@ def _forward(
 def _mask(
     attention_mask: torch.Tensor, positions: torch.Tensor, total: int, *, causal: bool
 ) -> torch.Tensor:
-    """True where a query may look at a key: bool [B, 1, S, P + S].
+    """Return the mask bool [B, 1, S, P + S], True where a query may attend to a key.
 
-    Every row is written out, though rows of an encoder are equal: ONNX Runtime's CPU kernel for
-    Attention refuses a mask [B, 1, 1, S].
+    An encoder's mask is expanded to every query, though its rows are equal: ONNX Runtime's CPU
+    kernel for Attention refuses a mask [B, 1, 1, S].
     """
     mask = attention_mask.bool().unsqueeze(1).unsqueeze(1)
     if causal:
@@ -128,7 +137,7 @@ def _mask(
 def _project(
     attention: Any, hidden: torch.Tensor, past: KeyValue | None
 ) -> tuple[torch.Tensor, KeyValue]:
-    """The queries of hidden states [B, S, H], and all keys and values, [B, N, S, D] each."""
+    """Return the queries of hidden states [B, S, H], and all keys and values, [B, N, S, D] each."""
     heads = (*hidden.shape[:-1], attention.num_attention_heads, attention.attention_head_size)
     query = attention.query(hidden).view(heads).transpose(1, 2)
     key = attention.key(hidden).view(heads).transpose(1, 2)
@@ -139,10 +148,10 @@ def _project(
     return query, (key, value)
 
 
-def _attend_openly(
+def _attend_with_weights(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention by its definition: the context [B, N, S, D], and the weights [B, N, S, P + S]."""
+    """Return attention's context [B, N, S, D] and weights [B, N, S, P + S], by its definition."""
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
     weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
     return weights @ value, weights

@@ -1,4 +1,4 @@
-"""For each fusion: a tiny graph from text, run as written before and after the fusion."""
+"""Fixtures for tests of fusions: a tiny graph from text, and a check of its answers."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def from_text() -> Callable[..., ir.Model]:
-    """A factory: the graph's text, inputs to outputs, and its stored float32 tensors' shapes."""
+    """A factory of graphs, given the graph's text and the shapes of its stored tensors."""
 
     def make(text: str, stored: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
         random = np.random.default_rng(3)
@@ -34,7 +34,7 @@ def from_text() -> Callable[..., ir.Model]:
 
 @pytest.fixture(scope="session")
 def of_a_layer(from_text: Callable[..., ir.Model]) -> Callable[..., ir.Model]:
-    """A factory as `from_text`, whose stored tensors have names of an encoder layer's."""
+    """Like `from_text`; the stored tensors are named like an encoder layer's."""
 
     def make(
         text: str,
@@ -59,21 +59,21 @@ def values_of(model: ir.Model) -> list[ir.Value]:
 
 @pytest.fixture(scope="session")
 def check_fusion(graphs: ModuleType) -> Callable[..., None]:
-    """A check: `fuse` finds `count`, leaves the operators `after`, and changes no number."""
+    """A check that `fuse` returns `count`, leaves the operators `after`, and changes no answer."""
 
     def check(
         model: ir.Model,
         fuse: Callable[[ir.Model], int],
-        feeds: dict[str, np.ndarray],
+        inputs: dict[str, np.ndarray],
         *,
         count: int,
         after: list[str] | None = None,
     ) -> None:
         before = graphs.operators(model)
-        expected = graphs.run(model, feeds)
+        expected = graphs.run(model, inputs)
         assert fuse(model) == count
         assert graphs.operators(model) == (before if after is None else after)
-        answer = graphs.run(model, feeds)
+        answer = graphs.run(model, inputs)
         assert list(answer) == list(expected)
         for name, value in expected.items():
             np.testing.assert_allclose(answer[name], value, rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Staging: an output directory appears whole or not at all, and nothing else is ever harmed."""
+"""An output directory appears complete or not at all, and no other directory is changed."""
 
 import os
 import signal
@@ -17,13 +17,13 @@ def fill(stage: Path, text: str) -> None:
     (stage / "bertrt.json").write_text("{}")
 
 
-def fail_half_way(output: Path) -> None:
+def fail_midway(output: Path) -> None:
     with staged(output, overwrite=True) as stage:
         fill(stage, "half")
-        raise RuntimeError("half-way")
+        raise RuntimeError("midway")
 
 
-def test_appears_whole(tmp_path: Path) -> None:
+def test_appears_complete(tmp_path: Path) -> None:
     output = tmp_path / "deep" / "out"
     with staged(output, overwrite=False) as stage:
         fill(stage, "new")
@@ -32,7 +32,7 @@ def test_appears_whole(tmp_path: Path) -> None:
     assert [path.name for path in output.parent.iterdir()] == ["out"]
 
 
-def test_an_empty_directory_may_be_there(tmp_path: Path) -> None:
+def test_an_existing_empty_directory_is_replaced(tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
     with staged(output, overwrite=False) as stage:
@@ -41,17 +41,17 @@ def test_an_empty_directory_may_be_there(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="half-way"):
-        fail_half_way(tmp_path / "out")
+    with pytest.raises(RuntimeError, match="midway"):
+        fail_midway(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_keeps_the_artifact_that_was_there(tmp_path: Path) -> None:
+def test_an_error_keeps_the_existing_artifact(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with staged(output, overwrite=False) as stage:
         fill(stage, "old")
-    with pytest.raises(RuntimeError, match="half-way"):
-        fail_half_way(output)
+    with pytest.raises(RuntimeError, match="midway"):
+        fail_midway(output)
     assert (output / "model.onnx").read_text() == "old"
     with staged(output, overwrite=True) as stage:
         fill(stage, "new")
@@ -70,7 +70,7 @@ def test_refuses_to_replace(tmp_path: Path) -> None:
         check_output(artifact, overwrite=False)
     check_output(artifact, overwrite=True)
     for overwrite in (False, True):
-        with pytest.raises(ExportError, match="no bertrt artifact"):
+        with pytest.raises(ExportError, match="not a bertrt artifact"):
             check_output(checkpoint, overwrite=overwrite)
         with pytest.raises(ExportError, match="is a file"):
             check_output(file, overwrite=overwrite)
@@ -90,11 +90,11 @@ def test_a_killed_export_leaves_no_output_and_the_next_one_cleans_up(tmp_path: P
     done = subprocess.run([sys.executable, "-c", code, str(output)], cwd=tmp_path, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not output.exists()
-    living = tmp_path / f".out.partial-{os.getppid()}"  # another export, still at work
-    living.mkdir()
+    running = tmp_path / f".out.partial-{os.getppid()}"  # another export that still runs
+    running.mkdir()
     with staged(output, overwrite=False) as stage:
         fill(stage, "new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "out"]
 
 
 @pytest.mark.parametrize(

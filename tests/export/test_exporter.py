@@ -1,4 +1,4 @@
-"""The export as a whole: what it writes, and that a failing or killed one writes nothing."""
+"""The whole export: what it writes, and that a failed or killed export writes nothing."""
 
 import shutil
 import signal
@@ -21,14 +21,20 @@ from bertrt.export import export
 
 @pytest.fixture
 def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
-    """One layer only: these tests are about the steps, and run them often."""
+    """A checkpoint with one layer, since these tests export it many times."""
     return make_checkpoint("BertForMaskedLM", num_hidden_layers=1)
 
 
-def test_steps_and_manifest(checkpoint: Path, tmp_path: Path) -> None:
-    steps: list[tuple[int, int, str]] = []
-    manifest = export(checkpoint, tmp_path / "out", progress=lambda *step: steps.append(step))
-    assert [number for number, _, _ in steps] == list(range(1, steps[0][1] + 1))
+def test_progress_and_manifest(checkpoint: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int | None, str]] = []
+    manifest = export(checkpoint, tmp_path / "out", progress=lambda *call: calls.append(call))
+    assert calls == [
+        (0, 5, "1/5 read the checkpoint"),
+        (1, 5, "2/5 trace"),
+        (2, 5, "3/5 fuse"),
+        (3, 5, "4/5 check parity"),
+        (4, 5, "5/5 write"),
+    ]
     assert manifest.task == "fill-mask"
     assert manifest.graph.fused["UnmaskedAttention"] == 1
     assert manifest.parity["outputs"]
@@ -54,11 +60,11 @@ def test_export_is_reproducible(checkpoint: Path, tmp_path: Path) -> None:
 def test_weights_beside_the_graph(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    """What one file cannot hold lies beside it, is hashed, and is found through links too."""
-    from bertrt.export import exporter
+    """Large weights are in a file beside the graph, which is hashed, and found through links."""
+    from bertrt.export import save_graph
 
     export(checkpoint, tmp_path / "one", device="any")
-    monkeypatch.setattr(exporter, "_ONE_FILE", 1000)
+    monkeypatch.setattr(save_graph, "_LARGEST_INLINE", 1000)
     manifest = export(checkpoint, tmp_path / "two", device=device)
     assert "model.onnx_data" in {entry.name for entry in manifest.files}
     sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("one", "two")]
@@ -67,7 +73,7 @@ def test_weights_beside_the_graph(
     linked.mkdir()
     for path in (tmp_path / "two").iterdir():
         (linked / path.name).symlink_to(path)
-    hub = tmp_path / "hub"  # its cache has links to files without names
+    hub = tmp_path / "hub"  # the hub's cache has links to files named by their hashes
     (hub / "blobs").mkdir(parents=True)
     (hub / "snapshots/main").mkdir(parents=True)
     for number, path in enumerate((tmp_path / "two").iterdir()):
@@ -79,7 +85,7 @@ def test_weights_beside_the_graph(
             answers.append(rt("the [MASK] sat"))
     assert answers[1:] == answers[1:2] * 3
     assert device != "any" or answers[0] == answers[1]
-    # Graphs of two devices add in another order.
+    # The graphs of two devices may add in different orders.
     for answer, expected in zip(answers[0], answers[1], strict=True):
         assert answer["token"] == expected["token"]
         assert answer["score"] == pytest.approx(expected["score"], abs=1e-6)
@@ -89,7 +95,7 @@ def test_weights_beside_the_graph(
 
 
 def test_a_model_with_large_weights(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    """It is the same function at lengths of every kind."""
+    """Its answers are correct at all kinds of lengths."""
     sizes = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 11_000}
     checkpoint = make_checkpoint("BertModel", scale=1.0, **sizes)
     manifest = export(checkpoint, tmp_path / "out")
@@ -98,14 +104,20 @@ def test_a_model_with_large_weights(make_checkpoint: Callable[..., Path], tmp_pa
     random = np.random.default_rng(0)
     model = transformers.BertModel.from_pretrained(checkpoint).eval()
     with bertrt.load(tmp_path / "out", threads=1) as rt:
-        for batch, tokens, read in [(1, 8, 8), (1, 24, 20), (1, 25, 25), (2, 24, 24), (1, 60, 60)]:
-            ids = random.integers(5, model.config.vocab_size, (batch, tokens))
-            mask = (np.arange(tokens) < read).astype(np.int64) * np.ones_like(ids)
+        for batch, width, length in [
+            (1, 8, 8),
+            (1, 24, 20),
+            (1, 25, 25),
+            (2, 24, 24),
+            (1, 60, 60),
+        ]:
+            ids = random.integers(5, model.config.vocab_size, (batch, width))
+            mask = (np.arange(width) < length).astype(np.int64) * np.ones_like(ids)
             with torch.inference_mode():
                 expected = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
             answer = rt.run(input_ids=ids, attention_mask=mask)["last_hidden_state"]
-            wanted = expected.last_hidden_state.numpy()
-            np.testing.assert_allclose(answer[:, :read], wanted[:, :read], rtol=0, atol=1e-4)
+            theirs = expected.last_hidden_state.numpy()
+            np.testing.assert_allclose(answer[:, :length], theirs[:, :length], rtol=0, atol=1e-4)
 
 
 def test_overwrite(checkpoint: Path, tmp_path: Path) -> None:
@@ -118,7 +130,7 @@ def test_overwrite(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_an_output_that_is_the_checkpoint(checkpoint: Path) -> None:
     before = {path: path.read_bytes() for path in checkpoint.iterdir()}
-    with pytest.raises(ExportError, match="no bertrt artifact"):
+    with pytest.raises(ExportError, match="not a bertrt artifact"):
         export(checkpoint, checkpoint, overwrite=True)
     assert {path: path.read_bytes() for path in checkpoint.iterdir()} == before
 
@@ -126,12 +138,12 @@ def test_an_output_that_is_the_checkpoint(checkpoint: Path) -> None:
 def test_parity_failure_writes_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fusion that is wrong: the gate stops it, and an artifact that was there stays."""
+    """The parity check refuses a wrong fusion, and an existing artifact stays."""
     from bertrt.export import exporter
 
     export(checkpoint, tmp_path / "out")
     before = (tmp_path / "out" / "bertrt.json").read_bytes()
-    original = exporter.fuse
+    original = exporter.fuse_for_cpu
 
     def wrong(model: Any, *args: Any, **options: Any) -> Any:
         import onnx_ir as ir
@@ -140,7 +152,7 @@ def test_parity_failure_writes_nothing(
         bias.const_value = ir.tensor(bias.const_value.numpy() + 1e-3)
         return original(model, *args, **options)
 
-    monkeypatch.setattr(exporter, "fuse", wrong)
+    monkeypatch.setattr(exporter, "fuse_for_cpu", wrong)
     with pytest.raises(ParityError, match="logits"):
         export(checkpoint, tmp_path / "out", overwrite=True)
     with pytest.raises(ParityError, match="logits"):
@@ -180,8 +192,10 @@ export(sys.argv[1], sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_half_way(checkpoint: Path, tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_export_writes_nothing(
+    checkpoint: Path, tmp_path: Path, signum: signal.Signals
+) -> None:
     output = tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(checkpoint), str(output)],
@@ -191,10 +205,10 @@ def test_killed_half_way(checkpoint: Path, tmp_path: Path, how: signal.Signals) 
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "stalled\n"
-    process.send_signal(how)
+    process.send_signal(signum)
     process.communicate(timeout=60)
     assert not output.exists()
-    if how == signal.SIGINT:
+    if signum == signal.SIGINT:
         assert list(tmp_path.iterdir()) == []
     export(checkpoint, output)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -202,7 +216,9 @@ def test_killed_half_way(checkpoint: Path, tmp_path: Path, how: signal.Signals) 
         assert rt("the [MASK] sat")
 
 
-def test_zero_shot_is_a_classifier(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_zero_shot_uses_a_classifiers_graph(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     manifest = export(
         make_checkpoint("BertForSequenceClassification"),
         tmp_path / "out",

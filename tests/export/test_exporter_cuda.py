@@ -1,4 +1,4 @@
-"""Exports for a GPU in full, on a machine that needs none."""
+"""Whole exports for a GPU, on a machine without one."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from bertrt.errors import ExportError, ParityError
 from bertrt.export import export
 from bertrt.export.parity.reference_session import ReferenceSession
 from bertrt.heads import HEADS
-from bertrt.kernels.ops import DOMAIN, VERSION
+from bertrt.kernels.ops.operator import DOMAIN, VERSION
 from bertrt.tokenizer import Encoding, Tokenizer
 
 HALF_FIELDS = {
@@ -52,14 +52,15 @@ def test_artifact(
     model = onnx.load(path / "model.onnx")
     onnx.checker.check_model(model)
     assert {node.domain for node in model.graph.node} <= {"", domain}
-    assert {one.domain for one in model.opset_import} == {"", domain}
-    assert [one.dtype for one in manifest.graph.outputs] == ["float32"]
+    assert {opset.domain for opset in model.opset_import} == {"", domain}
+    assert [spec.dtype for spec in manifest.graph.outputs] == ["float32"]
     assert manifest.parity["outputs"][0]["absolute_error"] < 1e-4
     if domain == DOMAIN:
-        assert {one.version for one in model.opset_import if one.domain == DOMAIN} == {VERSION}
+        versions = {opset.domain: opset.version for opset in model.opset_import}
+        assert versions[DOMAIN] == VERSION
         assert manifest.graph.least_onnxruntime == ""
         assert manifest.graph.least == {"torch": "2.8", "triton": "3.4"}
-        assert [one.name for one in manifest.graph.inputs if one.optional] == ["masked_only"]
+        assert [spec.name for spec in manifest.graph.inputs if spec.optional] == ["masked_only"]
     else:
         assert manifest.graph.least_onnxruntime
         assert len(manifest.graph.inputs) == 3
@@ -68,7 +69,7 @@ def test_artifact(
     if half is not None:
         assert half["dtype"] == kind
         assert set(half["outputs"][0]) == HALF_FIELDS
-        assert all(one["absolute_error"] <= one["bound"] for one in half["outputs"])
+        assert all(output["absolute_error"] <= output["bound"] for output in half["outputs"])
     counted = {name: n for name, n in manifest.graph.fused.items() if name != "PackedQKV"}
     operators = [node.op_type for node in model.graph.node]
     for name, number in counted.items():
@@ -76,26 +77,26 @@ def test_artifact(
             assert operators.count(name) == number
 
 
-def test_half_the_size(make_artifact: Callable[..., Path]) -> None:
+def test_float16_has_half_the_size(make_artifact: Callable[..., Path]) -> None:
     sizes = {}
     for dtype in ("float32", "float16"):
         changes = {"device": "cuda", "dtype": dtype, "num_hidden_layers": 1}
         path = make_artifact("BertForMaskedLM", **changes)
         model = onnx.load(path / "model.onnx")
-        sizes[dtype] = sum(len(one.raw_data) for one in model.graph.initializer)
+        sizes[dtype] = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     assert sizes["float16"] < 0.55 * sizes["float32"]
 
 
-def test_reproducible_and_whole_or_not_at_all(
+def test_reproducible_and_complete_or_not_at_all(
     make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bertrt.export import exporter
+    from bertrt.export import save_graph
     from bertrt.export.parity import half
 
     checkpoint = make_checkpoint("BertForSequenceClassification", num_hidden_layers=1)
     for name in ("a", "b"):
-        if name == "b":  # with the weights beside the graph, the numbers are the same
-            monkeypatch.setattr(exporter, "_ONE_FILE", 1000)
+        if name == "b":  # the answers are the same with the weights beside the graph
+            monkeypatch.setattr(save_graph, "_LARGEST_INLINE", 1000)
         export(checkpoint, tmp_path / name, device="cuda")
     parity = [
         json.loads((tmp_path / name / "bertrt.json").read_text())["parity"] for name in ("a", "b")
@@ -117,7 +118,9 @@ def test_reproducible_and_whole_or_not_at_all(
         ({"device": "cuda", "min_cosine": 0.9}, "min_cosine is 0.9, which is for int8 only"),
     ],
 )
-def test_refused_before_any_work(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused_before_any_work(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ExportError, match=message):
         export("no/such/checkpoint", tmp_path / "out", **options)
 
@@ -132,7 +135,7 @@ def test_an_activation_that_only_one_engine_has(
 
 
 class Graph:
-    """The runtime's model over a graph that this machine runs slowly: as a head calls it."""
+    """Runs a GPU's graph on the CPU for a head, as the runtime's model does."""
 
     def __init__(self, path: Path) -> None:
         self.artifact = Artifact.open(path)
@@ -150,8 +153,8 @@ class Graph:
     def run(self, **arrays: Any) -> dict[str, np.ndarray]:
         self.lengths.append(arrays["input_ids"].shape[1])
         manifest = self.artifact.manifest
-        feeds = complete_inputs(arrays, manifest.graph.inputs, self.artifact.config)
-        outputs: dict[str, np.ndarray] = self._session.run(feeds)
+        inputs = complete_inputs(arrays, manifest.graph.inputs, self.artifact.config)
+        outputs: dict[str, np.ndarray] = self._session.run(inputs)
         return outputs
 
     def rows(self, encodings: list[Encoding], **_: Any) -> Iterator[Any]:
@@ -162,10 +165,10 @@ class Graph:
 def test_a_decoder_without_a_cache_generates_the_same(
     make_artifact: Callable[..., Path], load_artifact: Callable[..., Any], engine: str
 ) -> None:
-    """Each step reads the whole text anew; the cpu's graph has a cache, and gives the same."""
+    """Each step reads the whole text again; the cpu's graph has a cache and gives the same."""
     path = make_artifact("BertLMHeadModel", device="cuda", engine=engine, dtype="float32")
     model = Graph(path)
-    names = [one.name for one in model.artifact.manifest.graph.inputs]
+    names = [spec.name for spec in model.artifact.manifest.graph.inputs]
     assert names == ["input_ids", "attention_mask", "token_type_ids"]
     head = HEADS["text-generation"](model.tokenizer, model.artifact.config)
     prompts = ["the cat sat on", "plants create", "oxygen sugar"]
@@ -175,5 +178,5 @@ def test_a_decoder_without_a_cache_generates_the_same(
     theirs = load_artifact("BertLMHeadModel")(prompts, do_sample=False, max_new_tokens=6)
     assert answers == theirs
     steps = np.diff(model.lengths)
-    assert 1 in steps  # longer by the token that was made, not a token alone
+    assert 1 in steps  # each input is longer by the new token, not the new token alone
     assert min(model.lengths) > 1

@@ -1,4 +1,4 @@
-"""A graph for AVX-512 beside the graph for all: the same weights, proved, chosen by processor."""
+"""A graph for AVX-512 beside the common graph: shared weights, checked, chosen by processor."""
 
 import dataclasses
 import shutil
@@ -34,23 +34,23 @@ def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def stored_in_files(graph: Path) -> dict[str, dict[str, str]]:
-    """Each large weight of a graph to where its file says that it is."""
+def external_weights(graph: Path) -> dict[str, dict[str, str]]:
+    """Return the position of each external weight of a graph."""
     model = onnx.load(graph, load_external_data=False)
     return {
-        one.name: {entry.key: entry.value for entry in one.external_data}
-        for one in model.graph.initializer
-        if one.external_data
+        tensor.name: {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in model.graph.initializer
+        if tensor.external_data
     }
 
 
-def test_weights_are_there_once(artifact: Path) -> None:
-    products = stored_in_files(artifact / "model.onnx")
-    convolutions = stored_in_files(artifact / VARIANT.file)
+def test_weights_are_stored_once(artifact: Path) -> None:
+    products = external_weights(artifact / "model.onnx")
+    convolutions = external_weights(artifact / VARIANT.file)
     assert convolutions == products
     assert "bert.encoder.layer.0.output.dense.weight" in products
-    assert {one["location"] for one in products.values()} == {"model.onnx_data"}
-    weights = sum(int(one["length"]) for one in products.values())
+    assert {position["location"] for position in products.values()} == {"model.onnx_data"}
+    weights = sum(int(position["length"]) for position in products.values())
     assert weights <= (artifact / "model.onnx_data").stat().st_size < 1.05 * weights + 2**16
     model = onnx.load(artifact / VARIANT.file)
     assert [node.op_type for node in model.graph.node].count("Conv") == 5
@@ -67,7 +67,7 @@ def test_the_processor_decides(
 ) -> None:
     assert Artifact.open(artifact).graph_path(sets) == artifact / file
     processor = CpuInfo("another", sets, x86=True)
-    monkeypatch.setattr("bertrt.scheduling.batch_runner.read_cpu_info", lambda: processor)
+    monkeypatch.setattr("bertrt.scheduling.session_pool.read_cpu_info", lambda: processor)
     opened = []
     original = bertrt.engines.select.OrtCpuSession
     monkeypatch.setattr(
@@ -76,7 +76,7 @@ def test_the_processor_decides(
     )
     with bertrt.load(artifact, threads=2) as rt:
         assert rt.info["graph"] == file
-        rt(["a text", "another text"] * 5)  # by workers, with a session of their own
+        rt(["a text", "another text"] * 5)  # by workers, which have another session
     assert set(opened) == {artifact / file}
     assert len(opened) > 1
 
@@ -88,7 +88,7 @@ def test_same_answers(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for sets in ((), ("avx512f",)):
         processor = CpuInfo("another", sets, x86=True)
         monkeypatch.setattr(
-            "bertrt.scheduling.batch_runner.read_cpu_info", lambda one=processor: one
+            "bertrt.scheduling.session_pool.read_cpu_info", lambda one=processor: one
         )
         with bertrt.load(artifact, threads=1) as rt:
             answers.append(rt.run(input_ids=ids, attention_mask=mask)["logits"][mask == 1])
@@ -96,7 +96,7 @@ def test_same_answers(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("options", [{"device": "any"}, {"dtype": "int8", "min_agreement": 0.1}])
-def test_graphs_that_are_the_same_everywhere(
+def test_other_targets_have_no_variants(
     checkpoint: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     manifest = export(checkpoint, tmp_path / "out", **options)
@@ -105,10 +105,10 @@ def test_graphs_that_are_the_same_everywhere(
     assert Artifact.open(tmp_path / "out").graph_path(["avx512f"]).name == "model.onnx"
 
 
-def test_a_wrong_variant_is_no_export(
+def test_a_wrong_variant_is_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gate runs both, and counts what a variant is for."""
+    """The parity check runs both graphs, and the variant's operators are counted."""
 
     def wrong(model: ir.Model) -> int:
         count = make_convolutions(model)
@@ -125,20 +125,20 @@ def test_a_wrong_variant_is_no_export(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_variant_is_checked_as_every_file_is(artifact: Path, tmp_path: Path) -> None:
+def test_a_variants_file_is_checked(artifact: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(artifact, tmp_path / "copy"))
     (copy / VARIANT.file).write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"model_avx512\.onnx is not the file"):
         Artifact.open(copy)
     manifest = Artifact.open(artifact).manifest
-    files = tuple(one for one in manifest.files if one.name != VARIANT.file)
+    files = tuple(entry for entry in manifest.files if entry.name != VARIANT.file)
     unlisted = dataclasses.replace(manifest, files=files)
     (copy / "bertrt.json").write_text(unlisted.to_json())
     with pytest.raises(ArtifactError, match=r"does not list model_avx512\.onnx"):
         Artifact.open(copy)
 
 
-def test_manifests_round_trip_and_may_have_none(artifact: Path) -> None:
+def test_manifests_with_and_without_variants(artifact: Path) -> None:
     manifest = Artifact.open(artifact).manifest
     assert Manifest.from_json(manifest.to_json()) == manifest
     text = manifest.to_json()

@@ -1,1 +1,1 @@
-"""File formats of weights: PyTorch, safetensors, TensorFlow, Keras and Flax."""
+"""Readers of weight files: safetensors, PyTorch, TensorFlow, Keras and Flax."""

@@ -1,8 +1,8 @@
-"""The CRC-32C checksum (Castagnoli) of TensorFlow's files, at hundreds of megabytes a second.
+"""CRC-32C (Castagnoli), the checksum of TensorFlow's files, at hundreds of megabytes a second.
 
-The remainder of two joined texts follows from their own: `crc(a + b) = zeros(crc(a), len(b)) ^
+The remainder of two concatenated texts follows from theirs: `crc(a + b) = zeros(crc(a), len(b)) ^
 crc(b)`, where `zeros` appends zero bytes and is linear over bits. So numpy works on thousands of
-pieces at once, and joins their remainders two by two.
+pieces at once, and joins their remainders pairwise.
 """
 
 from functools import cache
@@ -15,16 +15,16 @@ __all__ = ["crc32c", "masked"]
 Words = NDArray[np.uint32]
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
-# Powers of two: bytes worked on at once, and the words of a piece.
+# Powers of two: the bytes that are processed at once, and the words of a piece.
 _CHUNK = 1 << 21
 _PIECE = 256
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """The CRC-32C of bytes, as in RFC 3720."""
+    """Compute the CRC-32C of bytes, as in RFC 3720."""
     view = np.frombuffer(data, np.uint8)
-    # Zero bytes in front do not change a remainder that starts from zero, so they make up the
-    # first chunk's length.
+    # Leading zero bytes do not change a remainder that starts from zero, so they pad the first
+    # chunk.
     first = len(view) % _CHUNK
     width = max(4, 1 << (first - 1).bit_length()) if first else 4
     padded = np.zeros(width, np.uint8)
@@ -32,7 +32,7 @@ def crc32c(data: bytes | memoryview) -> int:
     crc = _remainder(padded)
     for start in range(first, len(view), _CHUNK):
         crc = _zeros(crc, _CHUNK.bit_length() - 1) ^ _remainder(view[start : start + _CHUNK])
-    # The standard starts from ones, which the whole text is behind.
+    # The standard starts from ones: add their remainder after the whole text.
     ones = np.full(1, 0xFFFFFFFF, np.uint32)
     for power in range(len(view).bit_length()):
         if len(view) >> power & 1:
@@ -41,12 +41,12 @@ def crc32c(data: bytes | memoryview) -> int:
 
 
 def masked(crc: int) -> int:
-    """The form in which TensorFlow stores a checksum beside the data that it covers."""
+    """Mask a checksum as TensorFlow does before it stores it with the data."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _remainder(data: NDArray[np.uint8]) -> Words:
-    """The remainder [1] of a text of 2^k bytes, k at least 2, that starts from zero."""
+    """Return the remainder [1] of a text of 2^k bytes, k >= 2, starting from zero."""
     words = data.view("<u4")
     pieces = words.reshape(-1, min(_PIECE, len(words)))
     low, high = _halves()
@@ -62,7 +62,7 @@ def _remainder(data: NDArray[np.uint8]) -> Words:
 
 
 def _zeros(crc: Words, power: int) -> Words:
-    """Remainders after 2^power zero bytes more."""
+    """Append 2^power zero bytes to texts with these remainders."""
     table = _table(power)
     joined: Words = (
         table[0][crc & 255]
@@ -75,7 +75,7 @@ def _zeros(crc: Words, power: int) -> Words:
 
 @cache
 def _table(power: int) -> Words:
-    """What each of the four bytes of a remainder becomes after 2^power zero bytes, [4, 256]."""
+    """Return what each byte of a remainder becomes after 2^power zero bytes, [4, 256]."""
     bits = np.left_shift(np.uint32(1), np.arange(32, dtype=np.uint32))
     if power == 0:
         for _ in range(8):
@@ -92,6 +92,6 @@ def _table(power: int) -> Words:
 
 @cache
 def _halves() -> tuple[Words, Words]:
-    """What a remainder's lower and upper 16 bits become after four zero bytes, [65536] each."""
+    """Return what a remainder's low and high 16 bits become after 4 zero bytes, [65536] each."""
     half = np.arange(65536, dtype=np.uint32)
     return _zeros(half, 2), _zeros(half << np.uint32(16), 2)

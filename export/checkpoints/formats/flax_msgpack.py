@@ -1,7 +1,7 @@
-"""Arrays out of Flax' msgpack files, such as transformers' `flax_model.msgpack`.
+"""Read Flax' msgpack files, such as transformers' `flax_model.msgpack`.
 
-The file is a tree of dictionaries, whose leaves are arrays in an extension type that is msgpack
-again: shape, type and bytes. Arrays above a gigabyte are dictionaries of flat chunks.
+The file is a tree of dictionaries. Its leaves are arrays, in an extension type whose data is
+msgpack too: shape, type and bytes. Arrays above a gigabyte are dictionaries of flat chunks.
 Source: flax/serialization.py.
 """
 
@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from bertrt.errors import ExportError
+from bertrt.export.checkpoints.error_reason import error_reason
 from bertrt.export.checkpoints.formats.stored import Contents, Stored, in_memory
 
 __all__ = ["read_msgpack"]
 
-_ARRAY, _SCALAR = 1, 3  # Flax' extension types; 2 is a complex number
+_ARRAY, _SCALAR = 1, 3  # extension types of Flax; 2 is a complex number
 _CHUNKED = "__msgpack_chunked_array__"
 
 _DTYPES = {
@@ -33,34 +34,34 @@ _DTYPES = {
     "bool": torch.bool,
 }
 
-# msgpack makes room for as many elements as a list says it has. Flax' own lists are three long,
-# and its dictionaries as many as a model has layers.
+# msgpack allocates as many elements as a list claims to have. Flax' own lists have three elements,
+# and its dictionaries one for each layer.
 _LONGEST_LIST = 16
 _LONGEST_DICTIONARY = 10_000
 
 
 def read_msgpack(path: Path) -> Contents:
-    """The arrays of a msgpack file, by their keys joined by slashes.
+    """Read the arrays of a msgpack file, by their keys joined by slashes.
 
-    Raises ExportError when the file is damaged, holds anything else, or msgpack is not installed.
+    Raises ExportError if the file is damaged, has other contents, or msgpack is not installed.
     """
     try:
         import msgpack
     except ImportError as error:
         raise ExportError(
-            f"reading {path.name} needs msgpack: install it, or 'bertrt[export]', which brings it"
+            f"reading {path.name} needs msgpack: install it, or 'bertrt[export]', which includes it"
         ) from error
     try:
         tree = _unpack(path.read_bytes(), ext_hook=msgpack.ExtType)
         arrays: dict[str, Stored] = {}
         for name, leaf in _leaves(tree, ""):
             if name in arrays:
-                raise ValueError(f"{name!r} stands there twice")
+                raise ValueError(f"it has {name!r} twice")
             arrays |= in_memory({name: _array(leaf, name)})
     except Exception as error:
-        # msgpack has a dozen errors, and dictionaries may lack any key.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ExportError(f"{path.name} is damaged ({reason}): fetch it again") from error
+        # msgpack raises many classes of errors, and dictionaries may lack any key.
+        reason = error_reason(error)
+        raise ExportError(f"{path.name} is damaged ({reason}): download it again") from error
     return Contents("flax_model.msgpack", "flax", arrays)
 
 
@@ -78,7 +79,7 @@ def _unpack(data: bytes, **options: Any) -> Any:
 
 
 def _leaves(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The tree's arrays, whole or in chunks, with their names; msgpack bounds the tree's depth."""
+    """Yield the tree's arrays, whole or in chunks, by name; msgpack limits the tree's depth."""
     if not isinstance(tree, dict) or _CHUNKED in tree:
         yield name, tree
         return
@@ -93,12 +94,12 @@ def _array(leaf: Any, name: str) -> torch.Tensor:
         return torch.cat([_array(chunk, name).flatten() for chunk in chunks]).reshape(shape)
     code, data = leaf
     if code not in (_ARRAY, _SCALAR):
-        raise ValueError(f"{name!r} is of the extension type {code} and no array")
+        raise ValueError(f"{name!r} has the extension type {code}, which is not an array")
     shape, kind, values = _unpack(data)
-    # Old versions of msgpack give the type's name as bytes.
+    # Old versions of msgpack return the type's name as bytes.
     kind = kind.decode() if isinstance(kind, bytes) else kind
     if kind not in _DTYPES:
-        raise ValueError(f"{name!r} is of the unknown type {kind!r}")
+        raise ValueError(f"{name!r} has the unknown type {kind!r}")
     dtype = _DTYPES[kind]
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"{name!r} has the shape {shape} and {len(values)} bytes")

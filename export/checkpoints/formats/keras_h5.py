@@ -1,7 +1,7 @@
-"""Arrays out of Keras' HDF5 files, such as transformers' `tf_model.h5`.
+"""Read Keras' HDF5 files, such as transformers' `tf_model.h5`.
 
-All datasets are taken, whatever group they lie in: Keras puts each layer's weights into a group of
-the layer's name, and shards have none.
+All datasets are read, whatever their group: Keras puts each layer's weights into a group named
+after the layer, and shards have no groups.
 """
 
 import math
@@ -13,25 +13,26 @@ import numpy as np
 import torch
 
 from bertrt.errors import ExportError
+from bertrt.export.checkpoints.error_reason import error_reason
 from bertrt.export.checkpoints.formats.stored import Contents, Stored
 
 __all__ = ["read_h5"]
 
 
 def read_h5(path: Path) -> Contents:
-    """The datasets of an HDF5 file by their paths in it.
+    """Return the datasets of an HDF5 file by their paths in it.
 
-    Only bytes of this file are read, as many as it has: a dataset that is compressed, made up from
-    others or kept elsewhere is refused.
+    Only this file's own bytes are read: a dataset that is compressed, virtual or external is
+    refused.
 
-    Raises ExportError when the file is damaged or h5py is not installed; a dataset's own damage is
-    told when it is read.
+    Raises ExportError if the file is damaged or h5py is not installed. Damage inside a dataset
+    raises when it is read.
     """
     try:
         import h5py
     except ImportError as error:
         raise ExportError(
-            f"reading {path.name} needs h5py: install it, or 'bertrt[export]', which brings it"
+            f"reading {path.name} needs h5py: install it, or 'bertrt[export]', which includes it"
         ) from error
     datasets: dict[str, Stored] = {}
 
@@ -45,8 +46,9 @@ def read_h5(path: Path) -> Contents:
     except ExportError:
         raise
     except Exception as error:
-        # A damaged file makes the library fail in a dozen ways.
-        raise ExportError(f"{path.name} is damaged ({_reason(error)}): fetch it again") from error
+        # h5py raises many classes of errors for a damaged file.
+        reason = error_reason(error)
+        raise ExportError(f"{path.name} is damaged ({reason}): download it again") from error
     return Contents("tf_model.h5", "keras", datasets)
 
 
@@ -56,7 +58,7 @@ def _stored(path: Path, name: str, dataset: Any) -> Stored:
     shape, dtype = dataset.shape, dataset.dtype
     plain = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
     if shape is None or dtype.kind not in "fiub" or not plain or dataset.external:
-        raise ExportError(f"{path.name} holds {name!r} in a form that Keras does not write")
+        raise ExportError(f"{path.name} has {name!r} in a form that Keras does not write")
     size = math.prod(shape) * dtype.itemsize
     if dataset.id.get_storage_size() != size or size > path.stat().st_size:
         raise ExportError(
@@ -73,15 +75,11 @@ def _reader(path: Path, name: str) -> Callable[[], torch.Tensor]:
         try:
             with h5py.File(path, "r") as file:
                 values = np.asarray(file[name][()])
-                # In this machine's byte order, which PyTorch asks for.
+                # PyTorch needs this machine's byte order.
                 return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
         except Exception as error:
             raise ExportError(
-                f"{path.name} is damaged at {name!r} ({_reason(error)}): fetch it again"
+                f"{path.name} is damaged at {name!r} ({error_reason(error)}): download it again"
             ) from error
 
     return read
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

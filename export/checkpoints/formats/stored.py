@@ -1,7 +1,7 @@
-"""An array in a checkpoint's file: its shape at once, its numbers when they are asked for.
+"""An array in a checkpoint's file: its shape is known at once, its values are read on demand.
 
-Names and shapes are checked before numbers are read, so that a file cannot ask for more memory than
-its config does, and what is left out (an optimizer's state is twice the model) is never read.
+Names and shapes are checked before values are read, so that a file cannot allocate more memory than
+its config implies, and ignored arrays (an optimizer's state is twice the model) are never read.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ __all__ = ["Contents", "Stored", "in_memory"]
 
 @dataclass(frozen=True)
 class Stored:
-    """One array as its file has it; `read` raises ExportError when its bytes are damaged."""
+    """One array in a file; `read` raises ExportError if its bytes are damaged."""
 
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
@@ -22,10 +22,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the weight files of a checkpoint hold.
+    """The contents of a checkpoint's weight files.
 
-    `format` is for the manifest; `scheme` names the way in which the arrays are named, a key of
-    `mapping.SCHEMES` or "pytorch"; `arrays` are by their names in the files.
+    Attributes:
+        format: the format's name, for the manifest.
+        scheme: the scheme of the arrays' names: a key of `mapping.SCHEMES`, or "pytorch".
+        arrays: the arrays by their names in the files.
     """
 
     format: str
@@ -34,9 +36,9 @@ class Contents:
 
 
 def in_memory(tensors: Mapping[str, torch.Tensor]) -> dict[str, Stored]:
-    """Tensors that are there already, or mapped from their file."""
-    return {name: _held(tensor) for name, tensor in tensors.items()}
+    """Wrap tensors that are in memory, or memory-mapped."""
+    return {name: _stored(tensor) for name, tensor in tensors.items()}
 
 
-def _held(tensor: torch.Tensor) -> Stored:
+def _stored(tensor: torch.Tensor) -> Stored:
     return Stored(tuple(tensor.shape), lambda: tensor)

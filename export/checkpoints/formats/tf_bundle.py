@@ -1,7 +1,7 @@
-"""Arrays out of TensorFlow's checkpoints, of version 1 and 2: an `.index` file and `.data` files.
+"""Read TensorFlow's checkpoints, version 1 and 2: an `.index` file and `.data` files.
 
-The index is a table (`tf_table.py`) from names to where the bytes are. A variable that was trained
-in parts has an entry that lists the parts, and an entry for each part under a coded name.
+The index is a table (`tf_table.py`) from names to the positions of their bytes. A partitioned
+variable has an entry that lists its slices, and an entry for each slice under an encoded name.
 Source: tensorflow/core/protobuf/tensor_bundle.proto and tensorflow/core/util/tensor_bundle.
 """
 
@@ -21,7 +21,7 @@ from bertrt.export.checkpoints.formats.tf_table import read_table
 
 __all__ = ["read_bundle"]
 
-# TensorFlow's numbers for the types that weights and counters have (types.proto).
+# TensorFlow's numbers of the dtypes of weights and counters (types.proto).
 _DTYPES = {
     1: torch.float32,
     2: torch.float64,
@@ -40,7 +40,7 @@ _OBJECT_GRAPH = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where an array's bytes are; `slices` are the (start, length) of its parts, if it has any."""
+    """Where an array's bytes are, and the (start, length) of each slice if it is partitioned."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -52,19 +52,19 @@ class _Entry:
 
 
 def read_bundle(folder: Path, files: tuple[str, ...]) -> Contents:
-    """The variables of a checkpoint, from its `.index` file and its `.data` files in their order.
+    """Return a checkpoint's variables, given its `.index` file and its `.data` files in order.
 
-    Raises ExportError when the index is damaged; an array's own damage is told when it is read.
+    Raises ExportError if the index is damaged. Damage inside an array raises when it is read.
     """
     index, data = files[0], files[1:]
     try:
         table = read_table((folder / index).read_bytes())
         _check_header(table.pop(b"", b""), len(data))
         entries = {key: _entry(value) for key, value in table.items()}
-        # Names of parts begin with a zero byte.
+        # Encoded names of slices start with a zero byte.
         names = {key: key.decode() for key in entries if not key.startswith(b"\0")}
     except (OSError, ValueError) as error:
-        raise ExportError(f"{index} is damaged ({error}): fetch it again") from error
+        raise ExportError(f"{index} is damaged ({error}): download it again") from error
     paths = tuple(folder / name for name in data)
     arrays = {
         name: Stored(entries[key].shape, _reader(paths, entries, key, name))
@@ -91,19 +91,19 @@ def _entry(message: bytes) -> _Entry:
         if number in numbers and isinstance(value, int):
             numbers[number] = value
         elif number == 2 and isinstance(value, bytes):
-            shape = tuple(_int64(one, 1) for kind, one in fields(value) if kind == 2)
+            shape = tuple(_int64(size, 1) for kind, size in fields(value) if kind == 2)
         elif number == 7 and isinstance(value, bytes):
-            extents = [one for kind, one in fields(value) if kind == 1]
-            slices.append(tuple((_int64(one, 1), _int64(one, 2, -1)) for one in extents))
+            extents = [extent for kind, extent in fields(value) if kind == 1]
+            slices.append(tuple((_int64(entry, 1), _int64(entry, 2, -1)) for entry in extents))
     if any(size < 0 for size in shape) or len(shape) > _MOST_AXES:
         raise ValueError(f"the shape {list(shape[:_MOST_AXES])} is impossible")
     return _Entry(numbers[1], shape, numbers[3], numbers[4], numbers[5], numbers[6], tuple(slices))
 
 
 def _int64(message: int | bytes, number: int, default: int = 0) -> int:
-    """A field of a message inside a message."""
+    """Return an int64 field of a nested message."""
     if not isinstance(message, bytes):
-        raise ValueError("a number where a message should be")
+        raise ValueError("a message is a number")
     value = dict(fields(message)).get(number)
     return default if not isinstance(value, int) else signed(value)
 
@@ -117,15 +117,15 @@ def _reader(
             return _read(paths, entry, name)
         keys = [slice_key(name, extents) for extents in entry.slices]
         if any(key not in entries for key in keys):
-            raise ExportError(f"the checkpoint lacks a part of {name!r}: fetch it again")
-        parts = [entries[key] for key in keys]
+            raise ExportError(f"the checkpoint lacks a slice of {name!r}: download it again")
+        slices = [entries[key] for key in keys]
         try:
-            # Before anything is read, so that no part is read twice.
-            shapes = [part.shape for part in parts]
+            # Before anything is read, so that no slice is read twice.
+            shapes = [part.shape for part in slices]
             axis, order = arrange_slices(entry.shape, list(zip(entry.slices, shapes, strict=True)))
         except ValueError as error:
-            raise ExportError(f"the parts of {name!r} are damaged: {error}") from error
-        return torch.cat([_read(paths, parts[number], name) for number in order], dim=axis)
+            raise ExportError(f"the slices of {name!r} are damaged: {error}") from error
+        return torch.cat([_read(paths, slices[number], name) for number in order], dim=axis)
 
     return read
 
@@ -133,7 +133,7 @@ def _reader(
 def _read(paths: tuple[Path, ...], entry: _Entry, name: str) -> torch.Tensor:
     dtype = _DTYPES.get(entry.dtype)
     if dtype is None:
-        raise ExportError(f"{name!r} is of TensorFlow's type {entry.dtype}, which is not read")
+        raise ExportError(f"{name!r} has TensorFlow's type {entry.dtype}, which is not supported")
     if entry.shard >= len(paths) or entry.size != math.prod(entry.shape) * dtype.itemsize:
         raise ExportError(
             f"{name!r} is damaged: its shape {list(entry.shape)} does not fit its size of "
@@ -143,14 +143,14 @@ def _read(paths: tuple[Path, ...], entry: _Entry, name: str) -> torch.Tensor:
     try:
         with path.open("rb") as file:
             if entry.offset + entry.size > file.seek(0, 2):
-                raise ExportError(f"{path.name} is cut off before {name!r}: fetch it again")
+                raise ExportError(f"{path.name} is truncated before {name!r}: download it again")
             file.seek(entry.offset)
             data = bytearray(file.read(entry.size))
     except OSError as error:
-        raise ExportError(f"{path.name} cannot be read ({error}): fetch it again") from error
+        raise ExportError(f"{path.name} cannot be read ({error}): download it again") from error
     if masked(crc32c(memoryview(data))) != entry.checksum:
         raise ExportError(
-            f"{path.name} is damaged at {name!r}, whose checksum is wrong: fetch it again"
+            f"{path.name} is damaged at {name!r}, whose checksum is wrong: download it again"
         )
     if not data:
         return torch.empty(entry.shape, dtype=dtype)

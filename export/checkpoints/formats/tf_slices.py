@@ -1,17 +1,17 @@
-"""Variables that TensorFlow stores in parts: the keys of the parts, and their order."""
+"""Slices of TensorFlow's partitioned variables: their keys in the index, and their order."""
 
 from collections.abc import Sequence
 
 __all__ = ["Extents", "arrange_slices", "slice_key"]
 
-# Of each axis the start and the length; a length of -1 is the whole axis.
+# The start and the length along each axis; a length of -1 is the whole axis.
 Extents = tuple[tuple[int, int], ...]
 
 
 def slice_key(name: str, extents: Extents) -> bytes:
-    """The index's key for a part of a variable.
+    """Return the index's key for a slice of a variable.
 
-    Source: EncodeTensorNameSlice in tensorflow/core/util/saved_tensor_slice_util.cc, which codes
+    Source: EncodeTensorNameSlice in tensorflow/core/util/saved_tensor_slice_util.cc, which encodes
     numbers so that they sort as bytes (tensorflow/core/lib/strings/ordered_code.cc).
     """
     text = name.encode().replace(b"\0", b"\0\xff")
@@ -27,7 +27,7 @@ def _unsigned(value: int) -> bytes:
 
 
 def _signed(value: int) -> bytes:
-    """A number of n bytes has n leading ones, then its sign; a negative one has all bits turned."""
+    """Encode a number: n bytes start with n ones and the sign; negative numbers invert all bits."""
     if value < 0:
         return bytes(255 - byte for byte in _signed(~value))
     size = value.bit_length() // 7 + 1
@@ -36,27 +36,31 @@ def _signed(value: int) -> bytes:
 
 
 def arrange_slices(
-    shape: Sequence[int], parts: Sequence[tuple[Extents, Sequence[int]]]
+    shape: Sequence[int], slices: Sequence[tuple[Extents, Sequence[int]]]
 ) -> tuple[int, list[int]]:
-    """The axis along which parts, each with its extents and shape, are joined, and their order.
+    """Return the axis along which slices are concatenated, and their order.
 
-    Raises ValueError unless they cover the shape once, cut along one axis.
+    Args:
+        shape: the whole variable's shape.
+        slices: the extents and the shape of each slice.
+
+    Raises ValueError unless they cover the shape once, sliced along one axis.
     """
-    if any(len(extents) != len(shape) for extents, _ in parts) or not shape:
+    if any(len(extents) != len(shape) for extents, _ in slices) or not shape:
         raise ValueError("they have other axes than the whole")
-    cut = {
+    sliced = {
         axis
-        for extents, _ in parts
+        for extents, _ in slices
         for axis, (start, length) in enumerate(extents)
         if (start, length) not in ((0, -1), (0, shape[axis]))
     }
-    if len(cut) > 1:
-        raise ValueError("they are cut along more than one axis")
-    axis = cut.pop() if cut else 0
-    order = sorted(range(len(parts)), key=lambda number: parts[number][0][axis])
+    if len(sliced) > 1:
+        raise ValueError("they are sliced along more than one axis")
+    axis = sliced.pop() if sliced else 0
+    order = sorted(range(len(slices)), key=lambda number: slices[number][0][axis])
     at = 0
     for number in order:
-        extents, stored = parts[number]
+        extents, stored = slices[number]
         start, length = extents[axis]
         size = shape[axis] if length == -1 else length
         if start != at or size < 1 or [*stored] != [*shape[:axis], size, *shape[axis + 1 :]]:

@@ -1,1 +1,1 @@
-"""Weight names of each framework, mapped to PyTorch's."""
+"""Map each framework's weight names to PyTorch's."""

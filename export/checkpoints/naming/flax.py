@@ -13,7 +13,7 @@ __all__ = ["keys", "skipped", "variables"]
 
 
 def variables(config: BertConfig) -> dict[str, Variable]:
-    """Every weight of a BERT with any head, by its keys in Flax, joined by dots."""
+    """Return every weight of a BERT with any head, by its keys in Flax, joined by dots."""
     table: dict[str, Variable] = {}
     for name, shape in all_weights(config).items():
         owner, _, last = name.rpartition(".")
@@ -29,15 +29,15 @@ def variables(config: BertConfig) -> dict[str, Variable]:
 
 
 def keys(stored: str) -> tuple[str, ...]:
-    """The keys of `variables` under which a stored name is looked for, in order.
+    """Return the keys of `variables` that a stored name may mean, in order.
 
-    msgpack files have a tree, whose keys are joined by slashes here, and safetensors have dots. A
-    training state has the weights under "params".
+    Names from msgpack files are joined by slashes, those from safetensors by dots. A training state
+    has the weights under "params".
     """
     name = stored.replace("/", ".").removeprefix("params.")
     return (name,)
 
 
 def skipped(names: Collection[str]) -> set[str]:
-    """The arrays that are no weights but a training state's step or optimizer."""
+    """Return the arrays that are not weights: a training state's step and optimizer."""
     return {n for n in names if n == "step" or n.startswith(("opt_state/", "opt_state."))}

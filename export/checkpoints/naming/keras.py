@@ -11,17 +11,17 @@ from bertrt.export.checkpoints.naming.layout import Variable, all_weights, plain
 
 __all__ = ["keys", "skipped", "variables"]
 
-# The word embeddings were named like the other two before transformers 3.
+# Before transformers 3, the word embeddings were named like the other two.
 _WORDS = "word_embeddings/weight:0"
 _OLD_WORDS = "word_embeddings/embeddings:0"
-# The parts of the longest key, bert/encoder/layer_._0/attention/output/LayerNorm/gamma:0.
+# The number of parts of the longest key, bert/encoder/layer_._0/attention/output/LayerNorm/gamma:0.
 _DEEPEST = 7
-# Always the word embeddings.
+# Always tied to the word embeddings, so not stored.
 _TIED = "cls.predictions.decoder.weight"
 
 
 def variables(config: BertConfig) -> dict[str, Variable]:
-    """Every weight of a BERT with any head, by its name in TensorFlow without the model's scope."""
+    """Return every weight of a BERT with any head, by its TensorFlow name without model scopes."""
     table: dict[str, Variable] = {}
     for name, shape in all_weights(config).items():
         path = name.replace(".", "/").replace("encoder/layer/", "encoder/layer_._")
@@ -43,11 +43,11 @@ def variables(config: BertConfig) -> dict[str, Variable]:
 
 
 def keys(stored: str) -> tuple[str, ...]:
-    """The keys of `variables` under which a stored name is looked for, in order.
+    """Return the keys of `variables` that a stored name may mean, in order.
 
-    A name begins with the scopes of the models around BERT and, in a file that is not sharded, the
-    group that it lies in: whatever they are, they are left out one by one. A model with two heads
-    puts "mlm___cls" where PyTorch has "cls".
+    A name starts with the scopes of the models around BERT and, in a file that is not sharded, with
+    its group. These can be anything, so they are left out one by one. A model with two heads has
+    "mlm___cls" where PyTorch has "cls".
     """
     name = stored.replace(_OLD_WORDS, _WORDS)
     parts = [part.rpartition("___")[2] for part in name.split("/") if part][-_DEEPEST:]
@@ -55,5 +55,5 @@ def keys(stored: str) -> tuple[str, ...]:
 
 
 def skipped(names: Collection[str]) -> set[str]:
-    """The variables that are no weights but an optimizer's state, which Keras saves apart."""
+    """Return the variables that are not weights: the optimizer's state, which has a group."""
     return {name for name in names if name.startswith("optimizer_weights/")}

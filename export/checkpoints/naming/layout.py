@@ -1,7 +1,7 @@
-"""Every weight that a BERT of a config can have, with any head, and what other frameworks do to it.
+"""List the weights of a BERT with any head, and the layouts in which other frameworks store them.
 
-The heads' labels are as many as were trained, whatever the config says; a size of None stands for
-them.
+A size of None is the number of labels of a head: it is as many as were trained, whatever the config
+says.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,12 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Variable:
-    """A weight as another framework stores it: PyTorch's name, the stored shape, and the way back.
+    """A weight as another framework stores it.
 
-    `restore` takes the stored array and gives PyTorch's.
+    Attributes:
+        name: PyTorch's name.
+        shape: the stored shape.
+        restore: converts the stored array to PyTorch's layout.
     """
 
     name: str
@@ -28,17 +31,17 @@ class Variable:
 
 
 def plain(name: str, shape: Shape) -> Variable:
-    """A weight that is stored as PyTorch has it."""
+    """Describe a weight that is stored in PyTorch's layout."""
     return Variable(name, shape, lambda tensor: tensor)
 
 
 def transposed(name: str, shape: Shape) -> Variable:
-    """A linear layer's weight, [out, in] in PyTorch, that is stored as [in, out]."""
+    """Describe a linear layer's weight that is stored as [in, out]; PyTorch has [out, in]."""
     return Variable(name, shape[::-1], lambda tensor: tensor.T)
 
 
 def all_weights(config: BertConfig) -> dict[str, Shape]:
-    """PyTorch's names and shapes of the encoder, the pooler and all heads' weights.
+    """Return PyTorch's names and shapes of the weights of the encoder, the pooler and all heads.
 
     Source: transformers/models/bert/modeling_bert.py.
     """

@@ -1,6 +1,6 @@
-"""Another framework's weights as PyTorch's: each stored array has its place, or the export ends.
+"""Convert another framework's weights to PyTorch's names and layouts, or refuse them.
 
-Nothing is read before its name and its shape are known to be right.
+An array is read only after its name and its shape were checked.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from bertrt.export.checkpoints.naming.layout import Variable
 
 __all__ = ["SCHEMES", "from_scheme", "stored_names"]
 
-# How weights are named. Each module has three functions: `variables` (a config to all weights, by
-# keys of the scheme), `keys` (a stored name to the keys it may mean) and `skipped` (of stored
-# names, those that are no weights).
+# The naming schemes. Each module has three functions: `variables` returns all weights of a config
+# by the scheme's keys, `keys` the keys that a stored name may mean, and `skipped` the stored names
+# that are not weights.
 SCHEMES: dict[str, ModuleType] = {
     "flax": flax,
     "keras": keras,
@@ -32,10 +32,10 @@ _BASE = "bert."
 def from_scheme(
     scheme: str, arrays: Mapping[str, Stored], config: BertConfig
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The weights by PyTorch's names, with its layouts, and the stored name of each.
+    """Return the weights by PyTorch's names, in its layouts, and the stored name of each.
 
-    Raises ExportError, naming the stored array, for one that is no weight of a BERT of this
-    config, has another shape, or is one that another array has other values for.
+    Raises ExportError for a stored array that is not a weight of a BERT of this config, that has
+    another shape, or that repeats a weight with other values.
     """
     if config.num_hidden_layers > len(arrays):
         raise ExportError(
@@ -53,23 +53,23 @@ def from_scheme(
         variable = next((table[key] for key in names.keys(stored) if key in table), None)
         if variable is None:
             raise ExportError(
-                f"the checkpoint holds {stored!r}, which is no weight of a BERT of this config: "
+                f"the checkpoint has {stored!r}, which is not a weight of a BERT of this config: "
                 "correct the config, or save the checkpoint without it"
             )
         _check_shape(stored, array.shape, variable)
         tensor = variable.restore(array.read()).contiguous()
         other = sources.setdefault(variable.name, stored)
-        # Keras writes a layer that two others share into the group of each.
+        # Keras stores a layer that two others share in the group of each.
         if not torch.equal(weights.setdefault(variable.name, tensor), tensor):
             raise ExportError(
-                f"the checkpoint holds {other!r} and {stored!r}, which are the same weight with "
+                f"the checkpoint has {other!r} and {stored!r}, which are the same weight with "
                 "different values: save it again with one of them"
             )
     return weights, sources
 
 
 def stored_names(scheme: str, config: BertConfig) -> dict[str, str]:
-    """What each of PyTorch's names would be called in such a checkpoint."""
+    """Map each of PyTorch's names to the name in a checkpoint of this scheme."""
     found: dict[str, str] = {}
     for key, variable in SCHEMES[scheme].variables(config).items():
         found.setdefault(variable.name, key)
@@ -77,19 +77,20 @@ def stored_names(scheme: str, config: BertConfig) -> dict[str, str]:
 
 
 def _with_base(table: Mapping[str, Variable]) -> dict[str, Variable]:
-    """The table, with the names that a bare model has, which say nothing of "bert", besides."""
+    """Add the names of a bare model, which lack the prefix "bert"."""
     bare = {key[len(_BASE) :]: table[key] for key in table if key.startswith(("bert.", "bert/"))}
     return {**bare, **table}
 
 
 def _check_shape(stored: str, shape: tuple[int, ...], variable: Variable) -> None:
-    wanted = variable.shape
-    fits = len(shape) == len(wanted) and all(
-        there is None or here == there for here, there in zip(shape, wanted, strict=True)
+    expected = variable.shape
+    fits = len(shape) == len(expected) and all(
+        size is None or stored_size == size
+        for stored_size, size in zip(shape, expected, strict=True)
     )
     if not fits:
-        asked = ", ".join("any" if size is None else str(size) for size in wanted)
+        sizes = ", ".join("any" if size is None else str(size) for size in expected)
         raise ExportError(
             f"the config contradicts the weights: {stored!r} has the shape {list(shape)}, and the "
-            f"config asks for [{asked}]"
+            f"config requires [{sizes}]"
         )

@@ -1,7 +1,7 @@
-"""The names of BERT's weights in TensorFlow's model garden, which are paths through Python objects.
+"""The names of BERT's weights in TensorFlow's model garden: paths through Python objects.
 
-The encoder is a Keras model whose layers are counted, and attention has an axis for heads. The
-language model's head and the next sentence's lie beside it.
+The encoder is a Keras model with numbered layers, and attention has an axis for heads. The heads of
+the language model and of next sentence prediction are outside the encoder.
 Source: tensorflow/models, official/nlp/modeling: networks/bert_encoder.py, layers/masked_lm.py,
 layers/cls_head.py, models/bert_pretrainer.py.
 """
@@ -17,9 +17,9 @@ __all__ = ["keys", "skipped", "variables"]
 
 _END = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LAYER = "layer_with_weights-"
-# The encoder's parts in the order in which they are counted; its layers follow, then the pooler.
+# The encoder's parts in the order of their numbers; its layers follow, then the pooler.
 _EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")
-# The parts of a layer, after PyTorch's names.
+# The parts of a layer, by PyTorch's names.
 _PARTS = {
     "attention.self.query": "_attention_layer/_query_dense",
     "attention.self.key": "_attention_layer/_key_dense",
@@ -36,17 +36,17 @@ _HEADS = {
     "cls.seq_relationship": "model/classification_heads/0/out_proj",
 }
 _BIAS = "masked_lm/output_bias.Sbias"
-# Other names of the same: by version of the model garden, and by which of two paths to a shared
-# variable TensorFlow met first.
-_OTHERS = {
+# Alternative names: of other versions of the model garden, and of a shared variable with two paths,
+# of which TensorFlow stores the one that it found first.
+_ALTERNATIVES = {
     "/_attention_output_dense/": "/_attention_layer/_output_dense/",
     "masked_lm/bias": _BIAS,
     "masked_lm/embedding_table": f"{_LAYER}0/embeddings",
 }
-# Always the word embeddings, and heads that the model garden has elsewhere.
+# The decoder, which is always tied to the word embeddings, and heads that are not stored here.
 _ABSENT = ("cls.predictions.decoder.", "classifier.", "qa_outputs.")
-# A model that was trained on next sentences has a pooler with that head; the encoder's own then
-# stayed as it was drawn.
+# A model that was trained on next sentence prediction has a pooler in that head. The encoder's own
+# pooler then keeps its random initial values.
 _POOLER = "bert.pooler.dense."
 _TRAINED_POOLER = "next_sentence..pooler_dense"
 _OWN_POOLER = re.compile(rf"{_LAYER}\d+/(kernel|bias)$")
@@ -54,7 +54,7 @@ _COUNTERS = re.compile(r"(save_counter|global_step|step)(/|$)|_CHECKPOINTABLE_OB
 
 
 def variables(config: BertConfig) -> dict[str, Variable]:
-    """Every weight of a BERT with its pretraining heads, by its path without root and end."""
+    """Return every weight of a BERT with pretraining heads, by its path without root and end."""
     table: dict[str, Variable] = {}
     for name, shape in all_weights(config).items():
         if name.startswith(_ABSENT):
@@ -76,7 +76,7 @@ def variables(config: BertConfig) -> dict[str, Variable]:
 
 
 def _path(owner: str, config: BertConfig) -> str:
-    """The path of the layer whose name in PyTorch is given."""
+    """Return the path of a layer, given its name in PyTorch."""
     if owner == "bert.pooler.dense":
         return f"{_LAYER}{len(_EMBEDDINGS) + config.num_hidden_layers}"
     if owner.startswith("bert.embeddings."):
@@ -88,7 +88,7 @@ def _path(owner: str, config: BertConfig) -> str:
 
 
 def _dense(name: str, shape: Shape, config: BertConfig) -> Variable:
-    """A linear layer's weight or bias; attention's have the hidden size as heads and their size."""
+    """Describe a linear layer's weight or bias; in attention, H is split into [N, D]."""
     usual = transposed(name, shape) if name.endswith("weight") else plain(name, shape)
     hidden = config.hidden_size
     heads = (config.num_attention_heads, hidden // config.num_attention_heads)
@@ -104,18 +104,18 @@ def _dense(name: str, shape: Shape, config: BertConfig) -> Variable:
 
 
 def keys(stored: str) -> tuple[str, ...]:
-    """The keys of `variables` under which a stored name is looked for, in order."""
+    """Return the keys of `variables` that a stored name may mean, in order."""
     name = stored.removesuffix(_END)
     for root in ("model/", "encoder/"):
         if name.startswith(root + _LAYER):
             name = name.removeprefix(root)
-    for other, usual in _OTHERS.items():
-        name = name.replace(other, usual)
+    for alternative, usual in _ALTERNATIVES.items():
+        name = name.replace(alternative, usual)
     return (name,)
 
 
 def skipped(names: Collection[str]) -> set[str]:
-    """The variables that are an optimizer's state, a counter, or a pooler that is not trained."""
+    """Return the variables that are an optimizer's state, a counter, or an untrained pooler."""
     found = {name for name in names if _COUNTERS.match(name) or "optimizer/" in name}
     if any(name.startswith(_TRAINED_POOLER) for name in names):
         found |= {name for name in names if _OWN_POOLER.match(keys(name)[0])}

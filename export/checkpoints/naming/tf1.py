@@ -1,4 +1,4 @@
-"""The names of BERT's weights in Google's own code for TensorFlow 1.
+"""The names of BERT's weights in Google's original code for TensorFlow 1.
 
 Source: google-research/bert, modeling.py, run_pretraining.py, run_squad.py, run_classifier.py.
 """
@@ -12,7 +12,7 @@ from bertrt.export.checkpoints.naming.layout import Variable, all_weights, plain
 
 __all__ = ["keys", "skipped", "variables"]
 
-# The heads' own, which Google multiplies with from the right, so that none is transposed.
+# The heads' weights, which Google's code multiplies transposed, so they have PyTorch's layout.
 _HEADS = {
     "cls.predictions.bias": "cls/predictions/output_bias",
     "cls.seq_relationship.weight": "cls/seq_relationship/output_weights",
@@ -23,16 +23,16 @@ _HEADS = {
     "classifier.weight": "output_weights",
     "classifier.bias": "output_bias",
 }
-# Always the word embeddings.
+# Always tied to the word embeddings, so not stored.
 _TIED = "cls.predictions.decoder.weight"
 
 _COUNTERS = ("global_step", "beta1_power", "beta2_power", "_CHECKPOINTABLE_OBJECT_GRAPH")
-# Of Google's optimizer, NVIDIA's, and TensorFlow's own.
+# Variables of Google's optimizer, NVIDIA's and TensorFlow's.
 _OPTIMIZER = re.compile(r"(^|/)((adam|lamb)_[mv]|Adam(_1)?|Momentum|\w*Optimizer(_\d+)?)(/|$)")
 
 
 def variables(config: BertConfig) -> dict[str, Variable]:
-    """Every weight of a BERT with any head, by the name that Google's checkpoints have for it."""
+    """Return every weight of a BERT with any head, by its name in Google's checkpoints."""
     table: dict[str, Variable] = {}
     for name, shape in all_weights(config).items():
         path = name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
@@ -53,10 +53,10 @@ def variables(config: BertConfig) -> dict[str, Variable]:
 
 
 def keys(stored: str) -> tuple[str, ...]:
-    """The keys of `variables` under which a stored name is looked for, in order."""
+    """Return the keys of `variables` that a stored name may mean, in order."""
     return (stored,)
 
 
 def skipped(names: Collection[str]) -> set[str]:
-    """The variables that are no weights but an optimizer's state or a counter."""
+    """Return the variables that are not weights: an optimizer's state and counters."""
     return {name for name in names if name in _COUNTERS or _OPTIMIZER.search(name)}

@@ -1,1 +1,1 @@
-"""A graph that takes text: the tokenizer as an operator in front of the model."""
+"""Write a graph that takes text: the tokenizer is an operator in front of the model."""

@@ -1,4 +1,4 @@
-"""What a BertTokenizer operator has to be told of a tokenizer, or why it cannot do its work."""
+"""Convert a tokenizer to the attributes of the operator BertTokenizer, or refuse it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ __all__ = ["tokenizer_attributes"]
 
 
 def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
-    """The attributes of onnxruntime-extensions' BertTokenizer for a fast tokenizer.
+    """Return the attributes of onnxruntime-extensions' BertTokenizer for a tokenizer.
 
     Args:
         state: the contents of its tokenizer.json.
-        tokenizer: the same, opened.
+        tokenizer: the tokenizer.
 
-    Raises ExportError for a tokenizer that is no BERT WordPiece.
+    Raises ExportError for a tokenizer that is not BERT's WordPiece.
     """
     model, normalizer = state["model"], state["normalizer"] or {}
     splitter = (state["pre_tokenizer"] or {}).get("type")
@@ -27,7 +27,7 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
     ):
         raise ExportError(
             f"the tokenizer is a {model.get('type')} with {normalizer.get('type')} and {splitter}, "
-            "and a graph can only hold BERT's WordPiece: leave --with-tokenizer out"
+            "and a graph can only have BERT's WordPiece: leave out --with-tokenizer"
         )
     lowercase = bool(normalizer["lowercase"])
     accents = normalizer["strip_accents"]
@@ -47,7 +47,7 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
 
 
 def _lines(vocabulary: Mapping[str, int]) -> list[str]:
-    """The tokens in the order of their ids; the operator counts lines."""
+    """Return the tokens in the order of their ids, which the operator takes from line numbers."""
     by_id = {id: token for token, id in vocabulary.items()}
-    # A line for an id that no token has, which no text can be split into.
+    # Unused ids get a line that no text can contain.
     return [by_id.get(id, f"\x00{id}") for id in range(max(by_id) + 1)]

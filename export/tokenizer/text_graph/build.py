@@ -1,7 +1,7 @@
-"""The graph of a model with its tokenizer in front: texts in, the model's outputs out.
+"""Build the graph of a model with its tokenizer in front: from texts to the model's outputs.
 
-The counterpart of TFBertTokenizer. The operator, onnxruntime-extensions' BertTokenizer, splits one
-text at a time; a Loop takes the batch through it, and the rows are padded afterwards.
+This is the counterpart of TFBertTokenizer. The operator, onnxruntime-extensions' BertTokenizer,
+splits one text at a time; a Loop runs it over the batch, and the rows are padded afterwards.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ from bertrt.artifact.manifest import TokenizerFacts
 __all__ = ["ARRAYS", "DOMAIN", "tokenizer_graph", "with_tokenizer"]
 
 DOMAIN = "ai.onnx.contrib"
-# What the model takes, and what the graph gives too: answers for each token mean nothing alone.
+# The model's inputs. The graph also outputs them: they say to which tokens its answers belong.
 ARRAYS = ("input_ids", "attention_mask", "token_type_ids")
 
-# The operator cuts no pairs, so texts are cut here, as the tokenizers library does it: the longer
-# one first, and both alike where both are too long. A second text of "" is none. The ids of all
-# texts follow each other, and are set into rows at the end.
+# The operator does not truncate pairs, so texts are truncated here as in the tokenizers library:
+# the longer one first, and both equally if both are too long. A second text of "" is no text. The
+# ids of all texts are concatenated, and scattered into rows at the end.
 _TOKENIZE = """
 <ir_version: 10, opset_import: ["": 23, "ai.onnx.contrib": 1]>
 tokenize (string[batch] text) => (int64[batch, sequence] input_ids,
@@ -116,21 +116,21 @@ tokenize (string[batch] text) => (int64[batch, sequence] input_ids,
 
 
 def tokenizer_graph(attributes: Mapping[str, Any], facts: TokenizerFacts) -> onnx.ModelProto:
-    """Texts to `ARRAYS`, int64 [batch, sequence], as long as the longest text.
+    """Return the graph from texts to `ARRAYS`, int64 [batch, sequence], padded to the longest text.
+
+    Its inputs are `text`, string [batch], and `text_pair`, string [batch] or, by default, empty.
+    It needs at least one text.
 
     Args:
         attributes: those of the operator.
-        facts: the special tokens, and how long a text may be; a longer one is cut, as by
-            TFBertTokenizer: a graph has no other way to say so.
-
-    `text` is string [batch]; `text_pair` string [batch] too, or empty, its default. The graph
-    cannot be run on no text.
+        facts: the special tokens and the maximum length of a text. A longer text is truncated, as
+            by TFBertTokenizer: a graph cannot raise an error.
     """
     ids = facts.special_ids
     numbers = {"cls": ids["cls"], "sep": ids["sep"], "pad": ids["pad"] or 0}
     front = onnx.parser.parse_model(_TOKENIZE % (numbers | {"most": facts.max_length}))
     for node in _operators(front.graph):
-        node.attribute.extend(helper.make_attribute(*one) for one in attributes.items())
+        node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     pair = helper.make_tensor_value_info("text_pair", onnx.TensorProto.STRING, ["pairs"])
     front.graph.input.append(pair)
     # The text format has no tensor of strings.
@@ -139,7 +139,7 @@ def tokenizer_graph(attributes: Mapping[str, Any], facts: TokenizerFacts) -> onn
 
 
 def _operators(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Each tokenizer in a graph and in the graphs inside it."""
+    """Yield each tokenizer operator in a graph and its subgraphs."""
     for node in graph.node:
         if node.domain == DOMAIN:
             yield node
@@ -149,14 +149,14 @@ def _operators(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def with_tokenizer(model: onnx.ModelProto, front: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph of `tokenizer_graph` and the model after it; both are left as they are.
+    """Return the graph of `tokenizer_graph` followed by the model; neither is changed.
 
-    The model has `ARRAYS` among its inputs. They are outputs of the new graph, beside the model's.
+    `ARRAYS`, which must be among the model's inputs, become outputs of the new graph.
     """
     joined = onnx.ModelProto()
     joined.CopyFrom(model)
     graph = joined.graph
-    inputs = [one for one in graph.input if one.name not in ARRAYS]
+    inputs = [value for value in graph.input if value.name not in ARRAYS]
     del graph.input[:], graph.node[:]
     graph.input.extend([*front.graph.input, *inputs])
     graph.initializer.extend(front.graph.initializer)

@@ -1,4 +1,4 @@
-"""How near a graph's tokenizer is to the checkpoint's, and whether its answers are the model's."""
+"""Compare a text graph's tokenizer with the checkpoint's, and its answers with the model's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from bertrt.tokenizer import Tokenizer, pad
 
 __all__ = ["TextParity", "check_answers", "compare_tokens", "custom_operators"]
 
-# What BERT's tokenizers are known to treat differently: accents as signs of their own, letters
-# that lower-case to two, control characters, special tokens inside a text, words too long to split.
+# Texts that BERT's tokenizers are known to split differently: combining accents, letters that
+# lower-case to two, control characters, special tokens inside a text, words too long to split.
 HARD = (
     "",
     " ",
@@ -30,14 +30,14 @@ HARD = (
     "a" * 101,
     "snake_case, user@example.com; http://example.com/?a=b",
 )
-# The same operators in another session, which may fuse them otherwise.
+# The operators are the same, but another session may fuse them differently.
 _BOUND = 1e-4
 _EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class TextParity:
-    """On how many texts the graph's tokenizer was compared, and on which it differs (a few)."""
+    """The number of texts that were compared and that differ, and a few of those that differ."""
 
     compared: int
     different: int
@@ -45,7 +45,7 @@ class TextParity:
 
 
 def custom_operators() -> str:
-    """The library with the operator; raises ExportError when it is not installed."""
+    """Return the path of the operator's library; raises ExportError if it is not installed."""
     try:
         from onnxruntime_extensions import get_library_path
     except ImportError as error:
@@ -59,7 +59,7 @@ def custom_operators() -> str:
 def compare_tokens(
     front: onnx.ModelProto, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> TextParity:
-    """Split texts by the graph and by the checkpoint's tokenizer, cut to the model's length."""
+    """Split texts by the graph and by the checkpoint's tokenizer, truncated for the model."""
     session = _open(front.SerializeToString())
     different = []
     for text in texts:
@@ -72,35 +72,39 @@ def compare_tokens(
 def check_answers(
     graph: Path, model: Path, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]
 ) -> None:
-    """Run the joined graph on pairs of texts, and the model on the arrays that it made of them.
+    """Run the text graph on texts and pairs, and the model on the checkpoint tokenizer's arrays.
 
-    Raises ParityError where their outputs differ by more than 1e-4, where it pads otherwise than
-    the checkpoint's tokenizer does, or where a text differs by its company.
+    Raises ParityError if their outputs differ by more than 1e-4, or if the text graph's arrays
+    differ from those of the checkpoint's tokenizer.
     """
     first, second = (np.array(list(side), object) for side in zip(*pairs, strict=True))
     joined, plain = _open(str(graph)), _open(str(model))
-    for feeds in ({"text": first}, {"text": first, "text_pair": second}):
-        names = [one.name for one in joined.get_outputs()]
-        outputs = dict(zip(names, joined.run(names, feeds), strict=True))
+    for inputs in ({"text": first}, {"text": first, "text_pair": second}):
+        names = [value.name for value in joined.get_outputs()]
+        outputs = dict(zip(names, joined.run(names, inputs), strict=True))
         encodings = [
-            tokenizer.encode(*parts, truncation=True) for parts in zip(*feeds.values(), strict=True)
+            tokenizer.encode(*texts, truncation=True)
+            for texts in zip(*inputs.values(), strict=True)
         ]
         arrays = pad(encodings, tokenizer.pad_id)
         for name, array in arrays.items():
             if not np.array_equal(outputs[name], array):
-                raise ParityError(f"the graph with the tokenizer gives another {name}: {feeds}")
-        for one in plain.get_outputs():
-            (expected,) = plain.run([one.name], arrays)
-            error = float(np.abs(outputs[one.name] - expected).max())
+                raise ParityError(
+                    f"the graph with the tokenizer gives a different {name} for {inputs}"
+                )
+        for name in [value.name for value in plain.get_outputs()]:
+            (expected,) = plain.run([name], arrays)
+            error = float(np.abs(outputs[name] - expected).max())
             if not error <= _BOUND:
                 raise ParityError(
-                    f"the graph with the tokenizer is {error:.3g} away from the model in {one.name}"
+                    f"{name} of the graph with the tokenizer differs from the model's by "
+                    f"{error:.3g}, and at most {_BOUND:g} is allowed"
                 )
 
 
 def _open(graph: str | bytes) -> Any:
     options = onnxruntime.SessionOptions()
-    # It warns of each input with a default.
+    # Errors only: it warns about each input with a default.
     options.log_severity_level = 3
     options.register_custom_ops_library(custom_operators())
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""The step that writes a graph with its tokenizer beside the model's own."""
+"""Write a graph that takes text beside the model's graph."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from bertrt.errors import ExportError
-from bertrt.export.heads import Head
+from bertrt.export.heads import HeadSpec
 from bertrt.export.quantize.texts import heldout_texts
 from bertrt.export.tokenizer.text_graph.attributes import tokenizer_attributes
 from bertrt.export.tokenizer.text_graph.build import tokenizer_graph, with_tokenizer
@@ -21,11 +21,11 @@ from bertrt.export.tokenizer.text_graph.check import (
 )
 from bertrt.tokenizer import Tokenizer
 
-__all__ = ["TEXT_GRAPH", "check_text_graph_wish", "write_text_graph"]
+__all__ = ["TEXT_GRAPH", "check_text_graph_options", "write_text_graph"]
 
 TEXT_GRAPH = "model_text.onnx"
 
-# Heads whose input is a text or a pair, without a [MASK], which the operator would split.
+# Tasks whose input is a text or a pair, without [MASK], which the operator would split.
 _TASKS = (
     "feature-extraction",
     "text-classification",
@@ -38,8 +38,8 @@ _PAIRS = (("The cat sat on the mat.", "It slept."), ("Sugar", "Plants make oxyge
 _log = logging.getLogger(__name__)
 
 
-def check_text_graph_wish(head: Head, device: str) -> None:
-    """Raise ExportError where no graph can take text, before the long work."""
+def check_text_graph_options(head: HeadSpec, device: str) -> None:
+    """Raise ExportError if the graph cannot take text. Call this before the long work."""
     if head.task not in _TASKS or device not in ("cpu", "any"):
         raise ExportError(
             f"--with-tokenizer is for {', '.join(_TASKS)} on cpu, not for {head.task} on {device}: "
@@ -49,17 +49,19 @@ def check_text_graph_wish(head: Head, device: str) -> None:
 
 
 def write_text_graph(model: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Write `TEXT_GRAPH` beside a model's graph, whose weights it shares where they are a file.
+    """Write `TEXT_GRAPH` beside a model's graph; they share weights that are in a file.
+
+    Its tokenizer is another implementation than the checkpoint's, and may split some texts
+    differently. A few of those among the held-out and hard texts are logged in a warning.
 
     Args:
         model: the graph's file, in a directory with its tokenizer.json.
-        tokenizer: what that holds.
+        tokenizer: that tokenizer.
 
-    Returns for the manifest its file, and on which of the held-out and hard texts it splits
-    otherwise than the tokenizer: it is a different implementation. They are told in a warning.
+    Returns the file's name and the comparison of the tokenizers, for the manifest.
 
-    Raises ExportError for a tokenizer that is no BERT WordPiece, and ParityError when the graph's
-    answers are not the model's.
+    Raises ExportError for a tokenizer that is not BERT's WordPiece, and ParityError if the graph's
+    answers differ from the model's.
     """
     state = json.loads((model.parent / "tokenizer.json").read_text(encoding="utf-8"))
     front = tokenizer_graph(tokenizer_attributes(state, tokenizer), tokenizer.facts)
@@ -70,7 +72,7 @@ def write_text_graph(model: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     check_answers(graph, model, tokenizer, _PAIRS)
     if parity.different:
         _log.warning(
-            "the tokenizer in %s splits %d of %d texts otherwise than the checkpoint's, such as %s",
+            "the tokenizer in %s splits %d of %d texts differently than the checkpoint's: %s",
             TEXT_GRAPH,
             parity.different,
             parity.compared,

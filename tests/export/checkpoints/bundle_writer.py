@@ -1,6 +1,6 @@
-"""TensorFlow's checkpoints written byte by byte, to be damaged at will: the reader's counterpart.
+"""Write TensorFlow's checkpoints byte by byte, so that tests can damage any part.
 
-Nothing of the reader is used: the checksum is the slow one, bit by bit from its definition.
+Nothing of the reader is used: the checksum is computed bit by bit, from its definition.
 """
 
 import struct
@@ -28,7 +28,7 @@ _TABLE = _make_table()
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC-32C of bytes, one after the other."""
+    """Compute the CRC-32C of bytes, one by one."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
@@ -36,7 +36,7 @@ def crc32c(data: bytes) -> int:
 
 
 def masked(data: bytes) -> int:
-    """The checksum as TensorFlow stores it."""
+    """Compute the checksum as TensorFlow stores it."""
     return _mask(crc32c(data))
 
 
@@ -45,7 +45,7 @@ def _mask(crc: int) -> int:
 
 
 def varint(value: int) -> bytes:
-    """A number in seven bits a byte."""
+    """Encode a number with seven bits per byte."""
     out = b""
     while value > 127:
         out += bytes([value & 127 | 128])
@@ -54,18 +54,18 @@ def varint(value: int) -> bytes:
 
 
 def number(index: int, value: int) -> bytes:
-    """A number field of a message."""
+    """Encode a number field of a message."""
     return varint(index << 3) + varint(value & (1 << 64) - 1)
 
 
 def message(index: int, data: bytes) -> bytes:
-    """A bytes field of a message."""
+    """Encode a bytes field of a message."""
     return varint(index << 3 | 2) + varint(len(data)) + data
 
 
 @dataclass
 class Entry:
-    """One variable's record; each field can be made a lie."""
+    """One variable's record; tests may set any field to a wrong value."""
 
     shape: tuple[int, ...]
     offset: int
@@ -91,7 +91,7 @@ class Entry:
 
 @dataclass
 class Bundle:
-    """A checkpoint to be written: entries by name, and the bytes that they tell of."""
+    """A checkpoint to write: entries by name, and the bytes that they describe."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     data: bytes = b""
@@ -113,15 +113,15 @@ class Bundle:
 
 
 def bundle_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Bundle:
-    """A sound checkpoint of arrays."""
-    made = Bundle()
+    """Make a valid checkpoint of arrays."""
+    bundle = Bundle()
     for name, array in arrays.items():
-        made.add(name, array)
-    return made
+        bundle.add(name, array)
+    return bundle
 
 
 def block(records: Mapping[bytes, bytes], kind: int = 0) -> bytes:
-    """A block of a table, whose keys share their beginnings, with its trailer."""
+    """Encode a block of a table, whose keys share prefixes, with its trailer."""
     out, last = b"", b""
     for key, value in records.items():
         shared = 0
@@ -134,20 +134,20 @@ def block(records: Mapping[bytes, bytes], kind: int = 0) -> bytes:
 
 
 def signed_block(content: bytes, kind: int = 0) -> bytes:
-    """The bytes of a block with its compression and a checksum that is right."""
+    """Append a compression byte and a valid checksum to a block."""
     content += bytes([kind])
     return content + struct.pack("<I", masked(content))
 
 
 def table(records: Mapping[bytes, bytes], size: int = 9) -> bytes:
-    """A table of blocks of some records each; the keys come in the order in which they stand."""
+    """Encode a table with `size` records per block, in the given order."""
     keys = list(records)
     groups = [keys[start : start + size] for start in range(0, len(keys), size)]
     return join([(group[-1], block({key: records[key] for key in group})) for group in groups])
 
 
 def join(blocks: list[tuple[bytes, bytes]]) -> bytes:
-    """A table out of signed blocks and the last key of each."""
+    """Encode a table from signed blocks and the last key of each."""
     out, handles = b"", {}
     for last, content in blocks:
         handles[last] = varint(len(out)) + varint(len(content) - 5)
@@ -161,7 +161,7 @@ def join(blocks: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def split(data: bytes) -> list[bytes]:
-    """The blocks of a sound table, without trailers: each ends where its checksum fits."""
+    """Return the blocks of a valid table, without trailers: each ends where its checksum fits."""
     blocks, start, crc = [], 0, 0xFFFFFFFF
     for at, byte in enumerate(data[:-48]):
         if at < start:

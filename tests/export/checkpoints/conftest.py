@@ -1,4 +1,4 @@
-"""Checkpoints of other frameworks, unpacked, to be changed at will."""
+"""Fixtures for tests of checkpoints: those of other frameworks, unpacked."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "frameworks"
 
 @pytest.fixture(scope="session")
 def unpacked(made_once: Callable[..., Path]) -> Path:
-    """The folder of all cases: those that are kept here, or those that `make frameworks` made."""
+    """The folder of all cases: those in the repository, or those that `make frameworks` made."""
     if "FRAMEWORK_CASES" in os.environ:
         return Path(os.environ["FRAMEWORK_CASES"])
 
@@ -30,13 +30,13 @@ def unpacked(made_once: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def case(unpacked: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """A factory: a case's name to a copy of its folder."""
+    """A factory of copies of a case's folder, by its name."""
     return lambda name: Path(shutil.copytree(unpacked / name, tmp_path / name))
 
 
 @pytest.fixture(scope="session")
 def bundles() -> ModuleType:
-    """tests/export/checkpoints/bundle_writer.py."""
+    """The module bundle_writer.py."""
     path = Path(__file__).parent / "bundle_writer.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

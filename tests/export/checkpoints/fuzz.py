@@ -1,7 +1,7 @@
-"""Damages checkpoints at random and opens them: `python fuzz.py CASES WORK ROUNDS SEED`.
+"""Damage checkpoints at random and open them: `python fuzz.py CASES WORK ROUNDS SEED`.
 
-A process of its own, since a reader that crashes would take the tests along. Anything but an
-ExportError ends it. At its end it prints how many were read and refused, the most seconds that one
+This is a process of its own, since a reader that crashes would end the tests too. Any exception but
+ExportError ends it. At the end it prints how many were read and refused, the most seconds that one
 took, and by how many megabytes the process has grown.
 """
 
@@ -31,7 +31,7 @@ _TEXT = (".json", ".txt", ".npz", "checkpoint")
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Bytes cut off, turned over, or with a large number put somewhere."""
+    """Truncate bytes, flip bits, or insert a large number."""
     out = bytearray(data)
     if chance.random() < 0.15:
         return bytes(out[: chance.randrange(len(out) + 1)])
@@ -46,13 +46,13 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 
 def signed_again(data: bytes, chance: random.Random) -> bytes:
-    """An index whose entries are damaged and whose checksums are right, to reach what is behind."""
+    """Damage an index's entries but keep its checksums valid, to test the code after the check."""
     blocks = bundle_writer.split(data)
     picked = chance.randrange(len(blocks))
     out = b""
     for number, block in enumerate(blocks):
         changed = damaged(block, chance)[: len(block)] if number == picked else block
-        # In its old length, so that the places of the others hold.
+        # Keep the length, so that the positions of other blocks stay valid.
         out += bundle_writer.signed_block(changed.ljust(len(block), b"\0"))
     return out + data[-48:]
 
@@ -76,14 +76,14 @@ def main() -> None:
         sign = path.suffix == ".index" and chance.random() < 0.8
         path.write_bytes(signed_again(data, chance) if sign else damaged(data, chance))
         start = time.perf_counter()
-        said = ""
+        message = ""
         try:
             open_checkpoint(str(folder))
             read += 1
         except ExportError as error:
-            said = str(error)
+            message = str(error)
             refused += 1
-        assert "\n" not in said, said
+        assert "\n" not in message, message
         slowest = max(slowest, time.perf_counter() - start)
         shutil.rmtree(folder)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

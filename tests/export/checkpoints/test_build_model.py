@@ -1,4 +1,4 @@
-"""Models out of checkpoints: the weights that transformers would load, and never a random one."""
+"""Models from checkpoints: the weights that transformers would load, and no random ones."""
 
 import json
 import logging
@@ -15,18 +15,18 @@ import transformers
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from bertrt.export.heads import HEADS, Head
+from bertrt.export.heads import HEADS, HeadSpec
 
 BY_CLASS = {head.class_name: head for head in HEADS}
 Make = Callable[..., Path]
 
 
-def head(class_name: str) -> Head:
+def head(class_name: str) -> HeadSpec:
     return BY_CLASS[class_name]
 
 
 def outputs(model: Any) -> dict[str, torch.Tensor]:
-    """What a model answers to a ragged batch, [3, 11] or three choices of it."""
+    """Return a model's answers to a ragged batch, [3, 11] or [1, 3, 11] for multiple choice."""
     ids = torch.randint(5, 100, (3, 11), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
@@ -38,8 +38,8 @@ def outputs(model: Any) -> dict[str, torch.Tensor]:
     return {name: value for name, value in answer.items() if isinstance(value, torch.Tensor)}
 
 
-def same_answers(one: Any, other: Any) -> None:
-    ours, theirs = outputs(one), outputs(other)
+def same_answers(model: Any, reference: Any) -> None:
+    ours, theirs = outputs(model), outputs(reference)
     assert ours.keys() == theirs.keys()
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6)
@@ -54,7 +54,7 @@ def reference(folder: Path, class_name: str, **options: Any) -> Any:
 
 
 def edited(checkpoint: Checkpoint, *, drop: str = "", add: Any = None, **config: Any) -> Checkpoint:
-    """The checkpoint less the weights that begin with `drop`, with others and other config."""
+    """Return the checkpoint without weights that start with `drop`, with `add` and other config."""
     kept = {k: v for k, v in checkpoint.weights.items() if not (drop and k.startswith(drop))}
     return replace(
         checkpoint, weights={**kept, **(add or {})}, config={**checkpoint.config, **config}
@@ -62,14 +62,14 @@ def edited(checkpoint: Checkpoint, *, drop: str = "", add: Any = None, **config:
 
 
 @pytest.mark.parametrize("class_name", list(BY_CLASS))
-def test_every_head_is_transformers_own(make_checkpoint: Make, class_name: str) -> None:
+def test_every_head_equals_transformers(make_checkpoint: Make, class_name: str) -> None:
     folder = make_checkpoint(class_name)
     model: Any = build_model(head(class_name), open_checkpoint(str(folder)))
     theirs = reference(folder, class_name)
     assert type(model) is type(theirs)
-    state, wanted = model.state_dict(), theirs.state_dict()
-    assert state.keys() == wanted.keys()
-    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+    state, expected = model.state_dict(), theirs.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
     assert [name for name, _ in model.named_parameters()] == [
         name for name, _ in theirs.named_parameters()
     ]
@@ -84,7 +84,7 @@ def test_every_head_is_transformers_own(make_checkpoint: Make, class_name: str) 
     assert model.config.architectures == [class_name]
 
 
-def test_config_of_the_problem_is_kept(make_checkpoint: Make) -> None:
+def test_labels_and_problem_type_are_kept(make_checkpoint: Make) -> None:
     folder = make_checkpoint(
         "BertForSequenceClassification",
         id2label={0: "bad", 1: "good", 2: "so-so", 3: "none"},
@@ -93,7 +93,7 @@ def test_config_of_the_problem_is_kept(make_checkpoint: Make) -> None:
         num_labels=4,
     )
     checkpoint = open_checkpoint(str(folder))
-    dressed = edited(
+    with_options = edited(
         checkpoint,
         return_dict=False,
         output_hidden_states=True,
@@ -101,7 +101,7 @@ def test_config_of_the_problem_is_kept(make_checkpoint: Make) -> None:
         torch_dtype="float16",
         auto_map={"AutoModel": "code.Model"},
     )
-    model: Any = build_model(head("BertForSequenceClassification"), dressed)
+    model: Any = build_model(head("BertForSequenceClassification"), with_options)
     assert model.config.problem_type == "multi_label_classification"
     assert model.config.id2label == {0: "bad", 1: "good", 2: "so-so", 3: "none"}
     assert model.config.num_labels == 4
@@ -119,7 +119,7 @@ def test_other_precisions_become_float32(make_checkpoint: Make, dtype: torch.dty
         assert torch.equal(parameter, stored[name].float())
 
 
-def test_base_weights_in_a_head_and_the_reverse(make_checkpoint: Make) -> None:
+def test_base_weights_in_a_head_and_a_heads_in_a_base(make_checkpoint: Make) -> None:
     base = open_checkpoint(str(make_checkpoint("BertModel")))
     assert not any(name.startswith("bert.") for name in base.weights)
     classifier = {"classifier.weight": torch.ones(2, 32), "classifier.bias": torch.zeros(2)}
@@ -152,7 +152,7 @@ def test_a_bert_without_a_pooler(make_checkpoint: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "asked", "named"),
+    ("stored", "requested", "named"),
     [
         ("BertForMaskedLM", "BertForSequenceClassification", "bert.pooler.dense.weight"),
         ("BertForMaskedLM", "BertForNextSentencePrediction", "cls.seq_relationship.weight"),
@@ -161,22 +161,22 @@ def test_a_bert_without_a_pooler(make_checkpoint: Make) -> None:
         ("BertModel", "BertForMaskedLM", "cls.predictions.bias"),
         ("BertModel", "BertForTokenClassification", "classifier.weight, classifier.bias"),
         ("BertModel", "BertLMHeadModel", "cls.predictions.bias"),
-        # The same names in another head's meaning.
+        # The same names with another meaning.
         ("BertForSequenceClassification", "BertForTokenClassification", "classifier.weight"),
     ],
 )
-def test_a_head_that_is_lacking(
-    make_checkpoint: Make, caplog: pytest.LogCaptureFixture, stored: str, asked: str, named: str
+def test_a_missing_head(
+    make_checkpoint: Make, caplog: pytest.LogCaptureFixture, stored: str, requested: str, named: str
 ) -> None:
     checkpoint = open_checkpoint(str(make_checkpoint(stored)))
     with pytest.raises(ExportError, match="--allow-new-head") as caught:
-        build_model(head(asked), checkpoint)
+        build_model(head(requested), checkpoint)
     assert named in str(caught.value)
 
     caplog.set_level(logging.WARNING, logger="bertrt")
-    first: Any = build_model(head(asked), checkpoint, allow_new_head=True)
+    first: Any = build_model(head(requested), checkpoint, allow_new_head=True)
     assert "new and untrained" in caplog.text
-    again: Any = build_model(head(asked), checkpoint, allow_new_head=True)
+    again: Any = build_model(head(requested), checkpoint, allow_new_head=True)
     state, repeated = first.state_dict(), again.state_dict()
     assert all(torch.equal(state[name], repeated[name]) for name in state)
     assert all(torch.isfinite(value).all() for value in outputs(first).values())
@@ -186,22 +186,22 @@ def test_a_head_that_is_lacking(
             assert torch.equal(value, body[name])
 
 
-def test_an_encoder_that_is_lacking_is_never_new(make_checkpoint: Make) -> None:
+def test_a_missing_encoder_is_never_new(make_checkpoint: Make) -> None:
     checkpoint = open_checkpoint(str(make_checkpoint("BertForMaskedLM")))
-    for gone in ("bert.encoder.layer.1.output.dense.bias", "bert.embeddings.LayerNorm"):
+    for name in ("bert.encoder.layer.1.output.dense.bias", "bert.embeddings.LayerNorm"):
         with pytest.raises(ExportError, match="embeddings and encoder") as caught:
-            build_model(head("BertForMaskedLM"), edited(checkpoint, drop=gone), allow_new_head=True)
-        assert gone in str(caught.value)
+            build_model(head("BertForMaskedLM"), edited(checkpoint, drop=name), allow_new_head=True)
+        assert name in str(caught.value)
     foreign = replace(checkpoint, weights={"roberta.encoder.x": torch.zeros(1)})
     with pytest.raises(ExportError, match="and 33 more"):
         build_model(head("BertForMaskedLM"), foreign, allow_new_head=True)
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
-        ({"num_hidden_layers": 1}, "num_hidden_layers is 1, and they have 2"),
-        ({"num_hidden_layers": 3}, "num_hidden_layers is 3, and they have 2"),
+        ({"num_hidden_layers": 1}, "num_hidden_layers is 1, and the weights have 2"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers is 3, and the weights have 2"),
         ({"vocab_size": 7}, "vocab_size is 7, .*word_embeddings.weight' has"),
         ({"max_position_embeddings": 63}, "max_position_embeddings is 63, .* has 64"),
         ({"type_vocab_size": 1}, "type_vocab_size is 1, .* has 2"),
@@ -211,10 +211,10 @@ def test_an_encoder_that_is_lacking_is_never_new(make_checkpoint: Make) -> None:
     ],
 )
 def test_a_config_that_contradicts_its_weights(
-    make_checkpoint: Make, config: dict[str, Any], said: str
+    make_checkpoint: Make, config: dict[str, Any], message: str
 ) -> None:
     checkpoint = open_checkpoint(str(make_checkpoint("BertForSequenceClassification")))
-    with pytest.raises(ExportError, match=said):
+    with pytest.raises(ExportError, match=message):
         build_model(
             head("BertForSequenceClassification"),
             edited(checkpoint, **config),
@@ -224,7 +224,7 @@ def test_a_config_that_contradicts_its_weights(
 
 def test_unexpected_weights(make_checkpoint: Make, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint = open_checkpoint(str(make_checkpoint("BertForTokenClassification")))
-    fine = {
+    ignored = {
         "bert.embeddings.position_ids": torch.arange(64)[None],
         "bert.pooler.dense.weight": torch.zeros(32, 32),
         "cls.predictions.bias": torch.zeros(5),
@@ -232,7 +232,7 @@ def test_unexpected_weights(make_checkpoint: Make, caplog: pytest.LogCaptureFixt
     }
     plain = build_model(head("BertForTokenClassification"), checkpoint)
     same_answers(
-        build_model(head("BertForTokenClassification"), edited(checkpoint, add=fine)), plain
+        build_model(head("BertForTokenClassification"), edited(checkpoint, add=ignored)), plain
     )
     assert not caplog.records
     build_model(
@@ -244,7 +244,7 @@ def test_unexpected_weights(make_checkpoint: Make, caplog: pytest.LogCaptureFixt
         "bert.encoder.layer.0.crossattention.self.query.weight",
         "bert.encoder.layer.0.attention.self.distance_embedding.weight",
     ):
-        with pytest.raises(ExportError, match=f"contradicts the weights: they hold '{name}'"):
+        with pytest.raises(ExportError, match=f"contradicts the weights: they include '{name}'"):
             build_model(
                 head("BertForTokenClassification"), edited(checkpoint, add={name: torch.zeros(2)})
             )
@@ -253,9 +253,9 @@ def test_unexpected_weights(make_checkpoint: Make, caplog: pytest.LogCaptureFixt
 def test_integer_weights_are_refused(make_checkpoint: Make) -> None:
     checkpoint = open_checkpoint(str(make_checkpoint("BertForMaskedLM")))
     name = "bert.encoder.layer.0.output.dense.weight"
-    coded = {name: torch.zeros(32, 37, dtype=torch.int8)}
+    quantized = {name: torch.zeros(32, 37, dtype=torch.int8)}
     with pytest.raises(ExportError, match=f"{name}' is torch.int8"):
-        build_model(head("BertForMaskedLM"), edited(checkpoint, add=coded))
+        build_model(head("BertForMaskedLM"), edited(checkpoint, add=quantized))
 
 
 def test_question_answering_needs_two_labels(make_checkpoint: Make) -> None:
@@ -284,14 +284,14 @@ def test_a_decoder_that_is_stored_once_is_shared(make_checkpoint: Make) -> None:
         f"{DECODER}.bias": once.weights["cls.predictions.bias"],
     }
     assert tied(build_model(head("BertForMaskedLM"), edited(once, add=twice)))
-    # Only the second of the bias's names.
+    # Only the second name of the bias.
     moved = edited(
         once, drop="cls.predictions.bias", add={f"{DECODER}.bias": twice[f"{DECODER}.bias"]}
     )
     same_answers(build_model(head("BertForMaskedLM"), moved), model)
 
 
-def test_a_decoder_of_its_own(make_checkpoint: Make) -> None:
+def test_an_untied_decoder(make_checkpoint: Make) -> None:
     folder = make_checkpoint("BertForMaskedLM", tie_word_embeddings=False)
     checkpoint = open_checkpoint(str(folder))
     model: Any = build_model(head("BertForMaskedLM"), checkpoint)
@@ -299,14 +299,14 @@ def test_a_decoder_of_its_own(make_checkpoint: Make) -> None:
     same_answers(model, reference(folder, "BertForMaskedLM"))
     with pytest.raises(ExportError, match=f"lacks 1 weights.*{DECODER}.weight"):
         build_model(head("BertForMaskedLM"), edited(checkpoint, drop=f"{DECODER}.weight"))
-    # The bias has one value whatever the embeddings do.
+    # The bias is shared even if the embeddings are not.
     without = edited(checkpoint, drop=f"{DECODER}.bias")
     bias = checkpoint.weights["cls.predictions.bias"]
     built: Any = build_model(head("BertForMaskedLM"), without)
     assert torch.equal(built.cls.predictions.decoder.bias, bias)
 
 
-def test_tied_by_the_config_but_stored_apart(
+def test_tied_by_the_config_but_stored_separately(
     make_checkpoint: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = Path(

@@ -1,4 +1,4 @@
-"""Checkpoint folders: their formats, their names, and every way in which they can be unsound."""
+"""Checkpoint folders: their formats, their names, and all kinds of damage."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ Weights = dict[str, torch.Tensor]
 
 @pytest.fixture
 def folder(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
-    """A checkpoint of a masked language model, to be changed at will."""
+    """A copy of a checkpoint of a masked language model."""
     return Path(shutil.copytree(make_checkpoint("BertForMaskedLM"), tmp_path / "my-model"))
 
 
@@ -47,7 +47,7 @@ def weights(folder: Path) -> Weights:
 
 
 def save_shards(weights: Weights, folder: Path, *, file: str, save: Callable[..., Any]) -> None:
-    """Replace the folder's weights by two shards and their index."""
+    """Replace the folder's weights by two shards and an index."""
     (folder / "model.safetensors").unlink()
     stem, _, ending = file.rpartition(".")
     names = sorted(weights)
@@ -59,8 +59,8 @@ def save_shards(weights: Weights, folder: Path, *, file: str, save: Callable[...
     (folder / f"{file}.index.json").write_text(json.dumps({"weight_map": table}))
 
 
-def equal(one: Weights, other: Weights) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def equal(a: Weights, b: Weights) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def refusal(folder: Path) -> str:
@@ -113,7 +113,7 @@ def test_pickle(folder: Path, weights: Weights, zipped: bool) -> None:
     assert checkpoint.source.format == "pytorch_model.bin"
 
 
-def test_safetensors_come_before_a_pickle(folder: Path) -> None:
+def test_safetensors_are_preferred_to_a_pickle(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"never read")
     assert open_checkpoint(str(folder)).source.format == "safetensors"
 
@@ -133,19 +133,19 @@ def test_legacy_names(weights: Weights, prefix: str) -> None:
     assert equal(pytorch_names(legacy), weights)
 
 
-def test_gamma_elsewhere_is_left_alone() -> None:
+def test_gamma_outside_a_layer_norm_keeps_its_name() -> None:
     names = ["scale.gamma", "module.LayerNormal.beta", "LayerNorm.gamma.x"]
     assert list(pytorch_names(dict.fromkeys(names, torch.zeros(1)))) == names
 
 
 def test_an_old_name_beside_the_new_one_is_refused() -> None:
     both = {"a.LayerNorm.gamma": torch.zeros(1), "a.LayerNorm.weight": torch.ones(1)}
-    with pytest.raises(ExportError, match=r"holds 'a\.LayerNorm\.weight' twice"):
+    with pytest.raises(ExportError, match=r"has 'a\.LayerNorm\.weight' twice"):
         pytorch_names(both)
 
 
 class Payload:
-    """A pickle that makes a directory when it is loaded without care."""
+    """A pickle that makes a directory if it is loaded without restrictions."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -170,7 +170,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ([torch.zeros(1)], "holds a list"),
         ({"model": {"a": torch.zeros(1)}}, "holds 'model', a dict"),
@@ -178,12 +178,12 @@ def test_a_pickle_with_code_is_refused_and_not_run(
         ({1: torch.zeros(1)}, "holds 1, a Tensor"),
     ],
 )
-def test_a_pickle_that_is_no_table_of_tensors_is_refused(
-    folder: Path, content: Any, said: str
+def test_a_pickle_that_is_not_a_dictionary_of_tensors_is_refused(
+    folder: Path, content: Any, message: str
 ) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(content, folder / "pytorch_model.bin")
-    assert said in refusal(folder)
+    assert message in refusal(folder)
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, 2000])
@@ -201,16 +201,16 @@ def test_truncated_weights_are_refused(
     assert file in refusal(folder)
 
 
-@pytest.mark.parametrize("stated", ["tf", "flax"])
+@pytest.mark.parametrize("framework", ["tf", "flax"])
 def test_pytorchs_names_in_a_file_of_another_framework_are_refused(
-    folder: Path, weights: Weights, stated: str
+    folder: Path, weights: Weights, framework: str
 ) -> None:
-    safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": stated})
-    assert "is no weight of a BERT of this config" in refusal(folder)
+    safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": framework})
+    assert "is not a weight of a BERT of this config" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["bert/pooler/dense/{}:0", "bert.pooler.dense.{}"])
-def test_safetensors_need_not_say_what_they_are(folder: Path, name: str) -> None:
+def test_safetensors_without_metadata(folder: Path, name: str) -> None:
     kernel = torch.arange(32 * 32, dtype=torch.float32).reshape(32, 32)
     stored = {name.format("kernel"): kernel, name.format("bias"): kernel[3].clone()}
     safetensors.torch.save_file(stored, folder / "model.safetensors")
@@ -219,13 +219,13 @@ def test_safetensors_need_not_say_what_they_are(folder: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("file", ["tf_model.h5", "flax_model.msgpack", "bert_model.ckpt.index"])
-def test_files_that_were_renamed_are_refused(folder: Path, file: str) -> None:
+def test_renamed_files_are_refused(folder: Path, file: str) -> None:
     (folder / "model.safetensors").rename(folder / file)
     (folder / "bert_model.ckpt.data-00000-of-00001").write_bytes(b"")
     assert f"{file} is damaged" in refusal(folder)
 
 
-def test_folders_without_weights_that_are_read(folder: Path) -> None:
+def test_folders_without_weights_in_a_known_format(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     message = refusal(folder)
     assert "has no weights" in message
@@ -233,7 +233,7 @@ def test_folders_without_weights_that_are_read(folder: Path) -> None:
         assert name in message
 
 
-def test_an_index_of_something_else_is_no_checkpoint(folder: Path) -> None:
+def test_an_index_of_another_kind_is_ignored(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "search.index").write_bytes(b"never read")
     assert "has no weights" in refusal(folder)
@@ -242,21 +242,21 @@ def test_an_index_of_something_else_is_no_checkpoint(folder: Path) -> None:
 def test_damaged_shards_are_refused(folder: Path, weights: Weights) -> None:
     save_shards(weights, folder, file="model.safetensors", save=safetensors.torch.save_file)
     index = folder / "model.safetensors.index.json"
-    sound = json.loads(index.read_text())["weight_map"]
+    valid = json.loads(index.read_text())["weight_map"]
     first = folder / "model-00001-of-00002.safetensors"
 
-    index.write_text(json.dumps({"weight_map": {**sound, "bert.extra": first.name}}))
-    assert "lists 'bert.extra', which no shard holds" in refusal(folder)
-    index.write_text(json.dumps({"weight_map": {**sound, "x": "../x.safetensors"}}))
-    assert "no plain file name" in refusal(folder)
+    index.write_text(json.dumps({"weight_map": {**valid, "bert.extra": first.name}}))
+    assert "lists 'bert.extra', which no shard has" in refusal(folder)
+    index.write_text(json.dumps({"weight_map": {**valid, "x": "../x.safetensors"}}))
+    assert "is not a file name" in refusal(folder)
     for text in ("{}", "[]", "{", '{"weight_map": {}}', '{"weight_map": {"a": 1}}'):
         index.write_text(text)
         assert index.name in refusal(folder)
 
-    index.write_text(json.dumps({"weight_map": sound}))
+    index.write_text(json.dumps({"weight_map": valid}))
     data = first.read_bytes()
     shutil.copy(folder / "model-00002-of-00002.safetensors", first)
-    assert "which another shard holds too" in refusal(folder)
+    assert "which another shard has too" in refusal(folder)
     first.write_bytes(data[:-8])
     assert first.name in refusal(folder)
     first.unlink()
@@ -269,7 +269,7 @@ def test_damaged_configs_are_refused(folder: Path, text: str) -> None:
     assert "config.json" in refusal(folder)
 
 
-def test_what_is_no_checkpoint(folder: Path, tmp_path: Path) -> None:
+def test_paths_that_are_not_checkpoints(folder: Path, tmp_path: Path) -> None:
     assert "is a file" in refusal(folder / "model.safetensors")
     assert "no folder" in refusal(tmp_path / "absent")
     (tmp_path / "bare").mkdir()
@@ -303,7 +303,7 @@ def test_configs_of_bert(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"model_type": "roberta"}, "model_type is 'roberta'"),
         ({"model_type": "bert-generation"}, "model_type is 'bert-generation'"),
@@ -327,12 +327,12 @@ def test_configs_of_bert(config: dict[str, Any]) -> None:
         ({"hidden_act": "nonsense"}, "hidden_act is 'nonsense'"),
     ],
 )
-def test_configs_that_are_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(ExportError, match=said):
+def test_configs_that_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
         check_config({**GOOGLE_CONFIG, "model_type": "bert", **change})
 
 
-def test_a_config_that_is_not_plainly_berts_is_refused() -> None:
+def test_a_config_that_may_not_be_berts_is_refused() -> None:
     fields = {name: GOOGLE_CONFIG[name] for name in GOOGLE_CONFIG if name != "type_vocab_size"}
     with pytest.raises(ExportError, match="no model_type and no type_vocab_size"):
         check_config(fields)

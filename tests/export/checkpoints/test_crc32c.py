@@ -1,4 +1,4 @@
-"""The checksum against its definition, at lengths around every boundary of the fast one."""
+"""The fast checksum against its definition, at lengths around all of its boundaries."""
 
 import zlib
 from types import ModuleType
@@ -33,7 +33,7 @@ def test_every_length(bundles: ModuleType, monkeypatch: pytest.MonkeyPatch) -> N
         assert masked(crc32c(data[:length])) == bundles.masked(data[:length])
 
 
-def test_above_a_chunk(bundles: ModuleType) -> None:
+def test_more_than_a_chunk(bundles: ModuleType) -> None:
     data = np.random.default_rng(1).bytes((1 << 21) + 12345)
     assert crc32c(memoryview(data)) == bundles.crc32c(data)
     assert crc32c(data) != zlib.crc32(data)

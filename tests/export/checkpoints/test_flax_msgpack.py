@@ -1,4 +1,4 @@
-"""Flax' msgpack files: what is read, and what a file can say that is refused."""
+"""Flax' msgpack files: valid ones are read, and malformed or hostile ones refused."""
 
 import builtins
 from pathlib import Path
@@ -16,7 +16,7 @@ KINDS = ["float32", "float16", "float64", "int32", "int64", "uint8", "bool"]
 
 
 def packed(array: np.ndarray[Any, Any], **change: Any) -> Any:
-    """An array as Flax packs it; `change` makes a part of it a lie."""
+    """Pack an array as Flax does; `change` replaces a part of it."""
     parts = {"shape": array.shape, "kind": array.dtype.name, "values": array.tobytes(), **change}
     return msgpack.ExtType(1, msgpack.packb(tuple(parts.values())))
 
@@ -37,7 +37,7 @@ def refusal(path: Path) -> str:
 def test_a_tree_of_arrays(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     arrays = {kind: random.integers(0, 2, (3, 2)).astype(kind) for kind in KINDS}
-    tree = {"bert": {"layer": {"0": {kind: packed(one) for kind, one in arrays.items()}}}}
+    tree = {"bert": {"layer": {"0": {kind: packed(array) for kind, array in arrays.items()}}}}
     scalar = msgpack.ExtType(3, packed(np.array(2.5)).data)
     contents = read_msgpack(write(tmp_path, {**tree, "scalar": scalar}))
     assert (contents.format, contents.scheme) == ("flax_model.msgpack", "flax")
@@ -55,7 +55,7 @@ def test_bfloat16(tmp_path: Path) -> None:
 
 
 def test_arrays_in_chunks(tmp_path: Path) -> None:
-    """As Flax writes what is larger than a gigabyte."""
+    """Flax writes arrays larger than a gigabyte so."""
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)
     tree = {
         "__msgpack_chunked_array__": True,
@@ -72,12 +72,12 @@ X = np.ones((2, 3), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("tree", "said"),
+    ("tree", "message"),
     [
         ({"x": packed(X, shape=(1 << 40, 1 << 20))}, "'x' has the shape"),
         ({"x": packed(X, shape=(-2, -3))}, "'x' has the shape"),
         ({"x": packed(X, shape=(2, 4))}, "'x' has the shape [2, 4] and 24 bytes"),
-        ({"x": packed(X, kind="object")}, "'x' is of the unknown type 'object'"),
+        ({"x": packed(X, kind="object")}, "'x' has the unknown type 'object'"),
         ({"x": packed(X, values=X.tobytes()[:-1])}, "and 23 bytes"),
         ({"x": msgpack.ExtType(2, msgpack.packb((1.0, 2.0)))}, "extension type 2"),
         ({"x": msgpack.ExtType(1, b"\xc1")}, "damaged"),
@@ -85,14 +85,14 @@ X = np.ones((2, 3), np.float32)
         ({"x": [1, 2]}, "damaged"),
         ({"x": None}, "damaged"),
         (5, "damaged"),
-        ({"a": {"x": packed(X)}, "a/x": packed(X)}, "'a/x' stands there twice"),
+        ({"a": {"x": packed(X)}, "a/x": packed(X)}, "it has 'a/x' twice"),
         ({1: packed(X)}, "damaged"),
     ],
 )
-def test_trees_that_are_refused(tmp_path: Path, tree: Any, said: str) -> None:
-    message = refusal(write(tmp_path, tree))
-    assert said in message
-    assert "flax_model.msgpack" in message
+def test_trees_that_are_refused(tmp_path: Path, tree: Any, message: str) -> None:
+    error = refusal(write(tmp_path, tree))
+    assert message in error
+    assert "flax_model.msgpack" in error
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_trees_that_are_refused(tmp_path: Path, tree: Any, said: str) -> None:
         b"",
         b"\xc1",
         b"\xdd\xff\xff\xff\xff",  # a list of four billion
-        b"\xdf\xff\xff\xff\xff",  # a dictionary of as many
+        b"\xdf\xff\xff\xff\xff",  # a dictionary of four billion
         b"\xc6\xff\xff\xff\xff",  # four gigabytes
-        b"\xc9\xff\xff\xff\xff\x01",  # an array of as many
-        b"\x81\xa1x" * 100_000,  # a tree without end
+        b"\xc9\xff\xff\xff\xff\x01",  # an array of four gigabytes
+        b"\x81\xa1x" * 100_000,  # a tree that is too deep
         b"\xdd\x00\x00\x00\x0f" * 100_000,
         b"\x80\x80",
     ],
@@ -115,7 +115,7 @@ def test_bytes_that_are_refused(tmp_path: Path, data: bytes) -> None:
     assert "flax_model.msgpack is damaged" in refusal(path)
 
 
-def test_without_msgpack_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_msgpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true_import = builtins.__import__
 
     def refuse(name: str, *args: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Random damage to every format: refused or read, and never a crash, a hang or a heap of memory."""
+"""Randomly damaged files are refused or read, without a crash, a hang or much memory."""
 
 import json
 import os
@@ -22,5 +22,5 @@ def test_damaged_checkpoints(unpacked: Path, tmp_path: Path) -> None:
     found = json.loads(answer.stdout)
     assert found["read"] + found["refused"] == ROUNDS
     assert found["refused"] > ROUNDS // 4
-    # The checkpoints have twenty kilobytes; all of them together are in memory before.
+    # The checkpoints have twenty kilobytes each, and were all opened before the measurement.
     assert found["grown"] < 64

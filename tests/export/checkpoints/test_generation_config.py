@@ -14,7 +14,7 @@ from bertrt.export import export
     ("in_config", "in_generation_config", "expected"),
     [(3, None, 3), (3, 7, 7), (None, [7, 8], [7, 8]), (None, None, None)],
 )
-def test_where_it_ends(
+def test_end_of_sequence_token(
     make_checkpoint: Callable[..., Path],
     tmp_path: Path,
     in_config: object,
@@ -35,7 +35,9 @@ def test_where_it_ends(
     assert eos_token_id(open_checkpoint(str(folder))) == expected
 
 
-def test_it_reaches_the_artifact(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_artifacts_config_has_the_token(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "checkpoint"
     shutil.copytree(make_checkpoint("BertLMHeadModel", num_hidden_layers=1), folder)
     (folder / "generation_config.json").write_text('{"eos_token_id": 7}')

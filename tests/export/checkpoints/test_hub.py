@@ -1,7 +1,7 @@
 """Checkpoints from the hub: the real client against a small hub server on the loopback address.
 
 huggingface_hub reads its endpoint, cache and offline switch once, at import, so each client is a
-process of its own that is given one checkpoint after another.
+process that opens one checkpoint after another.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ for line in sys.stdin:
 Files = dict[str, bytes]
 
 FRAMEWORKS = Path(__file__).parents[2] / "golden" / "frameworks"
-# What is fetched of each besides the tokenizer's files.
+# The files of each that are downloaded besides the tokenizer's.
 GOLDEN = {
     "tf1-pretraining": ["bert_config.json", "bert_model.ckpt."],
     "tf1-squad": ["bert_config.json", "checkpoint", "model.ckpt-11."],
@@ -60,15 +60,16 @@ GOLDEN = {
 
 @dataclass
 class Hub:
-    """A hub of models: `owner/name` to revision (a branch or a commit) to files."""
+    """A hub; `models` maps `owner/name` to revisions (branches and commits), and these to files."""
 
     url: str = ""
     models: dict[str, dict[str, Files]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
     def fetched(self) -> list[str]:
-        """The names of the files that were sent since the last call, sorted."""
-        names = [one.rpartition("/")[2] for one in self.requests if one.startswith("GET /owner/")]
+        """Return the names of the files that were sent since the last call, sorted."""
+        gets = [request for request in self.requests if request.startswith("GET /owner/")]
+        names = [request.rpartition("/")[2] for request in gets]
         self.requests.clear()
         return sorted(names)
 
@@ -155,21 +156,21 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
     no_config = {name: data for name, data in files.items() if name != "config.json"}
     foreign = {**files, "config.json": json.dumps({"model_type": "roberta"}).encode()}
 
-    def one(content: Files) -> dict[str, Files]:
+    def revisions(content: Files) -> dict[str, Files]:
         return {"main": content, COMMIT: content}
 
     hub = Hub(
         models={
-            "owner/both": {**one(both), "v1": old, OLD_COMMIT: old},
-            "owner/bin": one({**bare, **_pickled(weights, tmp_path_factory.mktemp("bin"))}),
-            "owner/shards": one({**bare, **_sharded(weights), "pytorch_model.bin": b"no"}),
-            "owner/tf": one({**bare, "tf_model.h5": b"tf"}),
-            "owner/empty": one(bare),
-            "owner/no-config": one(no_config),
-            "owner/roberta": one(foreign),
-            "owner/gated": one(files),
-            "owner/later": one(files),
-            **{f"owner/{name}": one(_golden(name)) for name in GOLDEN},
+            "owner/both": {**revisions(both), "v1": old, OLD_COMMIT: old},
+            "owner/bin": revisions({**bare, **_pickled(weights, tmp_path_factory.mktemp("bin"))}),
+            "owner/shards": revisions({**bare, **_sharded(weights), "pytorch_model.bin": b"no"}),
+            "owner/tf": revisions({**bare, "tf_model.h5": b"tf"}),
+            "owner/empty": revisions(bare),
+            "owner/no-config": revisions(no_config),
+            "owner/roberta": revisions(foreign),
+            "owner/gated": revisions(files),
+            "owner/later": revisions(files),
+            **{f"owner/{name}": revisions(_golden(name)) for name in GOLDEN},
         }
     )
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
@@ -183,7 +184,7 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
 
 
 def _golden(name: str) -> Files:
-    """The files of a checkpoint that another framework wrote, and some beside them."""
+    """Return the files of a checkpoint of another framework, and some unrelated ones."""
     files: Files = {}
     with tarfile.open(FRAMEWORKS / f"{name}.tar.xz") as archive:
         for member in archive:
@@ -217,7 +218,7 @@ Ask = Callable[..., dict[str, Any]]
 
 @contextmanager
 def _client(home: Path, url: str, offline: str = "0") -> Iterator[Ask]:
-    """A process with the real client; the function opens one checkpoint in it."""
+    """Start a process with the real client; yields a function that opens a checkpoint in it."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
         "HF_ENDPOINT": url,
@@ -253,7 +254,7 @@ def _client(home: Path, url: str, offline: str = "0") -> Iterator[Ask]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache that the clients of this module share."""
+    """The cache that all clients of this module share."""
     return tmp_path_factory.mktemp("hub-home")
 
 
@@ -266,13 +267,13 @@ def online(hub: Hub, home: Path) -> Iterator[Ask]:
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.txt"}
 
 
-def test_cold_fetches_only_what_is_needed(online: Ask, hub: Hub, files: Files) -> None:
+def test_only_needed_files_are_downloaded(online: Ask, hub: Hub, files: Files) -> None:
     hub.requests.clear()
     answer = online("owner/both")
-    wanted = {"config.json", "model.safetensors"} | TOKENIZER_FILES
-    wanted |= files.keys() & {"special_tokens_map.json"}
-    assert hub.fetched() == sorted(wanted)
-    assert answer["files"] == sorted(wanted)
+    expected = {"config.json", "model.safetensors"} | TOKENIZER_FILES
+    expected |= files.keys() & {"special_tokens_map.json"}
+    assert hub.fetched() == sorted(expected)
+    assert answer["files"] == sorted(expected)
     assert answer["source"] == {
         "model": "owner/both",
         "revision": COMMIT,
@@ -284,7 +285,7 @@ def test_cold_fetches_only_what_is_needed(online: Ask, hub: Hub, files: Files) -
     assert hub.fetched() == []
 
 
-def test_cached_is_read_offline_without_a_request(online: Ask, hub: Hub) -> None:
+def test_a_cached_checkpoint_is_read_offline_without_a_request(online: Ask, hub: Hub) -> None:
     answer = online("owner/both")
     hub.requests.clear()
     assert online("owner/both", offline=True) == answer
@@ -292,13 +293,13 @@ def test_cached_is_read_offline_without_a_request(online: Ask, hub: Hub) -> None
 
 
 @pytest.mark.parametrize("revision", ["v1", OLD_COMMIT])
-def test_revision_is_another_set_of_weights(online: Ask, revision: str) -> None:
+def test_a_revision_has_its_own_weights(online: Ask, revision: str) -> None:
     main, old = online("owner/both"), online("owner/both", revision=revision)
     assert old["source"]["revision"] == OLD_COMMIT
     assert old["first"] == pytest.approx(main["first"] + 1.0, abs=1e-6)
 
 
-def test_pickle_is_fetched_where_there_is_no_safetensors(online: Ask, hub: Hub) -> None:
+def test_a_pickle_is_downloaded_if_there_are_no_safetensors(online: Ask, hub: Hub) -> None:
     hub.requests.clear()
     answer = online("owner/bin")
     assert "pytorch_model.bin" in hub.fetched()
@@ -306,7 +307,7 @@ def test_pickle_is_fetched_where_there_is_no_safetensors(online: Ask, hub: Hub) 
     assert answer["first"] == online("owner/both")["first"]
 
 
-def test_shards_are_fetched_with_their_index(online: Ask, hub: Hub) -> None:
+def test_shards_are_downloaded_with_their_index(online: Ask, hub: Hub) -> None:
     hub.requests.clear()
     answer = online("owner/shards")
     fetched = hub.fetched()
@@ -318,27 +319,27 @@ def test_shards_are_fetched_with_their_index(online: Ask, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_other_frameworks_files_are_fetched_and_read(online: Ask, hub: Hub, name: str) -> None:
+def test_other_frameworks_files_are_downloaded_and_read(online: Ask, hub: Hub, name: str) -> None:
     hub.requests.clear()
     answer = online(f"owner/{name}")
-    # TensorFlow wrote a first shard that has nothing, and that its index does not list.
-    left_out = ("bert_model.ckpt.meta", "tf_model-00001-of-00008.h5")
-    wanted = [
+    # TensorFlow wrote an empty first shard that its index does not list.
+    unneeded = ("bert_model.ckpt.meta", "tf_model-00001-of-00008.h5")
+    expected = [
         file
         for file in hub.models[f"owner/{name}"]["main"]
-        if file.startswith(("vocab.txt", *GOLDEN[name])) and file not in left_out
+        if file.startswith(("vocab.txt", *GOLDEN[name])) and file not in unneeded
     ]
-    assert hub.fetched() == sorted(wanted)
-    assert set(answer["source"]["files"]) <= set(wanted)
+    assert hub.fetched() == sorted(expected)
+    assert set(answer["source"]["files"]) <= set(expected)
     assert len(answer["weights"]) > 30
     assert online(f"owner/{name}", offline=True) == answer
     assert hub.fetched() == []
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "said"),
+    ("model", "options", "message"),
     [
-        ("owner/none", {}, "neither a folder here nor a model on the hub"),
+        ("owner/none", {}, "neither a local folder nor a model on the hub"),
         ("owner/both", {"revision": "v9"}, "no revision 'v9'"),
         ("owner/gated", {}, "is gated"),
         ("owner/broken", {}, "cannot be reached"),
@@ -353,21 +354,21 @@ def test_other_frameworks_files_are_fetched_and_read(online: Ask, hub: Hub, name
         ("owner/later", {"offline": True}, "not in the cache: export it once without --offline"),
     ],
 )
-def test_failures_are_one_sentence(
-    online: Ask, model: str, options: dict[str, Any], said: str
+def test_errors_are_one_sentence(
+    online: Ask, model: str, options: dict[str, Any], message: str
 ) -> None:
     error = online(model, **options)["error"]
-    assert said in error
+    assert message in error
     assert "\n" not in error
 
 
-def test_other_architectures_are_refused_before_their_weights(online: Ask, hub: Hub) -> None:
+def test_other_architectures_are_refused_before_the_download(online: Ask, hub: Hub) -> None:
     hub.requests.clear()
     assert "model_type is 'roberta'" in online("owner/roberta")["error"]
     assert hub.fetched() == ["config.json"]
 
 
-def test_offline_variable_is_respected(online: Ask, hub: Hub, home: Path) -> None:
+def test_the_offline_variable_is_respected(online: Ask, hub: Hub, home: Path) -> None:
     answer = online("owner/both")
     hub.requests.clear()
     with _client(home, hub.url, offline="1") as ask:
@@ -376,7 +377,7 @@ def test_offline_variable_is_respected(online: Ask, hub: Hub, home: Path) -> Non
     assert hub.requests == []
 
 
-def test_without_a_network_the_cache_is_used(online: Ask, home: Path) -> None:
+def test_the_cache_is_used_without_a_network(online: Ask, home: Path) -> None:
     answer = online("owner/both")
     # Port 9 discards; nothing listens there.
     with _client(home, "http://127.0.0.1:9") as ask:

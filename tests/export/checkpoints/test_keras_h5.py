@@ -1,4 +1,4 @@
-"""HDF5 files: what is read, and what a file can say that is refused before it costs memory."""
+"""HDF5 files: valid ones are read, and others refused before memory is allocated."""
 
 import builtins
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["<f4", ">f4", "<f2", "<f8", "<i8", ">i2"])
-def test_datasets_are_read_wherever_they_lie(tmp_path: Path, kind: str) -> None:
+def test_datasets_are_read_in_any_group(tmp_path: Path, kind: str) -> None:
     arrays = {
         "bert/scope/bert/dense/kernel:0": np.arange(15, dtype=kind).reshape(3, 5),
         "bias:0": np.arange(3, dtype=kind),
@@ -42,8 +42,8 @@ def test_datasets_are_read_wherever_they_lie(tmp_path: Path, kind: str) -> None:
     assert (contents.format, contents.scheme) == ("tf_model.h5", "keras")
     assert contents.arrays.keys() == arrays.keys()
     for name, array in arrays.items():
-        wanted = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
-        assert torch.equal(contents.arrays[name].read(), wanted)
+        expected = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+        assert torch.equal(contents.arrays[name].read(), expected)
 
 
 def virtual(file: Any) -> None:
@@ -52,9 +52,9 @@ def virtual(file: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("write", "message"),
     [
-        # 16 TB that are made up of a fill value.
+        # 16 TB of a fill value.
         (lambda file: file.create_dataset("x", (1 << 42,), "f4"), "needs 17592186044416 bytes"),
         (lambda file: file.create_dataset("x", (1 << 42,), "f4", chunks=(1 << 10,)), "form"),
         (lambda file: file.create_dataset("x", data=np.zeros(9999), compression="gzip"), "form"),
@@ -69,16 +69,16 @@ def virtual(file: Any) -> None:
     ],
 )
 def test_datasets_that_are_refused(
-    tmp_path: Path, write: Callable[[Any], object], said: str
+    tmp_path: Path, write: Callable[[Any], object], message: str
 ) -> None:
     with h5py.File(tmp_path / "tf_model.h5", "w") as file:
         write(file)
-    message = refusal(tmp_path / "tf_model.h5")
-    assert said in message
-    assert "'x'" in message
+    error = refusal(tmp_path / "tf_model.h5")
+    assert message in error
+    assert "'x'" in error
 
 
-def test_links_out_of_the_file_are_not_followed(tmp_path: Path) -> None:
+def test_external_links_are_not_followed(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = np.zeros(3)
     with h5py.File(tmp_path / "tf_model.h5", "w") as file:
@@ -89,7 +89,7 @@ def test_links_out_of_the_file_are_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 7, 512, -1, -100])
-def test_a_file_that_is_cut_off(tmp_path: Path, length: int) -> None:
+def test_a_truncated_file(tmp_path: Path, length: int) -> None:
     path = tmp_path / "tf_model.h5"
     with h5py.File(path, "w") as file:
         file["x"] = np.ones(999)
@@ -98,7 +98,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path, length: int) -> None:
     assert "tf_model.h5 is damaged" in refusal(path)
 
 
-def test_without_h5py_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true_import = builtins.__import__
 
     def refuse(name: str, *args: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Renamed, missing, misshapen or added variables are refused by the name that the file has."""
+"""Renamed, missing, misshapen and additional variables are refused, by their names in the file."""
 
 import json
 from collections.abc import Callable
@@ -80,7 +80,8 @@ def load_msgpack(folder: Path) -> Arrays:
     return arrays
 
 
-# A case, a kernel and a bias in it as the file spells them, and how a lost kernel is spelled.
+# For each case, the names of a kernel and a bias in the file, and the name of that kernel in the
+# error if it is missing.
 CASES = {
     "tf1-pretraining": (
         "bert/encoder/layer_1/output/dense/kernel",
@@ -119,7 +120,7 @@ CASES = {
 def change(
     request: pytest.FixtureRequest, case: Callable[[str], Path], bundles: ModuleType
 ) -> tuple[Callable[[Callable[[Arrays], None]], None], tuple[str, str, str]]:
-    """A function that changes a case's arrays and builds a model of them, and the case's names."""
+    """A function that edits a case's arrays and builds a model of them, and the case's names."""
     name: str = request.param
     folder = case(name)
     task = json.loads((folder / "case.json").read_text())["task"]
@@ -133,8 +134,8 @@ def change(
         elif name.startswith("msgpack"):
             save_msgpack(folder, arrays)
         else:
-            stated = {"format": "flax" if name.startswith("flax") else "tf"}
-            safetensors.numpy.save_file(arrays, folder / "model.safetensors", stated)
+            metadata = {"format": "flax" if name.startswith("flax") else "tf"}
+            safetensors.numpy.save_file(arrays, folder / "model.safetensors", metadata)
 
     def load() -> Arrays:
         if name.startswith(("tf1", "tf2")):
@@ -154,70 +155,72 @@ def change(
     return run, CASES[name]
 
 
-def said(change: Any, edit: Callable[[Arrays], Any]) -> str:
+def refusal(change: Any, edit: Callable[[Arrays], Any]) -> str:
     with pytest.raises(ExportError) as caught:
         change[0](edit)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_unchanged_it_is_read(change: Any) -> None:
+def test_an_unchanged_checkpoint_is_read(change: Any) -> None:
     change[0](lambda arrays: None)
 
 
-def test_a_variable_is_missing(change: Any) -> None:
+def test_a_missing_variable(change: Any) -> None:
     kernel, _, spelled = change[1]
-    message = said(change, lambda arrays: arrays.pop(kernel))
+    message = refusal(change, lambda arrays: arrays.pop(kernel))
     assert "lacks 1 weights" in message
     assert spelled in message
 
 
-def test_a_variable_was_renamed(change: Any) -> None:
+def test_a_renamed_variable(change: Any) -> None:
     kernel = change[1][0]
     renamed = kernel.replace("kernel", "colonel")
-    message = said(change, lambda arrays: arrays.update({renamed: arrays.pop(kernel)}))
+    message = refusal(change, lambda arrays: arrays.update({renamed: arrays.pop(kernel)}))
     assert repr(renamed) in message
 
 
-def test_a_variable_is_no_berts(change: Any) -> None:
+def test_an_unknown_variable(change: Any) -> None:
     bias = change[1][1]
     added = bias.replace("bias", "extra_bias")
-    message = said(change, lambda arrays: arrays.update({added: arrays[bias]}))
+    message = refusal(change, lambda arrays: arrays.update({added: arrays[bias]}))
     assert repr(added) in message
 
 
-def test_a_layer_more_than_the_config_has(change: Any) -> None:
+def test_one_layer_more_than_in_the_config(change: Any) -> None:
     kernel = change[1][0]
     added = kernel.replace("5/_att", "7/_att").replace("layer_1", "layer_2")
     added = added.replace("layer_._1", "layer_._2").replace("layer/1", "layer/2")
     added = added.replace("layer.1", "layer.2")
     assert added != kernel
-    message = said(change, lambda arrays: arrays.update({added: arrays[kernel]}))
+    message = refusal(change, lambda arrays: arrays.update({added: arrays[kernel]}))
     assert repr(added) in message
 
 
-def test_a_kernel_lies_the_other_way(change: Any) -> None:
+def test_a_transposed_kernel(change: Any) -> None:
     kernel = change[1][0]
     shapes = []
 
-    def turn(arrays: Arrays) -> None:
+    def transpose(arrays: Arrays) -> None:
         shapes.extend([list(arrays[kernel].T.shape), list(arrays[kernel].shape)])
         arrays[kernel] = np.ascontiguousarray(arrays[kernel].T)
 
-    message = said(change, turn)
+    message = refusal(change, transpose)
     assert repr(kernel) in message
-    assert f"has the shape {shapes[0]}, and the config asks for {shapes[1]}" in message
+    assert f"has the shape {shapes[0]}, and the config requires {shapes[1]}" in message
 
 
-def test_a_bias_is_short(change: Any) -> None:
+def test_a_short_bias(change: Any) -> None:
     bias = change[1][1]
-    message = said(change, lambda arrays: arrays.update({bias: arrays[bias][:-1].copy()}))
+    message = refusal(change, lambda arrays: arrays.update({bias: arrays[bias][:-1].copy()}))
     assert repr(bias) in message
 
 
-def test_whole_numbers_are_no_weights(change: Any) -> None:
+def test_integer_weights(change: Any) -> None:
     kernel = change[1][0]
-    message = said(change, lambda arrays: arrays.update({kernel: arrays[kernel].astype("int32")}))
+    message = refusal(
+        change, lambda arrays: arrays.update({kernel: arrays[kernel].astype("int32")})
+    )
     assert repr(kernel) in message
     assert "only float weights" in message
 
@@ -230,8 +233,8 @@ def test_half_precision_is_read(change: Any) -> None:
     change[0](halve)
 
 
-def test_two_copies_that_differ(case: Callable[[str], Path]) -> None:
-    """Keras writes the layer that two others share twice; both must be the same."""
+def test_two_different_copies(case: Callable[[str], Path]) -> None:
+    """Keras stores a layer that two others share twice; both must be equal."""
     folder = case("h5-pretraining")
     name = "mlm___cls/tf_bert_for_pre_training/bert/embeddings/LayerNorm/beta:0"
     arrays = load_h5(folder)
@@ -244,7 +247,7 @@ def test_two_copies_that_differ(case: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("scope", ["", "tf_bert_for_question_answering_7/", "a/b/", "bert/"])
-def test_any_scope_may_lie_around_a_keras_model(case: Callable[[str], Path], scope: str) -> None:
+def test_a_keras_model_in_any_scope(case: Callable[[str], Path], scope: str) -> None:
     folder = case("h5-question-answering")
     expected = open_checkpoint(str(folder)).weights
     arrays = {name.split("/", 2)[2]: array for name, array in load_h5(folder).items()}
@@ -276,7 +279,7 @@ def test_old_word_embeddings_of_keras(case: Callable[[str], Path]) -> None:
         "output_weights/Adam_1",
     ],
 )
-def test_training_leaves_more_than_weights(
+def test_training_variables_are_ignored(
     case: Callable[[str], Path], bundles: ModuleType, name: str
 ) -> None:
     folder = case("tf1-pretraining")
@@ -285,7 +288,7 @@ def test_training_leaves_more_than_weights(
     assert len(open_checkpoint(str(folder)).weights) == len(arrays)
 
 
-def test_what_is_left_out_is_not_even_read(case: Callable[[str], Path], bundles: Any) -> None:
+def test_ignored_variables_are_not_read(case: Callable[[str], Path], bundles: Any) -> None:
     folder = case("tf1-pretraining")
     bundle = bundles.bundle_of(load_bundle(folder, "bert_model.ckpt"))
     bundle.add("bert/pooler/dense/kernel/adam_m", np.zeros((8, 8), np.float32))
@@ -294,8 +297,8 @@ def test_what_is_left_out_is_not_even_read(case: Callable[[str], Path], bundles:
     open_checkpoint(str(folder))
 
 
-def test_the_number_of_heads_is_the_stored_one(case: Callable[[str], Path]) -> None:
-    """Only the model garden stores it; with another one the answers would be wrong in silence."""
+def test_the_number_of_heads_must_be_the_stored_one(case: Callable[[str], Path]) -> None:
+    """Only the model garden stores it; with another number the answers would be silently wrong."""
     folder = case("tf2-encoder")
     config = json.loads((folder / "bert_config.json").read_text())
     (folder / "bert_config.json").write_text(json.dumps({**config, "num_attention_heads": 4}))
@@ -311,10 +314,8 @@ def test_a_config_of_a_billion_layers(case: Callable[[str], Path]) -> None:
         open_checkpoint(str(folder))
 
 
-def test_an_encoders_own_pooler_gives_way_to_the_trained_one(
-    case: Callable[[str], Path], bundles: ModuleType
-) -> None:
-    """The model garden's next sentence head has a pooler, and the encoder's is never trained."""
+def test_the_trained_pooler_is_used(case: Callable[[str], Path], bundles: ModuleType) -> None:
+    """The model garden's next sentence head has a pooler; the encoder's own is not trained."""
     folder, stem = case("tf2-pretraining"), "bert_model.ckpt-1"
     arrays = load_bundle(folder, stem)
     own = "encoder/layer_with_weights-6/{}/.ATTRIBUTES/VARIABLE_VALUE"
@@ -330,7 +331,7 @@ def test_an_encoders_own_pooler_gives_way_to_the_trained_one(
     assert np.array_equal(weights["bert.pooler.dense.bias"], arrays[own.format("bias")])
 
 
-def test_a_head_that_was_not_trained_is_named_as_stored(case: Callable[[str], Path]) -> None:
+def test_a_missing_head_is_named_as_in_the_file(case: Callable[[str], Path]) -> None:
     with pytest.raises(ExportError, match="cls/squad/output_weights, cls/squad/output_bias"):
         build_model(
             head_for("question-answering", None), open_checkpoint(str(case("tf1-pretraining")))

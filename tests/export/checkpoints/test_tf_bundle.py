@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints: sound ones, and the lies that one can tell with right checksums."""
+"""TensorFlow's checkpoints: valid ones, and malformed ones with valid checksums."""
 
 import struct
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_all_arrays_are_read(tmp_path: Path, bundles: ModuleType, arrays: Any) -
 
 
 def test_data_in_several_files(tmp_path: Path, bundles: ModuleType) -> None:
-    """As machines that train together leave it."""
+    """Training on several machines writes such checkpoints."""
     x, y = np.arange(6, dtype=np.float32), np.arange(5, dtype=np.float32)
     bundle = bundles.bundle_of({"x": x})
     bundle.entries["y"] = bundles.Entry((5,), 0, 20, bundles.masked(y.tobytes()), shard=1)
@@ -73,35 +73,35 @@ def test_a_shape_of_a_million_axes(tmp_path: Path, bundles: ModuleType) -> None:
     assert "is impossible" in refusal(tmp_path)
 
 
-def test_object_graphs_are_told_apart(tmp_path: Path, bundles: ModuleType) -> None:
+def test_object_graphs_have_their_own_scheme(tmp_path: Path, bundles: ModuleType) -> None:
     bundles.bundle_of({"a/.ATTRIBUTES/VARIABLE_VALUE": np.zeros(2)}).write(tmp_path)
     assert read_bundle(tmp_path, FILES).scheme == "model garden"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"size": 1 << 50}, "does not fit its size"),
-        ({"shape": (1 << 40, 1 << 20), "size": 1 << 62}, "cut off before 'x'"),
+        ({"shape": (1 << 40, 1 << 20), "size": 1 << 62}, "truncated before 'x'"),
         ({"shape": (1 << 40, 1 << 20), "size": 1 << 63}, "does not fit its size"),
-        ({"shape": (1 << 38,), "size": 1 << 40}, "cut off before 'x'"),
+        ({"shape": (1 << 38,), "size": 1 << 40}, "truncated before 'x'"),
         ({"shape": (3, 4)}, "does not fit its size"),
-        ({"offset": 1 << 60}, "cut off before 'x'"),
-        ({"offset": 8}, "cut off before 'x'"),
+        ({"offset": 1 << 60}, "truncated before 'x'"),
+        ({"offset": 8}, "truncated before 'x'"),
         ({"shard": 1}, "in file 1"),
         ({"checksum": 1}, "damaged at 'x', whose checksum is wrong"),
-        ({"dtype": 7}, "'x' is of TensorFlow's type 7"),
+        ({"dtype": 7}, "'x' has TensorFlow's type 7"),
         ({"dtype": 2}, "does not fit its size"),
     ],
 )
-def test_an_entry_that_lies(
-    tmp_path: Path, bundles: ModuleType, change: dict[str, Any], said: str
+def test_a_wrong_entry(
+    tmp_path: Path, bundles: ModuleType, change: dict[str, Any], message: str
 ) -> None:
     bundle = bundles.bundle_of({"x": np.ones((3, 5), np.float32)})
     for name, value in change.items():
         setattr(bundle.entries["x"], name, value)
     bundle.write(tmp_path)
-    assert said in refusal(tmp_path, "x")
+    assert message in refusal(tmp_path, "x")
 
 
 def test_a_negative_size_is_refused(tmp_path: Path, bundles: ModuleType) -> None:
@@ -112,7 +112,7 @@ def test_a_negative_size_is_refused(tmp_path: Path, bundles: ModuleType) -> None
 
 
 @pytest.mark.parametrize("at", [0, 1, 29, 59])
-def test_damaged_data_is_told_by_name(tmp_path: Path, bundles: ModuleType, at: int) -> None:
+def test_the_error_names_damaged_data(tmp_path: Path, bundles: ModuleType, at: int) -> None:
     bundle = bundles.bundle_of({"x": np.ones((3, 5), np.float32), "y": np.ones(2, np.float32)})
     bundle.data = bundle.data[:at] + bytes([bundle.data[at] ^ 1]) + bundle.data[at + 1 :]
     bundle.write(tmp_path)
@@ -120,36 +120,36 @@ def test_damaged_data_is_told_by_name(tmp_path: Path, bundles: ModuleType, at: i
     read_bundle(tmp_path, FILES).arrays["y"].read()
 
 
-def test_an_index_that_is_damaged(tmp_path: Path, bundles: ModuleType, arrays: Any) -> None:
+def test_a_damaged_index(tmp_path: Path, bundles: ModuleType, arrays: Any) -> None:
     bundles.bundle_of(arrays).write(tmp_path)
-    sound = (tmp_path / FILES[0]).read_bytes()
-    # The last hundred bytes have padding, and an empty block that nobody reads.
-    for at in range(0, len(sound) - 100, 41):
-        (tmp_path / FILES[0]).write_bytes(sound[:at] + bytes([sound[at] ^ 16]) + sound[at + 1 :])
+    valid = (tmp_path / FILES[0]).read_bytes()
+    # The last hundred bytes have padding, and an empty block that is not read.
+    for at in range(0, len(valid) - 100, 41):
+        (tmp_path / FILES[0]).write_bytes(valid[:at] + bytes([valid[at] ^ 16]) + valid[at + 1 :])
         assert f"{FILES[0]} is damaged" in refusal(tmp_path)
-    for length in (0, 1, 47, 48, 100, len(sound) - 1):
-        (tmp_path / FILES[0]).write_bytes(sound[:length])
+    for length in (0, 1, 47, 48, 100, len(valid) - 1):
+        (tmp_path / FILES[0]).write_bytes(valid[:length])
         assert FILES[0] in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         (b"", "counts 0 data files, and there are 1"),
         (b"\x08\x02", "counts 2 data files"),
         (b"\x08\x01\x10\x01", "big-endian"),
-        (b"\x08", "cut off"),
+        (b"\x08", "truncated"),
         (b"\x0f", "unknown kind"),
         (b"\xff" * 20, "ten bytes"),
     ],
 )
 def test_a_header_that_is_refused(
-    tmp_path: Path, bundles: ModuleType, header: bytes, said: str
+    tmp_path: Path, bundles: ModuleType, header: bytes, message: str
 ) -> None:
     bundle = bundles.bundle_of({"x": np.ones(2, np.float32)})
     bundle.header = header
     bundle.write(tmp_path)
-    assert said in refusal(tmp_path)
+    assert message in refusal(tmp_path)
 
 
 def write_table(folder: Path, data: bytes) -> None:
@@ -157,8 +157,8 @@ def write_table(folder: Path, data: bytes) -> None:
     (folder / FILES[1]).write_bytes(b"")
 
 
-def test_a_block_that_is_listed_again_and_again(tmp_path: Path, bundles: ModuleType) -> None:
-    """Otherwise a file of a megabyte could take days."""
+def test_a_block_that_is_listed_many_times(tmp_path: Path, bundles: ModuleType) -> None:
+    """Otherwise reading a file of a megabyte could take days."""
     records = {b"": bundles.number(1, 1), **{b"%05d" % n: b"" for n in range(500)}}
     content = bundles.block(records)
     out = content
@@ -167,13 +167,13 @@ def test_a_block_that_is_listed_again_and_again(tmp_path: Path, bundles: ModuleT
     empty = bundles.block({})
     places = [(len(out), len(empty) - 5), (len(out) + len(empty), len(index) - 5)]
     out += empty + index
-    footer = b"".join(bundles.varint(one) for place in places for one in place)
+    footer = b"".join(bundles.varint(number) for place in places for number in place)
     write_table(tmp_path, out + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57))
     assert "not in order" in refusal(tmp_path)
 
 
-def test_names_that_grow_without_end(tmp_path: Path, bundles: ModuleType) -> None:
-    """Each takes five bytes in the file and all of the last one's in memory."""
+def test_names_that_grow(tmp_path: Path, bundles: ModuleType) -> None:
+    """Each name takes five bytes in the file, and is longer than the last in memory."""
     out, length = bundles.varint(0) + bundles.varint(1) + bundles.varint(0) + b"a", 1
     for _ in range(3000):
         out += bundles.varint(length) + bundles.varint(1) + bundles.varint(0) + b"a"
@@ -184,24 +184,24 @@ def test_names_that_grow_without_end(tmp_path: Path, bundles: ModuleType) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "no entries"),
         (b"\0\0", "no entries"),
         (struct.pack("<I", 1 << 31), "no entries"),
-        (b"\5\1\0a" + struct.pack("<II", 0, 1), "an entry is cut off"),
-        (b"\0\1\x7fa" + struct.pack("<II", 0, 1), "an entry is cut off"),
-        (b"\0\1" + struct.pack("<II", 0, 1), "cut off"),
+        (b"\5\1\0a" + struct.pack("<II", 0, 1), "an entry is truncated"),
+        (b"\0\1\x7fa" + struct.pack("<II", 0, 1), "an entry is truncated"),
+        (b"\0\1" + struct.pack("<II", 0, 1), "truncated"),
         (b"\0\1\0\xff" + struct.pack("<II", 0, 1), "codec can't decode"),
     ],
 )
 def test_blocks_that_are_refused(
-    tmp_path: Path, bundles: ModuleType, content: bytes, said: str
+    tmp_path: Path, bundles: ModuleType, content: bytes, message: str
 ) -> None:
     header = bundles.block({b"": bundles.number(1, 1)})
     blocks = [(b"", header), (b"x", bundles.signed_block(content))]
     write_table(tmp_path, bundles.join(blocks))
-    assert said in refusal(tmp_path)
+    assert message in refusal(tmp_path)
 
 
 def test_compressed_blocks_are_refused(tmp_path: Path, bundles: ModuleType) -> None:
@@ -209,9 +209,9 @@ def test_compressed_blocks_are_refused(tmp_path: Path, bundles: ModuleType) -> N
     assert "compressed" in refusal(tmp_path)
 
 
-# By the rules in tensorflow/core/lib/strings/ordered_code.h.
+# From the rules in tensorflow/core/lib/strings/ordered_code.h.
 @pytest.mark.parametrize(
-    ("value", "coded"),
+    ("value", "encoded"),
     [
         (0, "80"),
         (-1, "7f"),
@@ -224,14 +224,14 @@ def test_compressed_blocks_are_refused(tmp_path: Path, bundles: ModuleType) -> N
         (1 << 20, "f0100000"),
     ],
 )
-def test_keys_of_parts(value: int, coded: str) -> None:
+def test_keys_of_slices(value: int, encoded: str) -> None:
     key = slice_key("a", ((0, value),))
-    # A zero, the name with its end, one axis, the start zero, the length.
-    assert key.hex() == "00" + "610001" + "0101" + "80" + coded
+    # A zero, the name with its terminator, one axis, the start zero, the length.
+    assert key.hex() == "00" + "610001" + "0101" + "80" + encoded
 
 
-def parts(bundles: ModuleType, whole: np.ndarray[Any, Any], *cuts: tuple[int, int]) -> Any:
-    """A variable in parts of its rows, as training across machines leaves it."""
+def sliced(bundles: ModuleType, whole: np.ndarray[Any, Any], *cuts: tuple[int, int]) -> Any:
+    """Make a variable that is partitioned by rows, as in training on several machines."""
     bundle = bundles.Bundle()
     extra = b""
     for start, length in cuts:
@@ -243,9 +243,9 @@ def parts(bundles: ModuleType, whole: np.ndarray[Any, Any], *cuts: tuple[int, in
     return bundle
 
 
-def write_parts(folder: Path, bundles: ModuleType, bundle: Any) -> None:
+def write_sliced(folder: Path, bundles: ModuleType, bundle: Any) -> None:
     records = {b"": bundle.header}
-    records |= {name.encode("latin-1"): one.encode() for name, one in bundle.entries.items()}
+    records |= {name.encode("latin-1"): entry.encode() for name, entry in bundle.entries.items()}
     (folder / FILES[0]).write_bytes(bundles.table(dict(sorted(records.items()))))
     (folder / FILES[1]).write_bytes(bundle.data)
 
@@ -253,15 +253,15 @@ def write_parts(folder: Path, bundles: ModuleType, bundle: Any) -> None:
 WHOLE = np.arange(700, dtype=np.float32).reshape(100, 7)
 
 
-def test_parts_are_joined(tmp_path: Path, bundles: ModuleType) -> None:
-    write_parts(tmp_path, bundles, parts(bundles, WHOLE, (70, 30), (0, 70)))
+def test_slices_are_concatenated(tmp_path: Path, bundles: ModuleType) -> None:
+    write_sliced(tmp_path, bundles, sliced(bundles, WHOLE, (70, 30), (0, 70)))
     contents = read_bundle(tmp_path, FILES)
     assert list(contents.arrays) == ["w"]
     assert torch.equal(contents.arrays["w"].read(), torch.from_numpy(WHOLE))
 
 
 @pytest.mark.parametrize(
-    ("cuts", "said"),
+    ("cuts", "message"),
     [
         ([(0, 70), (71, 29)], "gap or overlap at 71"),
         ([(0, 70), (60, 40)], "gap or overlap at 60"),
@@ -269,21 +269,21 @@ def test_parts_are_joined(tmp_path: Path, bundles: ModuleType) -> None:
         ([(0, 70)] * 50, "gap or overlap at 0"),
     ],
 )
-def test_parts_that_do_not_fit(
-    tmp_path: Path, bundles: ModuleType, cuts: list[tuple[int, int]], said: str
+def test_slices_that_do_not_fit(
+    tmp_path: Path, bundles: ModuleType, cuts: list[tuple[int, int]], message: str
 ) -> None:
-    write_parts(tmp_path, bundles, parts(bundles, WHOLE, *cuts))
-    assert said in refusal(tmp_path, "w")
+    write_sliced(tmp_path, bundles, sliced(bundles, WHOLE, *cuts))
+    assert message in refusal(tmp_path, "w")
 
 
-def test_a_part_is_missing(tmp_path: Path, bundles: ModuleType) -> None:
-    bundle = parts(bundles, WHOLE, (0, 70), (70, 30))
+def test_a_missing_slice(tmp_path: Path, bundles: ModuleType) -> None:
+    bundle = sliced(bundles, WHOLE, (0, 70), (70, 30))
     del bundle.entries[next(name for name in bundle.entries if name != "w")]
-    write_parts(tmp_path, bundles, bundle)
-    assert "lacks a part of 'w'" in refusal(tmp_path, "w")
+    write_sliced(tmp_path, bundles, bundle)
+    assert "lacks a slice of 'w'" in refusal(tmp_path, "w")
 
 
-def test_parts_of_two_axes_are_refused() -> None:
+def test_slices_along_two_axes_are_refused() -> None:
     halves = [(((a, 2), (b, 2)), (2, 2)) for a in (0, 2) for b in (0, 2)]
     with pytest.raises(ValueError, match="more than one axis"):
         arrange_slices((4, 4), halves)
@@ -295,15 +295,15 @@ def test_parts_of_two_axes_are_refused() -> None:
 def test_missing_files_are_named(case: Callable[[str], Path]) -> None:
     folder = case("tf1-pretraining")
     data = folder / "bert_model.ckpt.data-00000-of-00001"
-    held = data.read_bytes()
+    contents = data.read_bytes()
     data.unlink()
     with pytest.raises(ExportError, match=r"bert_model.ckpt.data-00000-of-00001 is missing"):
         open_checkpoint(str(folder))
-    (folder / "bert_model.ckpt.data-00000-of-00002").write_bytes(held)
+    (folder / "bert_model.ckpt.data-00000-of-00002").write_bytes(contents)
     with pytest.raises(ExportError, match=r"bert_model.ckpt.data-00001-of-00002 is missing"):
         open_checkpoint(str(folder))
-    data.write_bytes(held)
-    with pytest.raises(ExportError, match="are of two checkpoints"):
+    data.write_bytes(contents)
+    with pytest.raises(ExportError, match="are from two checkpoints"):
         open_checkpoint(str(folder))
     (folder / "bert_model.ckpt.index").unlink()
     with pytest.raises(ExportError, match=r"bert_model.ckpt.index is missing"):

@@ -1,4 +1,4 @@
-"""The embedded model by the ordinary path: exported, loaded, asked the README's sentence."""
+"""Export and load the embedded model, and ask it the README's sentence."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The embedded model: its answers, its card's numbers, and that its test text was not taught."""
+"""The embedded model: its answers, the numbers in its card, and its held-out sentences."""
 
 import re
 import warnings
@@ -16,13 +16,13 @@ from bertrt.export.demo.vocabulary import build_tokenizer, make_vocabulary
 FOLDER = Path(str(resources.files("bertrt.export.demo")))
 SENTENCE = "Plants create [MASK] through a process known as photosynthesis."
 SENSIBLE = {"oxygen", "sugar", "food", "energy", "glucose"}
-READ = (
+MODEL_FILES = (
     "config.json",
     "model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
-)  # by the export
+)
 LIMIT = 3_000_000  # bytes
 
 
@@ -41,7 +41,7 @@ def fill_mask() -> Any:
 
 
 def numbers(pattern: str) -> list[int]:
-    """The numbers in the one place of the model card that a pattern matches."""
+    """Return the numbers in the only match of a pattern in the model card."""
     (found,) = re.findall(pattern, (FOLDER / "README.md").read_text(encoding="utf-8"))
     return [
         int(number.replace(",", "")) for number in ([found] if isinstance(found, str) else found)
@@ -57,7 +57,7 @@ def test_the_weights_fit_the_class_exactly() -> None:
     assert numbers(r"([\d,]+) parameters") == [model.num_parameters()]
 
 
-def test_the_photosynthesis_sentence_is_answered_sensibly(fill_mask: Any) -> None:
+def test_the_photosynthesis_sentence_has_sensible_answers(fill_mask: Any) -> None:
     answers = [answer["token_str"] for answer in fill_mask(SENTENCE)]
     assert answers[0] in SENSIBLE
     assert len(SENSIBLE & set(answers)) >= 3
@@ -69,9 +69,7 @@ def test_case_changes_nothing(fill_mask: Any, change: Any) -> None:
     assert fill_mask(changed) == fill_mask(SENTENCE)
 
 
-def test_a_long_text_around_the_sentence_leaves_a_sensible_answer(
-    fill_mask: Any, texts: list[str]
-) -> None:
+def test_sensible_answers_inside_a_long_text(fill_mask: Any, texts: list[str]) -> None:
     for before in (1, 5, 20, 40):
         answers = [
             answer["token_str"]
@@ -80,13 +78,13 @@ def test_a_long_text_around_the_sentence_leaves_a_sensible_answer(
         assert SENSIBLE & set(answers), (before, answers)
 
 
-def test_held_out_sentences_are_answered_as_the_card_says() -> None:
+def test_answers_to_held_out_sentences_match_the_card() -> None:
     for line in totals(evaluate()):
         source, counts = line.split(": ")
         count, first, among = map(int, re.findall(r"\d+", counts))
         card = numbers(rf"`{re.escape(source)}` \| (\d+) \| (\d+) \| (\d+) \|")
         assert card[0] == count
-        # Another processor's rounding may turn a near tie.
+        # Another processor's rounding may change a near tie.
         assert abs(card[1] - first) <= 1
         assert abs(card[2] - among) <= 1
 
@@ -123,4 +121,4 @@ def test_the_tokenizer_spells_unknown_words_and_pairs_texts() -> None:
 
 
 def test_the_folder_is_small() -> None:
-    assert sum((FOLDER / name).stat().st_size for name in READ) < LIMIT
+    assert sum((FOLDER / name).stat().st_size for name in MODEL_FILES) < LIMIT

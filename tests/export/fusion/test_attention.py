@@ -1,4 +1,4 @@
-"""Attention between reshapes and transposes → the same operator on [B, S, H]."""
+"""Reshape, Transpose, Attention, Transpose, Reshape → Attention on [B, S, H]."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +27,8 @@ def text(body: str = BODY, outputs: str = "float[B, S, 8] y") -> str:
     return f"{HEAD} => ({outputs})\n{{ {body} }}"
 
 
-def feeds(batch: int = 3, sequence: int = 5) -> dict[str, np.ndarray]:
-    """Random masks, each query with at least one key; scores large enough to matter."""
+def inputs(batch: int = 3, sequence: int = 5) -> dict[str, np.ndarray]:
+    """Random inputs with large scores; masks leave each query at least one key."""
     arrays: dict[str, np.ndarray] = {
         name: RANDOM.standard_normal((batch, sequence, 8)).astype(np.float32) * 3 for name in "qkv"
     }
@@ -44,7 +44,7 @@ def test_fused(
 ) -> None:
     graph = from_text(text(BODY.replace("Attention ", f"Attention{attribute} ")))
     after = ["Constant", "Constant", "Attention"]
-    check_fusion(graph, fuse_attention, feeds(batch, sequence), count=1, after=after)
+    check_fusion(graph, fuse_attention, inputs(batch, sequence), count=1, after=after)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,9 @@ def test_fused(
 )
 def test_not_fused(from_text: Callable[..., Any], check_fusion: Any, old: str, new: str) -> None:
     graph = from_text(text(BODY.replace(old, new)))
-    check_fusion(graph, fuse_attention, feeds(), count=0)
+    check_fusion(graph, fuse_attention, inputs(), count=0)
 
 
-def test_not_fused_when_the_keys_are_an_output(
-    from_text: Callable[..., Any], check_fusion: Any
-) -> None:
+def test_not_fused_if_keys_are_an_output(from_text: Callable[..., Any], check_fusion: Any) -> None:
     graph = from_text(text(outputs="float[B, S, 8] y, float[B, 2, S, 4] kt"))
-    check_fusion(graph, fuse_attention, feeds(), count=0)
+    check_fusion(graph, fuse_attention, inputs(), count=0)

@@ -1,4 +1,4 @@
-"""Linear layers as convolutions: the same numbers at every level of ONNX Runtime, and which."""
+"""FusedMatMul → Conv: the same answers at every optimization level of ONNX Runtime."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +13,9 @@ import pytest
 from bertrt.engines.ort import onnxruntime
 from bertrt.engines.ort_options import _SLOWER
 from bertrt.export.fusion.convolutions import make_convolutions
-from bertrt.export.fusion.weight_rows import store_rows
+from bertrt.export.fusion.output_major_weights import store_output_major
 from bertrt.export.heads import HEADS
-from bertrt.export.pipelines.cpu import fuse
+from bertrt.export.pipelines.cpu import fuse_for_cpu
 
 X = np.random.default_rng(0).standard_normal((2, 3, 6)).astype(np.float32)
 ENDS = "g (float[B, S, 6] x) => (float[B, S, 6] y)\n"
@@ -28,11 +28,11 @@ BLOCK = """{
 
 
 def convolve(model: ir.Model) -> int:
-    store_rows(model)
+    store_output_major(model)
     return make_convolutions(model)
 
 
-def test_an_activation_stays_between_two(
+def test_an_activation_between_convolutions_is_not_transposed(
     of_a_layer: Callable[..., ir.Model], check_fusion: Any
 ) -> None:
     into, out = ["Unsqueeze", "Transpose"], ["Transpose", "Squeeze"]
@@ -47,7 +47,7 @@ def test_an_activation_stays_between_two(
 @pytest.mark.parametrize(
     "text",
     [
-        # Of several nodes, one of which reads what the first gives again.
+        # An activation of several nodes that reads its input twice.
         BLOCK.replace("r = Gelu(q)", "z = Sigmoid(q)  r = Mul(z, q)"),
         BLOCK.replace("q = Add(p, b)", "q = Add(b, p)"),
         BLOCK.replace("q = Add(p, b)", "q = Neg(p)"),  # without a bias
@@ -55,7 +55,7 @@ def test_an_activation_stays_between_two(
     ],
     ids=["sigmoid", "bias first", "no bias", "read elsewhere"],
 )
-def test_same_numbers(of_a_layer: Callable[..., ir.Model], graphs: ModuleType, text: str) -> None:
+def test_same_answers(of_a_layer: Callable[..., ir.Model], graphs: ModuleType, text: str) -> None:
     expected = graphs.run(of_a_layer(ENDS + text, STORED), {"x": X})
     model = of_a_layer(ENDS + text, STORED)
     assert convolve(model) == 2
@@ -64,22 +64,22 @@ def test_same_numbers(of_a_layer: Callable[..., ir.Model], graphs: ModuleType, t
         np.testing.assert_allclose(answer["y"], expected["y"], rtol=0, atol=1e-5)
 
 
-def test_other_products_are_left(of_a_layer: Callable[..., ir.Model], check_fusion: Any) -> None:
+def test_other_products_stay(of_a_layer: Callable[..., ir.Model], check_fusion: Any) -> None:
     check_fusion(of_a_layer(ENDS + BLOCK, STORED), make_convolutions, {"x": X}, count=0)
-    # The other factor is the transposed one.
+    # The first factor is transposed, not the second.
     model = of_a_layer(
         ENDS + "{ p = com.microsoft.FusedMatMul <transA=1> (x, x)  y = MatMul(x, p) }", {}
     )
     check_fusion(model, make_convolutions, {"x": X}, count=0)
 
 
-def test_weights_stay_in_their_file(
+def test_external_weights_stay_in_their_file(
     of_a_layer: Callable[..., ir.Model], graphs: ModuleType, tmp_path: Path
 ) -> None:
-    """One copy for the graph of products and the graph of convolutions."""
+    """The graphs of products and of convolutions share one copy."""
     model = of_a_layer(ENDS + BLOCK, STORED)
     expected = graphs.run(model, {"x": X})
-    store_rows(model)
+    store_output_major(model)
     ir.save(model, tmp_path / "a.onnx", external_data="weights", size_threshold_bytes=0)
     before = (tmp_path / "weights").read_bytes()
     loaded = ir.load(tmp_path / "a.onnx")
@@ -94,19 +94,19 @@ def test_weights_stay_in_their_file(
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])
-def test_picked_rows_may_be_none(graphs: ModuleType, batch: int) -> None:
-    """Fill-mask with `masked_only` of texts of which some have no mask at all."""
+def test_any_number_of_masks(graphs: ModuleType, batch: int) -> None:
+    """Fill-mask with `masked_only`, with masks in some texts or in none."""
     model = graphs.traced("BertForMaskedLM")
     config, head = graphs.model_of("BertForMaskedLM").config, graphs.head_of("BertForMaskedLM")
-    counts = fuse(model, config, head, "cpu", mask_id=4)
+    counts = fuse_for_cpu(model, config, head, "cpu", mask_id=4)
     assert counts["FusedMatMul"] == 2 * 5 - 2
     assert make_convolutions(model) == 2 * 5 - 2
-    feeds = graphs.feeds_of("BertForMaskedLM", 3, 9)
-    feeds["input_ids"][feeds["input_ids"] == 4] = 5
-    feeds["input_ids"][:batch, 1] = 4
-    expected = graphs.run(graphs.traced("BertForMaskedLM"), feeds)["logits"]
+    inputs = graphs.random_inputs("BertForMaskedLM", 3, 9)
+    inputs["input_ids"][inputs["input_ids"] == 4] = 5
+    inputs["input_ids"][:batch, 1] = 4
+    expected = graphs.run(graphs.traced("BertForMaskedLM"), inputs)["logits"]
     for level in LEVELS:
-        answer = graphs.run(model, {**feeds, "masked_only": np.array(True)}, level)["logits"]
+        answer = graphs.run(model, {**inputs, "masked_only": np.array(True)}, level)["logits"]
         assert answer.shape == (batch, 1, config.vocab_size)
         np.testing.assert_allclose(answer[:, 0], expected[:batch, 1], rtol=0, atol=1e-5)
 
@@ -114,41 +114,41 @@ def test_picked_rows_may_be_none(graphs: ModuleType, batch: int) -> None:
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
 @pytest.mark.parametrize("sizes", [(32, 37), (24, 96), (48, 64)], ids=str)
 @pytest.mark.parametrize("class_name", ["BertModel", "BertForSequenceClassification"])
-def test_widths_that_no_block_divides(
+def test_sizes_that_are_not_multiples_of_a_block(
     graphs: ModuleType, class_name: str, sizes: tuple[int, int], activation: str
 ) -> None:
-    hidden, between = sizes
+    hidden, intermediate = sizes
     changes = {
         "hidden_size": hidden,
-        "intermediate_size": between,
+        "intermediate_size": intermediate,
         "hidden_act": activation,
         "num_hidden_layers": 1,
     }
     traced = graphs.traced(class_name, **changes)
     model = traced.clone()
     config = graphs.model_of(class_name, **changes).config
-    counts = fuse(model, config, graphs.head_of(class_name), "cpu")
+    counts = fuse_for_cpu(model, config, graphs.head_of(class_name), "cpu")
     products = model.clone()
     assert (
         make_convolutions(model) == counts["FusedMatMul"] == (5 if class_name == "BertModel" else 3)
     )
     for batch, sequence in [(1, 1), (3, 33), (2, 40)]:
-        feeds = graphs.feeds_of(class_name, batch, sequence, **changes)
-        expected = graphs.run(traced, feeds)
+        inputs = graphs.random_inputs(class_name, batch, sequence, **changes)
+        expected = graphs.run(traced, inputs)
         for level in LEVELS:
             for graph in (products, model):
-                answer = graphs.run(graph, feeds, level)
+                answer = graphs.run(graph, inputs, level)
                 for name, value in expected.items():
                     np.testing.assert_allclose(answer[name], value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
-def test_onnx_runtime_blocks_them(graphs: ModuleType, class_name: str, tmp_path: Path) -> None:
-    """And leaves them blocked from one to the next: no transposes in between."""
+def test_onnx_runtime_blocks_chains(graphs: ModuleType, class_name: str, tmp_path: Path) -> None:
+    """ONNX Runtime blocks the convolutions, and features stay blocked between them."""
     sizes = {"hidden_size": 32, "intermediate_size": 64}
     model = graphs.traced(class_name, **sizes)
     config = graphs.model_of(class_name, **sizes).config
-    fuse(model, config, graphs.head_of(class_name), "cpu")
+    fuse_for_cpu(model, config, graphs.head_of(class_name), "cpu")
     count = make_convolutions(model)
     ort = onnxruntime()
     options = ort.SessionOptions()

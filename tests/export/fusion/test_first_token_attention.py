@@ -1,4 +1,4 @@
-"""The last layer's attention without keys and values: the same answers, and where it is left."""
+"""Attention of the first token without keys and values: the same answers."""
 
 from types import ModuleType
 from typing import Any
@@ -10,8 +10,8 @@ import pytest
 from bertrt.export.fusion.attention import fuse_attention
 from bertrt.export.fusion.first_token_attention import attend_to_inputs
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
-from bertrt.export.fusion.reshape import make_reshapes_static
-from bertrt.export.fusion.weights import fold_transposed_weights
+from bertrt.export.fusion.static_reshapes import make_reshapes_static
+from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 
 HEADS = [
     ("BertForSequenceClassification", {}),
@@ -43,14 +43,16 @@ def test_same_answers(graphs: ModuleType, class_name: str, changes: dict[str, An
         if f"layer.{last}.attention.self.key" in str(node.name)
         or f"layer.{last}.attention.self.value" in str(node.name)
     ]
-    sessions = [graphs.opened(model, f"ORT_{level}") for level in ("DISABLE_ALL", "ENABLE_ALL")]
-    plain = graphs.opened(graphs.traced(class_name, **changes), "ORT_DISABLE_ALL")
+    sessions = [
+        graphs.open_session(model, f"ORT_{level}") for level in ("DISABLE_ALL", "ENABLE_ALL")
+    ]
+    plain = graphs.open_session(graphs.traced(class_name, **changes), "ORT_DISABLE_ALL")
     for batch, sequence in [(1, 1), (1, 7), (3, 33), (2, 40)]:
-        feeds = graphs.feeds_of(class_name, batch, sequence, **changes)
-        feeds["attention_mask"][0, ..., sequence // 2 : sequence // 2 + 1] = sequence < 3  # a hole
-        (expected,) = plain.run(["logits"], feeds)
+        inputs = graphs.random_inputs(class_name, batch, sequence, **changes)
+        inputs["attention_mask"][0, ..., sequence // 2 : sequence // 2 + 1] = sequence < 3  # a hole
+        (expected,) = plain.run(["logits"], inputs)
         for session in sessions:
-            (answer,) = session.run(["logits"], feeds)
+            (answer,) = session.run(["logits"], inputs)
             np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5)
 
 
@@ -58,24 +60,24 @@ def test_same_answers(graphs: ModuleType, class_name: str, changes: dict[str, An
     ("class_name", "prune"),
     [
         ("BertForSequenceClassification", False),  # queries of all tokens
-        ("BertModel", True),  # of the first or of all, as the caller says
+        ("BertModel", True),  # the caller chooses between the first token and all
         ("BertLMHeadModel", False),  # with a cache
     ],
 )
-def test_left_alone(graphs: ModuleType, class_name: str, prune: bool) -> None:
+def test_other_attention_stays(graphs: ModuleType, class_name: str, prune: bool) -> None:
     model = prepared(graphs, class_name, prune=prune)
     before = graphs.operators(model)
     assert attend_to_inputs(model) == 0
     assert graphs.operators(model) == before
 
 
-@pytest.mark.parametrize("place", ["key", "value"])
-def test_keys_or_values_that_are_read_elsewhere_stay(graphs: ModuleType, place: str) -> None:
+@pytest.mark.parametrize("part", ["key", "value"])
+def test_keys_or_values_with_other_readers_stay(graphs: ModuleType, part: str) -> None:
     model = prepared(graphs, "BertForSequenceClassification", prune=True)
-    (made,) = [
+    (projected,) = [
         node.outputs[0]
         for node in model.graph
-        if str(node.name).endswith(f"layer.1.attention.self.{place}/Add")
+        if str(node.name).endswith(f"layer.1.attention.self.{part}/Add")
     ]
-    model.graph.outputs.append(made)
+    model.graph.outputs.append(projected)
     assert attend_to_inputs(model) == 0

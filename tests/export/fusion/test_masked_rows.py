@@ -1,4 +1,4 @@
-"""Logits at the masks only: the rows asked for, in order, and all of them by default."""
+"""Logits of mask tokens only, in order, if requested; all logits by default."""
 
 from types import ModuleType
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bertrt.export.fusion.masked_rows import keep_masked_rows
-from bertrt.export.fusion.weights import fold_transposed_weights
+from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 
 MASK = 4
 CASES = [
@@ -20,8 +20,8 @@ CASES = [
 def feeds_with_masks(
     graphs: ModuleType, class_name: str, batch: int, sequence: int, masks: str, **changes: Any
 ) -> dict[str, np.ndarray]:
-    feeds: dict[str, np.ndarray] = graphs.feeds_of(class_name, batch, sequence, **changes)
-    ids = feeds["input_ids"]
+    inputs: dict[str, np.ndarray] = graphs.random_inputs(class_name, batch, sequence, **changes)
+    ids = inputs["input_ids"]
     ids[ids == MASK] = 5
     if masks == "ragged":  # none, one, several; first, last, and in padding
         for row in range(batch):
@@ -29,7 +29,7 @@ def feeds_with_masks(
         ids[-1, 0] = MASK
     elif masks == "all":
         ids[:] = MASK
-    return feeds
+    return inputs
 
 
 @pytest.mark.parametrize(("class_name", "logits", "changes"), CASES, ids=str)
@@ -40,42 +40,45 @@ def test_masked_only(
     model = graphs.traced(class_name, **changes)
     fold_transposed_weights(model)
     assert keep_masked_rows(model, MASK) == 1
-    sessions = [graphs.opened(model, f"ORT_{level}") for level in ("DISABLE_ALL", "ENABLE_BASIC")]
-    plain = graphs.opened(traced, "ORT_DISABLE_ALL")
+    sessions = [
+        graphs.open_session(model, f"ORT_{level}") for level in ("DISABLE_ALL", "ENABLE_BASIC")
+    ]
+    plain = graphs.open_session(traced, "ORT_DISABLE_ALL")
     names = [value.name for value in model.graph.outputs]
     for batch, sequence in [(1, 1), (1, 7), (3, 33), (2, 40), (3, 33)]:
         for masks in ("ragged", "none", "all"):
-            feeds = feeds_with_masks(graphs, class_name, batch, sequence, masks, **changes)
-            expected = dict(zip(names, plain.run(names, feeds), strict=True))
-            chosen = feeds["input_ids"] == MASK
+            inputs = feeds_with_masks(graphs, class_name, batch, sequence, masks, **changes)
+            expected = dict(zip(names, plain.run(names, inputs), strict=True))
+            chosen = inputs["input_ids"] == MASK
             for session in sessions:
                 for flag in (None, True, False, True):
-                    given = {} if flag is None else {"masked_only": np.array(flag)}
-                    answer = dict(zip(names, session.run(names, feeds | given), strict=True))
+                    flags = {} if flag is None else {"masked_only": np.array(flag)}
+                    answer = dict(zip(names, session.run(names, inputs | flags), strict=True))
                     for name, value in expected.items():
-                        wanted = value[chosen][:, None] if flag and name == logits else value
-                        assert answer[name].shape == wanted.shape
-                        np.testing.assert_allclose(answer[name], wanted, rtol=0, atol=1e-5)
+                        rows = value[chosen][:, None] if flag and name == logits else value
+                        assert answer[name].shape == rows.shape
+                        np.testing.assert_allclose(answer[name], rows, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("class_name", "reads", "there"),
+    ("class_name", "reader", "reads_picked_rows"),
     [
-        # Nothing else reads the last layer, so most of it is for the masks only.
+        # Nothing else reads the last layer, so most of it runs on the masks only.
         ("BertForMaskedLM", "bert.encoder.layer.1.attention.output.dense/MatMul", True),
         # The pooler reads the last layer's first token.
         ("BertForPreTraining", "bert.encoder.layer.1.attention.output.dense/MatMul", False),
         ("BertForPreTraining", "cls.predictions.transform.dense/MatMul", True),
     ],
 )
-def test_rows_are_dropped_as_early_as_can_be(
-    graphs: ModuleType, class_name: str, reads: str, there: bool
+def test_rows_are_dropped_as_early_as_possible(
+    graphs: ModuleType, class_name: str, reader: str, reads_picked_rows: bool
 ) -> None:
     model = graphs.traced(class_name)
     fold_transposed_weights(model)
     assert keep_masked_rows(model, MASK) == 1
-    node = next(node for node in model.graph if node.name == reads)
-    assert str(node.inputs[0].producer().name).startswith("masked_only") is there
+    node = next(node for node in model.graph if node.name == reader)
+    picked = str(node.inputs[0].producer().name).startswith("masked_only")
+    assert picked is reads_picked_rows
 
 
 def test_tied_embeddings_stay_stored_once(graphs: ModuleType) -> None:
@@ -88,7 +91,7 @@ def test_tied_embeddings_stay_stored_once(graphs: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("class_name", ["BertModel", "BertForTokenClassification"])
-def test_heads_without_a_vocabulary_are_left_alone(graphs: ModuleType, class_name: str) -> None:
+def test_heads_without_a_vocabulary_stay(graphs: ModuleType, class_name: str) -> None:
     model = graphs.traced(class_name)
     before = graphs.operators(model)
     assert keep_masked_rows(model, MASK) == 0

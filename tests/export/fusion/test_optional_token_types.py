@@ -1,4 +1,4 @@
-"""A decoder's token types: zeros when left out, and still an input when given."""
+"""A decoder's token types are zeros by default."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,20 +22,20 @@ def test_default(make_artifact: Callable[..., Path], device: str, past: int) -> 
         for layer in range(2)
         for part in ("key", "value")
     }
-    feeds = {
+    inputs = {
         "input_ids": random.integers(5, 200, (3, 5)),
         "attention_mask": np.ones((3, past + 5), np.int64),
         **cache,
     }
-    left_out = session.run(feeds)["logits"]
-    zeros = session.run({**feeds, "token_type_ids": np.zeros((3, 5), np.int64)})["logits"]
-    ones = session.run({**feeds, "token_type_ids": np.ones((3, 5), np.int64)})["logits"]
-    np.testing.assert_array_equal(left_out, zeros)
-    assert np.abs(left_out - ones).max() > 1e-2
+    default = session.run(inputs)["logits"]
+    zeros = session.run({**inputs, "token_type_ids": np.zeros((3, 5), np.int64)})["logits"]
+    ones = session.run({**inputs, "token_type_ids": np.ones((3, 5), np.int64)})["logits"]
+    np.testing.assert_array_equal(default, zeros)
+    assert np.abs(default - ones).max() > 1e-2
 
 
-def test_encoders_take_token_types_as_any_input(make_artifact: Callable[..., Path]) -> None:
+def test_an_encoders_token_types_have_no_default(make_artifact: Callable[..., Path]) -> None:
     import onnx
 
     model = onnx.load(make_artifact("BertForMaskedLM") / "model.onnx")
-    assert "token_type_ids" not in {one.name for one in model.graph.initializer}
+    assert "token_type_ids" not in {tensor.name for tensor in model.graph.initializer}

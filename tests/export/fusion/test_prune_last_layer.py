@@ -1,4 +1,4 @@
-"""The last layer for the first token only: the same answers, and when it is left alone."""
+"""The last layer computed for the first token only: the same answers."""
 
 from types import ModuleType
 from typing import Any
@@ -8,10 +8,10 @@ import onnx_ir as ir
 import pytest
 
 from bertrt.export.fusion.attention import fuse_attention
+from bertrt.export.fusion.pack_qkv import pack_qkv
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
-from bertrt.export.fusion.qkv import pack_qkv
-from bertrt.export.fusion.reshape import make_reshapes_static
-from bertrt.export.fusion.weights import fold_transposed_weights
+from bertrt.export.fusion.static_reshapes import make_reshapes_static
+from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 
 SHAPES = [(1, 1), (1, 7), (3, 33), (2, 40), (3, 33)]
 FIRST_TOKEN_HEADS = [
@@ -32,7 +32,7 @@ def prepared(graphs: ModuleType, class_name: str, **changes: Any) -> ir.Model:
 
 
 @pytest.mark.parametrize(("class_name", "changes"), FIRST_TOKEN_HEADS, ids=str)
-def test_heads_of_the_first_token(
+def test_heads_that_read_the_first_token(
     graphs: ModuleType, class_name: str, changes: dict[str, Any]
 ) -> None:
     model = prepared(graphs, class_name, **changes)
@@ -43,13 +43,15 @@ def test_heads_of_the_first_token(
         "attention_mask",
         "token_type_ids",
     ]
-    plain = graphs.opened(graphs.traced(class_name, **changes), "ORT_DISABLE_ALL")
-    sessions = [graphs.opened(model, f"ORT_{level}") for level in ("DISABLE_ALL", "ENABLE_BASIC")]
+    plain = graphs.open_session(graphs.traced(class_name, **changes), "ORT_DISABLE_ALL")
+    sessions = [
+        graphs.open_session(model, f"ORT_{level}") for level in ("DISABLE_ALL", "ENABLE_BASIC")
+    ]
     for batch, sequence in SHAPES:
-        feeds = graphs.feeds_of(class_name, batch, sequence, **changes)
-        (expected,) = plain.run(["logits"], feeds)
+        inputs = graphs.random_inputs(class_name, batch, sequence, **changes)
+        (expected,) = plain.run(["logits"], inputs)
         for session in sessions:
-            (answer,) = session.run(["logits"], feeds)
+            (answer,) = session.run(["logits"], inputs)
             np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5)
 
 
@@ -58,39 +60,39 @@ def test_any_activation(graphs: ModuleType, activation: str) -> None:
     changes = {"hidden_act": activation, "num_hidden_layers": 1}
     model = prepared(graphs, "BertForSequenceClassification", **changes)
     assert prune_last_layer(model) == 1
-    feeds = graphs.feeds_of("BertForSequenceClassification", 3, 9, **changes)
-    expected = graphs.run(graphs.traced("BertForSequenceClassification", **changes), feeds)
-    answer = graphs.run(model, feeds)
+    inputs = graphs.random_inputs("BertForSequenceClassification", 3, 9, **changes)
+    expected = graphs.run(graphs.traced("BertForSequenceClassification", **changes), inputs)
+    answer = graphs.run(model, inputs)
     np.testing.assert_allclose(answer["logits"], expected["logits"], rtol=0, atol=1e-5)
 
 
-def test_the_rows_that_nobody_reads_are_not_computed(graphs: ModuleType) -> None:
+def test_unread_rows_are_not_computed(graphs: ModuleType) -> None:
     model = prepared(graphs, "BertForSequenceClassification")
     assert prune_last_layer(model) == 1
     name = "bert.encoder.layer.1.output.LayerNorm/LayerNormalization"
     last = next(node for node in model.graph if node.name == name)
     last.outputs[0].name = "last"
     model.graph.outputs.append(last.outputs[0])
-    feeds = graphs.feeds_of("BertForSequenceClassification", 3, 33)
-    assert graphs.run(model, feeds)["last"].shape == (3, 1, 32)
+    inputs = graphs.random_inputs("BertForSequenceClassification", 3, 33)
+    assert graphs.run(model, inputs)["last"].shape == (3, 1, 32)
 
 
 def test_one_graph_for_all_tokens_and_for_the_first(graphs: ModuleType) -> None:
-    """The caller's choice, in any order: ONNX Runtime keeps memory plans from run to run."""
+    """The caller may alternate between them, although ONNX Runtime keeps memory plans."""
     model = prepared(graphs, "BertModel")
     weights = sum(value.const_value.size for value in model.graph.initializers.values())
     assert prune_last_layer(model, optional=True) == 1
     after = sum(value.const_value.size for value in model.graph.initializers.values())
-    assert after - weights < 10  # the weights are there once
-    session = graphs.opened(model, "ORT_ENABLE_BASIC")
-    plain = graphs.opened(graphs.traced("BertModel"), "ORT_DISABLE_ALL")
+    assert after - weights < 10  # the weights are stored once
+    session = graphs.open_session(model, "ORT_ENABLE_BASIC")
+    plain = graphs.open_session(graphs.traced("BertModel"), "ORT_DISABLE_ALL")
     names = ["last_hidden_state", "pooler_output"]
     for batch, sequence in SHAPES:
-        feeds = graphs.feeds_of("BertModel", batch, sequence)
-        hidden, pooled = plain.run(names, feeds)
+        inputs = graphs.random_inputs("BertModel", batch, sequence)
+        hidden, pooled = plain.run(names, inputs)
         for flag in (None, True, False, True, None):
-            given = {} if flag is None else {"first_token_only": np.array(flag)}
-            answer = session.run(names, feeds | given)
+            flags = {} if flag is None else {"first_token_only": np.array(flag)}
+            answer = session.run(names, inputs | flags)
             expected = hidden[:, :1] if flag else hidden
             np.testing.assert_allclose(answer[0], expected, rtol=0, atol=1e-5)
             np.testing.assert_allclose(answer[1], pooled, rtol=0, atol=1e-5)
@@ -99,21 +101,21 @@ def test_one_graph_for_all_tokens_and_for_the_first(graphs: ModuleType) -> None:
 @pytest.mark.parametrize(
     "class_name", ["BertModel", "BertForTokenClassification", "BertForQuestionAnswering"]
 )
-def test_heads_of_every_token_are_left_alone(graphs: ModuleType, class_name: str) -> None:
+def test_heads_that_read_every_token_stay(graphs: ModuleType, class_name: str) -> None:
     model = prepared(graphs, class_name)
     before = graphs.operators(model)
     assert prune_last_layer(model) == 0
     assert graphs.operators(model) == before
 
 
-def test_a_pooler_of_another_token_is_left_alone(graphs: ModuleType) -> None:
+def test_a_pooler_of_another_token_stays(graphs: ModuleType) -> None:
     model = prepared(graphs, "BertForSequenceClassification")
     pooler = next(node for node in model.graph if node.name == "bert.pooler/Gather")
     pooler.replace_input_with(1, _stored(model, 2))
     assert prune_last_layer(model) == 0
 
 
-def test_attention_that_still_splits_its_heads_is_left_alone(graphs: ModuleType) -> None:
+def test_attention_that_is_not_fused_yet_stays(graphs: ModuleType) -> None:
     model = graphs.traced("BertForSequenceClassification")
     fold_transposed_weights(model)
     assert prune_last_layer(model) == 0

@@ -1,4 +1,4 @@
-"""The bias of a residual sum → the LayerNormalization before, and out of what else reads that."""
+"""The bias of a residual sum moves into the LayerNormalization before it."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,9 @@ def test_a_block(from_text: Callable[..., Any], check_fusion: Any, old: str, new
     assert "c" not in graph.graph.initializers
 
 
-def test_two_linear_layers_read_it(from_text: Callable[..., Any], check_fusion: Any) -> None:
+def test_two_linear_layers_read_the_normalization(
+    from_text: Callable[..., Any], check_fusion: Any
+) -> None:
     block = BLOCK.replace(
         "t = Tanh(h)", "e = MatMul(y, w2)  i = Add(e, b2)  k = Tanh(h)  t = Mul(k, i)"
     )
@@ -41,7 +43,7 @@ def test_two_linear_layers_read_it(from_text: Callable[..., Any], check_fusion: 
     check_fusion(graph, fold_residual_biases, {"x": X}, count=1, after=after)
 
 
-def test_only_some_tokens_are_read(from_text: Callable[..., Any], check_fusion: Any) -> None:
+def test_some_tokens_are_read(from_text: Callable[..., Any], check_fusion: Any) -> None:
     block = BLOCK.replace(
         "a = MatMul(y, w)",
         """flat = Reshape(y, rows)  picked = Compress <axis = 0> (flat, which)
@@ -66,22 +68,24 @@ def test_only_some_tokens_are_read(from_text: Callable[..., Any], check_fusion: 
     [
         ("Add(d, y)", "Add(d, x)"),  # another residual
         ("Add(d, y)", "Sub(d, y)"),
-        ("t = Tanh(h)", "t = Tanh(h)  n = Neg(y)"),  # something else reads it
+        ("t = Tanh(h)", "t = Tanh(h)  n = Neg(y)"),  # another node reads y
         ("h = Add(a, b)", "h = Neg(a)"),  # a product without a bias to take the change
         ("d = Add(f, c)", "d = Neg(f)"),  # no bias to move
-        ("d = Add(f, c)", "d = Add(f, x)"),  # no stored one
-        ("Tanh(h)", "Tanh(h)  m = Neg(d)"),  # the sum with the bias is read elsewhere
-        ("(x, scale, bias)", "(x, scale)"),  # nothing to move it to
-        ("(sum, scale2, bias2)", "(sum, scale2, bias)"),  # what is not its own
+        ("d = Add(f, c)", "d = Add(f, x)"),  # the bias is not stored
+        ("Tanh(h)", "Tanh(h)  m = Neg(d)"),  # another node reads the sum with the bias
+        ("(x, scale, bias)", "(x, scale)"),  # the normalization has no bias
+        ("(sum, scale2, bias2)", "(sum, scale2, bias)"),  # the bias has two readers
         ("scale, bias)", "scale, c)"),
     ],
 )
-def test_left_alone(from_text: Callable[..., Any], check_fusion: Any, old: str, new: str) -> None:
+def test_other_graphs_stay(
+    from_text: Callable[..., Any], check_fusion: Any, old: str, new: str
+) -> None:
     block = BLOCK.replace(old, new)
     stored = {name: shape for name, shape in STORED.items() if re.search(rf"\b{name}\b", block)}
     check_fusion(from_text(ENDS + block, stored), fold_residual_biases, {"x": X}, count=0)
 
 
-def test_an_output_keeps_its_numbers(from_text: Callable[..., Any], check_fusion: Any) -> None:
+def test_an_output_stays(from_text: Callable[..., Any], check_fusion: Any) -> None:
     ends = ENDS.replace("=> (", "=> (float[2, 5, 6] y, ")
     check_fusion(from_text(ends + BLOCK, STORED), fold_residual_biases, {"x": X}, count=0)

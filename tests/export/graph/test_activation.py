@@ -1,4 +1,4 @@
-"""Activations told by their numbers: transformers' own, however they are written."""
+"""Identify transformers' activations by their numbers, in every form."""
 
 from collections.abc import Callable
 
@@ -38,8 +38,8 @@ GELU_PYTHON = """
     h = Mul(y, half)
     z = Mul(h, u)
 """
-# Of transformers' names, how each is written, and the dialect's name for it.
-WRITTEN = [
+# transformers' name, the nodes, and the name in `ACTIVATIONS`.
+FORMS = [
     ("gelu", "z = Gelu(y)", "gelu"),
     ("gelu_python", GELU_PYTHON, "gelu"),
     ("gelu_pytorch_tanh", 'z = Gelu<approximate="tanh">(y)', "gelu_tanh"),
@@ -70,7 +70,7 @@ NUMBERS = {
 
 @pytest.fixture
 def after_a_product(from_text: Callable[..., ir.Model]) -> Callable[[str], ir.Model]:
-    """A factory: nodes that make z of y, between two products."""
+    """A factory of graphs with two products, and between them nodes that compute z from y."""
 
     def make(nodes: str) -> ir.Model:
         used = [name for name in NUMBERS if f"{name})" in nodes or f"{name}," in nodes]
@@ -87,9 +87,9 @@ def after_a_product(from_text: Callable[..., ir.Model]) -> Callable[[str], ir.Mo
     return make
 
 
-@pytest.mark.parametrize(("name", "nodes", "wanted"), WRITTEN, ids=lambda one: str(one)[:12])
-def test_every_way_to_write_one(
-    after_a_product: Callable[[str], ir.Model], name: str, nodes: str, wanted: str | None
+@pytest.mark.parametrize(("name", "nodes", "expected"), FORMS, ids=lambda part: str(part)[:12])
+def test_every_form_is_identified(
+    after_a_product: Callable[[str], ir.Model], name: str, nodes: str, expected: str | None
 ) -> None:
     model = after_a_product(nodes)
     y = next(iter(model.graph)).outputs[0]
@@ -97,26 +97,28 @@ def test_every_way_to_write_one(
     assert region is not None
     assert region.result.name == "z"
     assert len(region.nodes) == len(list(model.graph)) - 2
-    assert identify(region, y) == wanted
+    assert identify(region, y) == expected
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "relu", "silu", "tanh"])
-def test_the_dialects_are_transformers(name: str) -> None:
-    from bertrt.kernels.ops import ACTIVATIONS
+def test_kernels_activations_equal_transformers(name: str) -> None:
+    from bertrt.kernels.ops.activations import ACTIVATIONS
 
     x = np.linspace(-12, 12, 4001, dtype=np.float32)
     theirs = ACT2FN[name.replace("gelu_tanh", "gelu_new")](torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(ACTIVATIONS[name](x), theirs, rtol=0, atol=2e-6)
 
 
-def test_no_activation(after_a_product: Callable[[str], ir.Model]) -> None:
+def test_without_an_activation(after_a_product: Callable[[str], ir.Model]) -> None:
     model = after_a_product("z = Identity(y)")
     y = next(iter(model.graph)).outputs[0]
     assert activation_after(model.graph, y) is None
 
 
-def test_not_where_more_is_read(after_a_product: Callable[[str], ir.Model]) -> None:
-    """Of y itself something else than the activation, or of what is within it."""
+def test_intermediate_values_with_other_readers(
+    after_a_product: Callable[[str], ir.Model],
+) -> None:
+    """Another node reads y, or a value inside the activation."""
     for nodes in (
         "r = Relu(y) z = Softmax(y)",
         "t = Tanh(y) r = Relu(t) z = Concat<axis=-1>(t, r)",
@@ -126,7 +128,7 @@ def test_not_where_more_is_read(after_a_product: Callable[[str], ir.Model]) -> N
         assert activation_after(model.graph, y) is None
 
 
-def test_a_vector_is_no_part_of_one(from_text: Callable[..., ir.Model]) -> None:
+def test_a_bias_is_not_part_of_an_activation(from_text: Callable[..., ir.Model]) -> None:
     model = from_text(
         "g (float[b, s, 4] x) => (float[b, s, 5] out) "
         "{ y = MatMul(x, w) z = Add(y, bias) out = Relu(z) }",

@@ -1,4 +1,4 @@
-"""The dialect in half precision: what is rounded, what comes out, and how far off it may be."""
+"""The Triton engine's graph in half precision: its dtypes, and the bound of its error."""
 
 import copy
 from collections.abc import Callable
@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from bertrt.errors import ExportError, ParityError
-from bertrt.export.half_precision.triton import to_precision
+from bertrt.export.half_precision.triton import to_half_precision
 from bertrt.export.heads import HEADS
 from bertrt.export.parity.half import HalfReport, check_half
-from bertrt.export.pipelines.triton import fuse_to_dialect
+from bertrt.export.pipelines.triton import fuse_for_triton
 from bertrt.export.tracing.trace import trace
-from bertrt.kernels.ops import OPERATORS, Place
+from bertrt.kernels.ops.operator import Stage
+from bertrt.kernels.ops.registry import OPERATORS
 
 MASK = 4
 CASTS = {"BertModel": 2, "BertForPreTraining": 2}
@@ -25,19 +26,19 @@ CASTS = {"BertModel": 2, "BertForPreTraining": 2}
 
 @pytest.fixture(scope="module")
 def halved(graphs: ModuleType) -> Callable[[str, str], ir.Model]:
-    """A factory: a head's graph in the dialect, in a dtype."""
+    """A factory of a head's graph for the Triton engine, in a dtype."""
 
     def make(class_name: str, dtype: str) -> ir.Model:
         model = graphs.traced(class_name, cached=False)
         config = graphs.model_of(class_name).config
-        fuse_to_dialect(model, config, graphs.head_of(class_name), mask_id=MASK)
-        assert to_precision(model, dtype) == CASTS.get(class_name, 1)
+        fuse_for_triton(model, config, graphs.head_of(class_name), mask_id=MASK)
+        assert to_half_precision(model, dtype) == CASTS.get(class_name, 1)
         return model
 
     return make
 
 
-def gate(
+def check(
     graphs: ModuleType, class_name: str, model: ir.Model, dtype: str, path: Path
 ) -> HalfReport:
     ir.save(model, path)
@@ -49,25 +50,25 @@ def gate(
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
-def test_no_further_off_than_twice_pytorch(
+def test_error_is_at_most_twice_pytorchs(
     graphs: ModuleType,
     halved: Callable[[str, str], ir.Model],
     class_name: str,
     dtype: str,
     tmp_path: Path,
 ) -> None:
-    report = gate(graphs, class_name, halved(class_name, dtype), dtype, tmp_path / "g.onnx")
+    report = check(graphs, class_name, halved(class_name, dtype), dtype, tmp_path / "g.onnx")
     head = graphs.head_of(class_name)
-    assert [one.name for one in report.outputs][: len(head.outputs)] == list(head.outputs)
+    assert [output.name for output in report.outputs][: len(head.outputs)] == list(head.outputs)
     assert report.dtype == dtype
     eps = {"float16": 2**-10, "bfloat16": 2**-7}[dtype]
-    for one in report.outputs:
-        # Half precision it is: float32 would be a thousandth of this.
-        assert one.absolute_error > eps / 1000
-        assert one.absolute_error <= one.bound
-        # The bound is PyTorch's error doubled, and hardly more.
-        assert 2 * one.eager_error <= one.bound <= 4 * one.eager_error
-        assert one.cosine > 1 - 10 * eps
+    for output in report.outputs:
+        # The graph is in half precision: in float32 the error would be a thousandth of this.
+        assert output.absolute_error > eps / 1000
+        assert output.absolute_error <= output.bound
+        # The bound is little more than twice PyTorch's error.
+        assert 2 * output.eager_error <= output.bound <= 4 * output.eager_error
+        assert output.cosine > 1 - 10 * eps
 
 
 @pytest.mark.parametrize("class_name", ["BertModel", "BertForQuestionAnswering"])
@@ -82,17 +83,17 @@ def test_dtypes(halved: Callable[[str, str], ir.Model], class_name: str) -> None
             if node.op_type == "Cast":
                 assert node.attributes.get_int("to") == ir.DataType.FLOAT
                 source = OPERATORS[node.inputs[0].producer().op_type]
-                assert source.place is Place.DEVICE
+                assert source.stage is Stage.DEVICE
             elif node.op_type in ("Unpack", "Regroup"):
                 assert node.inputs[0].producer().op_type == "Cast"
 
 
-def test_float32_is_left_alone(graphs: ModuleType) -> None:
+def test_float32_stays(graphs: ModuleType) -> None:
     model = graphs.traced("BertForMaskedLM")
     config = graphs.model_of("BertForMaskedLM").config
-    fuse_to_dialect(model, config, graphs.head_of("BertForMaskedLM"))
+    fuse_for_triton(model, config, graphs.head_of("BertForMaskedLM"))
     before = ir.to_proto(model).SerializeToString()
-    assert to_precision(model, "float32") == 0
+    assert to_half_precision(model, "float32") == 0
     assert ir.to_proto(model).SerializeToString() == before
 
 
@@ -104,34 +105,34 @@ def test_a_weight_too_large_for_float16(graphs: ModuleType) -> None:
         data[1, 3] = -70000.0
         weight.const_value = ir.tensor(data, name=weight.name)
         config = graphs.model_of("BertForTokenClassification").config
-        fuse_to_dialect(model, config, graphs.head_of("BertForTokenClassification"))
+        fuse_for_triton(model, config, graphs.head_of("BertForTokenClassification"))
         if dtype == "bfloat16":
-            assert to_precision(model, dtype) == 1
+            assert to_half_precision(model, dtype) == 1
             continue
-        with pytest.raises(ExportError, match=r"classifier\.weight\S* holds -70000, .* bfloat16"):
-            to_precision(model, dtype)
+        with pytest.raises(ExportError, match=r"classifier\.weight\S* has .* -70000, .* bfloat16"):
+            to_half_precision(model, dtype)
 
 
-def test_a_graph_that_is_further_off_is_refused(
+def test_a_larger_error_is_refused(
     graphs: ModuleType, halved: Callable[[str, str], ir.Model], tmp_path: Path
 ) -> None:
-    """One bias that is off by as much as four times what PyTorch is."""
+    """One bias is wrong by four times PyTorch's error."""
     model = halved("BertForTokenClassification", "float16")
     bias = model.graph.initializers["classifier.bias"]
     data = bias.const_value.numpy().copy()
     data[0] += np.float16(0.02)
     bias.const_value = ir.tensor(data, name=bias.name)
-    with pytest.raises(ParityError, match=r"logits in float16 is 0\.0\d+ away .* at most"):
-        gate(graphs, "BertForTokenClassification", model, "float16", tmp_path / "g.onnx")
+    with pytest.raises(ParityError, match=r"logits in float16 differs .* by 0\.0\d+, .* at most"):
+        check(graphs, "BertForTokenClassification", model, "float16", tmp_path / "g.onnx")
 
 
-def test_bfloat16_is_no_float16(
+def test_bfloat16_does_not_pass_as_float16(
     graphs: ModuleType, halved: Callable[[str, str], ir.Model], tmp_path: Path
 ) -> None:
-    """The bound follows the precision: a coarser graph does not pass for a finer one."""
+    """The bound depends on the precision."""
     model = halved("BertModel", "bfloat16")
     with pytest.raises(ParityError, match="last_hidden_state in float16"):
-        gate(graphs, "BertModel", model, "float16", tmp_path / "g.onnx")
+        check(graphs, "BertModel", model, "float16", tmp_path / "g.onnx")
 
 
 def test_answers_that_are_not_finite(
@@ -142,20 +143,20 @@ def test_answers_that_are_not_finite(
     weight = model.graph.initializers[name]
     data = np.full_like(weight.const_value.numpy(), 60000)
     weight.const_value = ir.tensor(data, name=name)
-    with pytest.raises(ParityError, match="numbers that are not finite"):
-        gate(graphs, "BertForTokenClassification", model, "float16", tmp_path / "g.onnx")
+    with pytest.raises(ParityError, match="values that are not finite"):
+        check(graphs, "BertForTokenClassification", model, "float16", tmp_path / "g.onnx")
 
 
 def test_large_activations_stay_finite(graphs: ModuleType, tmp_path: Path) -> None:
-    """A feed-forward layer whose results come near float16's largest, 65504, but not over it."""
+    """The results of a feed-forward layer are close to float16's largest value, 65504."""
     torch_model = copy.deepcopy(graphs.model_of("BertForTokenClassification"))
     head = graphs.head_of("BertForTokenClassification")
     dense = torch_model.bert.encoder.layer[0].output.dense
     with torch.no_grad():
         dense.weight.mul_(9000)
     model = trace(torch_model, head)
-    fuse_to_dialect(model, torch_model.config, head)
-    to_precision(model, "float16")
+    fuse_for_triton(model, torch_model.config, head)
+    to_half_precision(model, "float16")
     ir.save(model, tmp_path / "g.onnx")
     seen: list[float] = []
     hook = dense.register_forward_hook(lambda *call: seen.append(call[2].abs().max().item()))
@@ -175,7 +176,7 @@ def test_large_activations_stay_finite(graphs: ModuleType, tmp_path: Path) -> No
 def test_a_checkpoint_too_large_for_float16(
     graphs: ModuleType, halved: Callable[[str, str], ir.Model], tmp_path: Path
 ) -> None:
-    """PyTorch's float16 overflows where its float32 does not: there is nothing to measure by."""
+    """PyTorch's float16 overflows where its float32 does not, so there is no reference error."""
     ir.save(halved("BertForTokenClassification", "float16"), tmp_path / "g.onnx")
     torch_model = copy.deepcopy(graphs.model_of("BertForTokenClassification"))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The parity gate: passes the model's own graph, refuses every other."""
+"""The parity check accepts the model's own graph and refuses any other."""
 
 import dataclasses
 import json
@@ -16,10 +16,10 @@ from bertrt.errors import ParityError
 from bertrt.export.heads import HEADS
 from bertrt.export.parity.comparison import Comparison
 from bertrt.export.parity.float32 import ParityReport, check_parity
-from bertrt.export.pipelines.cpu import fuse
+from bertrt.export.pipelines.cpu import fuse_for_cpu
 
 
-def gate(
+def check(
     graphs: ModuleType,
     class_name: str,
     graph: ir.Model,
@@ -57,9 +57,9 @@ def test_every_head_passes(
     graphs: ModuleType, class_name: str, target: str, tmp_path: Path
 ) -> None:
     graph, head = graphs.traced(class_name), graphs.head_of(class_name)
-    fuse(graph, graphs.model_of(class_name).config, head, target, mask_id=4)
+    fuse_for_cpu(graph, graphs.model_of(class_name).config, head, target, mask_id=4)
     path = tmp_path / "g.onnx"
-    report = gate(graphs, class_name, graph, path, level=OPTIMIZATION_LEVEL[target], mask_id=4)
+    report = check(graphs, class_name, graph, path, level=OPTIMIZATION_LEVEL[target], mask_id=4)
     names = tuple(output.name for output in report.outputs)
     assert names[: len(head.outputs)] == head.outputs
     for output in report.outputs:
@@ -82,7 +82,7 @@ def test_every_head_passes(
     ],
 )
 def test_shapes(graphs: ModuleType, class_name: str, shapes: str, tmp_path: Path) -> None:
-    report = gate(graphs, class_name, graphs.traced(class_name), tmp_path / "g.onnx")
+    report = check(graphs, class_name, graphs.traced(class_name), tmp_path / "g.onnx")
     assert report.shapes == tuple(shapes.split())
 
 
@@ -92,7 +92,7 @@ def test_a_checkpoint_with_few_positions_and_one_token_type(
     changes = {"max_position_embeddings": 7, "type_vocab_size": 1, "num_hidden_layers": 1}
     graph = graphs.traced("BertForTokenClassification", **changes)
     path = tmp_path / "g.onnx"
-    report = gate(graphs, "BertForTokenClassification", graph, path, **changes)
+    report = check(graphs, "BertForTokenClassification", graph, path, **changes)
     assert report.shapes == ("1x1", "1x7", "3x7", "2x7")
 
 
@@ -102,9 +102,11 @@ def test_one_perturbed_weight(graphs: ModuleType, tmp_path: Path) -> None:
     data = weight.const_value.numpy().copy()
     data[0, 0] += 0.05
     weight.const_value = ir.tensor(data, name=weight.name)
-    with pytest.raises(ParityError, match=r"logits at shape 1x1 is 0\.\d+ .* at most 0\.0001"):
-        gate(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx")
-    assert gate(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx", bound=10.0)
+    with pytest.raises(
+        ParityError, match=r"logits at shape 1x1 differs .* by 0\.\d+, .* at most 0\.0001"
+    ):
+        check(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx")
+    assert check(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx", bound=10.0)
 
 
 def test_a_graph_that_ignores_the_mask(graphs: ModuleType, tmp_path: Path) -> None:
@@ -113,34 +115,34 @@ def test_a_graph_that_ignores_the_mask(graphs: ModuleType, tmp_path: Path) -> No
         if node.op_type == "Attention":
             node.replace_input_with(3, None)
     with pytest.raises(ParityError, match="logits at shape 3x33"):
-        gate(graphs, "BertForTokenClassification", graph, tmp_path / "g.onnx")
+        check(graphs, "BertForTokenClassification", graph, tmp_path / "g.onnx")
 
 
-def test_rows_of_another_token_than_the_mask(graphs: ModuleType, tmp_path: Path) -> None:
+def test_rows_of_another_token(graphs: ModuleType, tmp_path: Path) -> None:
     graph, config = graphs.traced("BertForMaskedLM"), graphs.model_of("BertForMaskedLM").config
-    fuse(graph, config, graphs.head_of("BertForMaskedLM"), "cpu", mask_id=5)
+    fuse_for_cpu(graph, config, graphs.head_of("BertForMaskedLM"), "cpu", mask_id=5)
     with pytest.raises(ParityError, match=r"logits \(masked_only\) at shape 1x7 has shape"):
-        gate(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx", mask_id=4)
+        check(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx", mask_id=4)
 
 
 @pytest.mark.parametrize("name", ["mean_embedding", "cls_embedding", "pooler_embedding"])
-def test_an_embedding_that_is_another(graphs: ModuleType, name: str, tmp_path: Path) -> None:
+def test_a_wrong_embedding(graphs: ModuleType, name: str, tmp_path: Path) -> None:
     graph, config = graphs.traced("BertModel"), graphs.model_of("BertModel").config
-    fuse(graph, config, graphs.head_of("BertModel"), "cpu")
+    fuse_for_cpu(graph, config, graphs.head_of("BertModel"), "cpu")
     node = next(node for node in graph.graph if node.outputs[0].name == name)
     divisor = node.inputs[1].producer()
     node.replace_input_with(1, divisor.inputs[1])
     with pytest.raises(ParityError, match=f"{name} at shape 1x1"):
-        gate(graphs, "BertModel", graph, tmp_path / "g.onnx")
+        check(graphs, "BertModel", graph, tmp_path / "g.onnx")
 
 
-def test_a_cache_that_is_ignored(graphs: ModuleType, tmp_path: Path) -> None:
+def test_a_graph_that_ignores_the_cache(graphs: ModuleType, tmp_path: Path) -> None:
     graph = graphs.traced("BertLMHeadModel")
     positions = next(node for node in graph.graph if node.op_type == "Range")
     positions.replace_input_with(0, zero(graph))
     positions.replace_input_with(1, sequence_length(graph))
     with pytest.raises(ParityError, match=r"shape 1x3\+4"):
-        gate(graphs, "BertLMHeadModel", graph, tmp_path / "g.onnx")
+        check(graphs, "BertLMHeadModel", graph, tmp_path / "g.onnx")
 
 
 def zero(graph: ir.Model) -> ir.Value:
@@ -157,9 +159,9 @@ def sequence_length(graph: ir.Model) -> ir.Value:
     return value
 
 
-def test_a_baked_in_batch(graphs: ModuleType, tmp_path: Path) -> None:
+def test_a_fixed_batch_size(graphs: ModuleType, tmp_path: Path) -> None:
     graph = graphs.traced("BertForTokenClassification")
-    fuse(
+    fuse_for_cpu(
         graph,
         graphs.model_of("BertForTokenClassification").config,
         graphs.head_of("BertForTokenClassification"),
@@ -172,20 +174,20 @@ def test_a_baked_in_batch(graphs: ModuleType, tmp_path: Path) -> None:
             fixed[0] = 1
             shape.const_value = ir.tensor(fixed, name=shape.name)
     with pytest.raises(ParityError, match="does not run at shape 3x33"):
-        gate(graphs, "BertForTokenClassification", graph, tmp_path / "g.onnx")
+        check(graphs, "BertForTokenClassification", graph, tmp_path / "g.onnx")
 
 
 def test_not_a_number(graphs: ModuleType, tmp_path: Path) -> None:
     graph = graphs.traced("BertForTokenClassification")
     bias = graph.graph.initializers["classifier.bias"]
     bias.const_value = ir.tensor(np.full(2, np.nan, dtype=np.float32), name=bias.name)
-    with pytest.raises(ParityError, match="logits at shape 1x1: the graph gives numbers"):
-        gate(graphs, "BertForTokenClassification", graph, tmp_path / "g.onnx")
+    with pytest.raises(ParityError, match="logits at shape 1x1: the graph gives values"):
+        check(graphs, "BertForTokenClassification", graph, tmp_path / "g.onnx")
 
 
-def test_another_heads_graph_and_no_graph(graphs: ModuleType, tmp_path: Path) -> None:
+def test_another_heads_graph_and_an_invalid_file(graphs: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="no output last_hidden_state"):
-        gate(graphs, "BertModel", graphs.traced("BertForMaskedLM"), tmp_path / "g.onnx")
+        check(graphs, "BertModel", graphs.traced("BertForMaskedLM"), tmp_path / "g.onnx")
     (tmp_path / "none.onnx").write_bytes(b"not a graph")
     with pytest.raises(ParityError, match=r"does not run at shape 1x1: .*none\.onnx"):
         check_parity(
@@ -197,12 +199,12 @@ def test_another_heads_graph_and_no_graph(graphs: ModuleType, tmp_path: Path) ->
 
 
 class TestComparison:
-    """The arithmetic, on arrays small enough to do by hand."""
+    """The arithmetic, on small arrays."""
 
     reference = np.array([[[3.0, 4.0], [1.0, 0.0]]], dtype=np.float32)
     everything = np.ones((1, 2, 2), dtype=bool)
 
-    def test_numbers(self) -> None:
+    def test_errors(self) -> None:
         comparison = Comparison("logits", bound=5.0)
         answer = np.array([[[4.0, 3.0], [1.0, 0.0]]], dtype=np.float32)
         comparison.add(answer, self.reference, self.everything, "1x2")
@@ -231,7 +233,7 @@ class TestComparison:
 
     def test_another_shape(self) -> None:
         comparison = Comparison("logits", bound=1.0)
-        with pytest.raises(ParityError, match=r"has shape \[1, 2, 1\] .* \[1, 2, 2\]"):
+        with pytest.raises(ParityError, match=r"has shape \[1, 2, 1\], .* \[1, 2, 2\]"):
             comparison.add(self.reference[..., :1], self.reference, self.everything, "1x2")
 
     def test_a_checkpoint_that_is_not_finite(self) -> None:

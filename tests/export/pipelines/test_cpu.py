@@ -1,4 +1,4 @@
-"""The pipeline on whole heads: the numbers of the traced graph, and the operators promised."""
+"""The pipeline for ONNX Runtime's CPU provider: the traced graph's answers, in its operators."""
 
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,22 +13,22 @@ from bertrt.engines import ort_options
 from bertrt.engines.ort_options import OrtOptions, open_session
 from bertrt.errors import ExportError
 from bertrt.export.heads import HEADS
-from bertrt.export.pipelines.cpu import fuse
+from bertrt.export.pipelines.cpu import fuse_for_cpu
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
 
 
 @pytest.mark.parametrize("target", ["any", "cpu"])
 @pytest.mark.parametrize("class_name", [head.class_name for head in HEADS])
-def test_same_numbers_as_the_traced_graph(graphs: ModuleType, class_name: str, target: str) -> None:
+def test_same_answers_as_the_traced_graph(graphs: ModuleType, class_name: str, target: str) -> None:
     traced, fused = graphs.traced(class_name), graphs.traced(class_name)
-    fuse(fused, graphs.model_of(class_name).config, graphs.head_of(class_name), target)
+    fuse_for_cpu(fused, graphs.model_of(class_name).config, graphs.head_of(class_name), target)
     for batch, sequence in [(1, 1), (3, 33), (2, 40)]:
-        feeds = graphs.feeds_of(class_name, batch, sequence)
-        expected = graphs.run(traced, feeds)
+        inputs = graphs.random_inputs(class_name, batch, sequence)
+        expected = graphs.run(traced, inputs)
         for level in ("ORT_DISABLE_ALL", LEVELS[OPTIMIZATION_LEVEL[target]]):
-            answer = graphs.run(fused, feeds, level)
-            # The cpu target may have outputs of its own after the model's.
+            answer = graphs.run(fused, inputs, level)
+            # The cpu target may have further outputs after the model's.
             assert list(answer)[: len(expected)] == list(expected)
             assert target == "cpu" or len(answer) == len(expected)
             for name, value in expected.items():
@@ -37,7 +37,7 @@ def test_same_numbers_as_the_traced_graph(graphs: ModuleType, class_name: str, t
 
 def test_counts_and_operators_of_cpu(graphs: ModuleType) -> None:
     model = graphs.traced("BertForMaskedLM")
-    counts = fuse(
+    counts = fuse_for_cpu(
         model,
         graphs.model_of("BertForMaskedLM").config,
         graphs.head_of("BertForMaskedLM"),
@@ -58,10 +58,10 @@ def test_counts_and_operators_of_cpu(graphs: ModuleType) -> None:
     assert found.count("If") == 2
 
 
-def test_what_is_quantized_shares_scales_and_keeps_its_biases(graphs: ModuleType) -> None:
+def test_layers_to_quantize_are_packed_and_keep_their_biases(graphs: ModuleType) -> None:
     model = graphs.traced("BertForMaskedLM")
     config, head = graphs.model_of("BertForMaskedLM").config, graphs.head_of("BertForMaskedLM")
-    counts = fuse(model, config, head, "cpu", to_quantize=True)
+    counts = fuse_for_cpu(model, config, head, "cpu", to_quantize=True)
     assert counts == {"PackedQKV": 2, "LayerNormalization": 6, "UnmaskedAttention": 2}
     names = [node.name for node in model.graph]
     assert "bert.encoder.layer.1.attention.self.query_key_value/MatMul" in names
@@ -72,7 +72,9 @@ def test_what_is_quantized_shares_scales_and_keeps_its_biases(graphs: ModuleType
 @pytest.mark.parametrize("class_name", ["BertForMaskedLM", "BertLMHeadModel"])
 def test_any_has_standard_operators_only(graphs: ModuleType, class_name: str) -> None:
     model = graphs.traced(class_name)
-    counts = fuse(model, graphs.model_of(class_name).config, graphs.head_of(class_name), "any")
+    counts = fuse_for_cpu(
+        model, graphs.model_of(class_name).config, graphs.head_of(class_name), "any"
+    )
     assert counts == {"LayerNormalization": 6, "Attention": 2}
     assert {node.domain for node in model.graph} == {""}
     assert set(model.opset_imports) == {""}
@@ -81,7 +83,7 @@ def test_any_has_standard_operators_only(graphs: ModuleType, class_name: str) ->
 
 def test_causal_attention_stays_standard(graphs: ModuleType) -> None:
     model = graphs.traced("BertLMHeadModel")
-    counts = fuse(
+    counts = fuse_for_cpu(
         model,
         graphs.model_of("BertLMHeadModel").config,
         graphs.head_of("BertLMHeadModel"),
@@ -95,7 +97,7 @@ def test_causal_attention_stays_standard(graphs: ModuleType) -> None:
 def test_tied_embeddings_are_stored_once(graphs: ModuleType, target: str) -> None:
     config = graphs.model_of("BertForMaskedLM").config
     model = graphs.traced("BertForMaskedLM")
-    fuse(model, config, graphs.head_of("BertForMaskedLM"), target)
+    fuse_for_cpu(model, config, graphs.head_of("BertForMaskedLM"), target)
     size = config.vocab_size * config.hidden_size
     sizes = [value.const_value.size for value in model.graph.initializers.values()]
     assert sizes.count(size) == 1
@@ -106,7 +108,7 @@ def test_onnx_runtime_does_not_fuse_to_slower_operators(
 ) -> None:
     model = graphs.traced("BertForMaskedLM")
     config = graphs.model_of("BertForMaskedLM").config
-    fuse(model, config, graphs.head_of("BertForMaskedLM"), "cpu")
+    fuse_for_cpu(model, config, graphs.head_of("BertForMaskedLM"), "cpu")
     ir.save(model, tmp_path / "model.onnx")
 
     def optimized() -> list[onnx.NodeProto]:
@@ -123,12 +125,12 @@ def test_onnx_runtime_does_not_fuse_to_slower_operators(
     assert not {"SkipLayerNormalization", "BiasGelu"} & set(found)
     assert found.count("LayerNormalization") == 6
     assert "Transpose" not in found
-    # The tied decoder's transpose costs nothing at run time.
+    # ONNX Runtime folds the transpose of the tied decoder.
     (decoder,) = [
         node for node in nodes if "predictions.decoder" in node.name and "MatMul" in node.op_type
     ]
     assert not [node for node in nodes if decoder.input[1] in node.output]
-    # Why these are left out; when this fails, ONNX Runtime has another name for them.
+    # With its optimizers, ONNX Runtime fuses these; if this fails, it has renamed the optimizers.
     monkeypatch.setattr(ort_options, "_SLOWER", ())
     assert {"SkipLayerNormalization", "BiasGelu"} <= {node.op_type for node in optimized()}
 
@@ -145,33 +147,33 @@ OPTIONAL = [
 ]
 
 
-@pytest.mark.parametrize(("class_name", "mask_id", "wanted", "flags"), OPTIONAL, ids=str)
-def test_work_that_nobody_needs_can_be_left_out(
+@pytest.mark.parametrize(("class_name", "mask_id", "expected", "flags"), OPTIONAL, ids=str)
+def test_optional_inputs_and_outputs(
     graphs: ModuleType,
     class_name: str,
     mask_id: int | None,
-    wanted: dict[str, int],
+    expected: dict[str, int],
     flags: list[str],
 ) -> None:
     config, head = graphs.model_of(class_name).config, graphs.head_of(class_name)
     model = graphs.traced(class_name)
-    counts = fuse(model, config, head, "cpu", mask_id=mask_id)
-    named = ("PrunedLayer", "MaskedRows", "Embedding")
-    assert {name: counts[name] for name in named if name in counts} == wanted
+    counts = fuse_for_cpu(model, config, head, "cpu", mask_id=mask_id)
+    optional = ("PrunedLayer", "MaskedRows", "Embedding")
+    assert {name: counts[name] for name in optional if name in counts} == expected
     assert [value.name for value in model.graph.inputs[3:]] == flags
     assert all(model.graph.initializers[name].const_value.numpy() == False for name in flags)  # noqa: E712
     plain = graphs.traced(class_name)
-    assert not set(named) & set(fuse(plain, config, head, "any", mask_id=mask_id))
+    assert not set(optional) & set(fuse_for_cpu(plain, config, head, "any", mask_id=mask_id))
     assert len(plain.graph.inputs) == 3
 
 
-def test_fewer_than_the_config_calls_for_is_an_error(graphs: ModuleType) -> None:
+def test_fewer_operators_than_the_config_requires_is_an_error(graphs: ModuleType) -> None:
     head = graphs.head_of("BertForMaskedLM")
     fields = vars(graphs.model_of("BertForMaskedLM").config)
     config = SimpleNamespace(**{**fields, "num_hidden_layers": 3})
     for target in ("any", "cpu"):
-        with pytest.raises(ExportError, match=r"6 x LayerNormalization .* calls for 8"):
-            fuse(graphs.traced("BertForMaskedLM"), config, head, target)
+        with pytest.raises(ExportError, match=r"6 x LayerNormalization, .* requires 8"):
+            fuse_for_cpu(graphs.traced("BertForMaskedLM"), config, head, target)
 
 
 def test_a_fusion_that_does_not_match_is_an_error(graphs: ModuleType) -> None:
@@ -179,15 +181,15 @@ def test_a_fusion_that_does_not_match_is_an_error(graphs: ModuleType) -> None:
     attention = next(node for node in model.graph if node.op_type == "Attention")
     attention.attributes["softcap"] = ir.AttrFloat32("softcap", 50.0)
     config = graphs.model_of("BertForMaskedLM").config
-    with pytest.raises(ExportError, match="1 x Attention where its config calls for 0"):
-        fuse(model, config, graphs.head_of("BertForMaskedLM"), "cpu")
+    with pytest.raises(ExportError, match="1 x Attention, but its config requires 0"):
+        fuse_for_cpu(model, config, graphs.head_of("BertForMaskedLM"), "cpu")
 
 
 def test_other_activations(graphs: ModuleType) -> None:
     changes = {"hidden_act": "gelu_pytorch_tanh", "num_hidden_layers": 1, "type_vocab_size": 1}
     model = graphs.traced("BertForTokenClassification", **changes)
     config = graphs.model_of("BertForTokenClassification", **changes).config
-    counts = fuse(model, config, graphs.head_of("BertForTokenClassification"), "cpu")
+    counts = fuse_for_cpu(model, config, graphs.head_of("BertForTokenClassification"), "cpu")
     assert counts == {
         "LayerNormalization": 3,
         "UnmaskedAttention": 1,

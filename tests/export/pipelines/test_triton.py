@@ -1,4 +1,4 @@
-"""The Triton engine's graph: every head's numbers by the references, and all its operators."""
+"""The pipeline for the Triton engine: its operators, and its answers by their references."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,14 +13,16 @@ from onnx.reference import ReferenceEvaluator
 
 from bertrt.errors import ExportError
 from bertrt.export.heads import HEADS
-from bertrt.export.pipelines.triton import fuse_to_dialect
-from bertrt.kernels.ops import ACTIVATIONS, DOMAIN, OPERATORS, REFERENCES, STANDARD, VERSION
+from bertrt.export.pipelines.triton import fuse_for_triton
+from bertrt.kernels.ops.activations import ACTIVATIONS
+from bertrt.kernels.ops.operator import DOMAIN, VERSION
+from bertrt.kernels.ops.registry import OPERATORS, REFERENCES, STANDARD_OPERATORS
 
 NAMES = [head.class_name for head in HEADS]
 MASK = 4
 Arrays = dict[str, np.ndarray]
 
-# Of two layers, with the mask token's id known.
+# For two layers, with a mask token.
 ENCODER = {"Pack": 1, "EmbedLayerNorm": 1, "PackedAttention": 2}
 FIRST = {**ENCODER, "AddLayerNorm": 4, "Linear": 10, "FirstRows": 1, "SelectRows": 2}
 COUNTS = {
@@ -75,39 +77,39 @@ FLAGS = {
 
 @pytest.fixture(scope="module")
 def fused(graphs: ModuleType) -> Callable[..., ir.Model]:
-    """A factory: a head's graph in the dialect, from the traced one."""
+    """A factory of a head's graph for the Triton engine."""
 
     def make(class_name: str, *, mask_id: int | None = MASK, **changes: Any) -> ir.Model:
         model = graphs.traced(class_name, cached=False, **changes)
         config = graphs.model_of(class_name, **changes).config
-        fuse_to_dialect(model, config, graphs.head_of(class_name), mask_id=mask_id)
+        fuse_for_triton(model, config, graphs.head_of(class_name), mask_id=mask_id)
         return model
 
     return make
 
 
 @pytest.fixture(scope="module")
-def same_numbers(graphs: ModuleType, fused: Callable[..., ir.Model]) -> Callable[..., None]:
-    """A check: the dialect's graph gives the traced one's numbers for every token that counts."""
+def same_answers(graphs: ModuleType, fused: Callable[..., ir.Model]) -> Callable[..., None]:
+    """A check that the graph gives the traced graph's answers for every token but padding."""
 
     def check(class_name: str, shapes: list[tuple[int, int]], **changes: Any) -> None:
         traced = graphs.traced(class_name, cached=False, **changes)
         model = fused(class_name, **changes)
         for batch, sequence in shapes:
-            feeds = graphs.feeds_of(class_name, batch, sequence, cached=False, **changes)
-            compare(class_name, feeds, run(model, feeds), graphs.run(traced, feeds))
+            arrays = graphs.random_inputs(class_name, batch, sequence, cached=False, **changes)
+            compare(class_name, arrays, run(model, arrays), graphs.run(traced, arrays))
 
     return check
 
 
-def run(model: ir.Model, feeds: Arrays) -> Arrays:
+def run(model: ir.Model, arrays: Arrays) -> Arrays:
     evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=REFERENCES)
-    return dict(zip(evaluator.output_names, evaluator.run(None, feeds), strict=True))
+    return dict(zip(evaluator.output_names, evaluator.run(None, arrays), strict=True))
 
 
-def compare(class_name: str, feeds: Arrays, answer: Arrays, expected: Arrays) -> None:
-    """Where a token counts the numbers are the same, and where none does they are zeros."""
-    mask = feeds["attention_mask"] != 0
+def compare(class_name: str, arrays: Arrays, answer: Arrays, expected: Arrays) -> None:
+    """Check that answers are equal for tokens, and zero for padding."""
+    mask = arrays["attention_mask"] != 0
     for name, value in expected.items():
         assert answer[name].shape == value.shape
         assert answer[name].dtype == np.float32
@@ -120,18 +122,18 @@ def compare(class_name: str, feeds: Arrays, answer: Arrays, expected: Arrays) ->
 
 
 @pytest.mark.parametrize("class_name", NAMES)
-def test_same_numbers_as_the_traced_graph(
-    same_numbers: Callable[..., None], class_name: str
+def test_same_answers_as_the_traced_graph(
+    same_answers: Callable[..., None], class_name: str
 ) -> None:
-    # 2 is also the number of labels, and so of a shape that could be mistaken for a batch.
-    same_numbers(class_name, [(1, 1), (1, 7), (3, 33), (5, 3), (2, 40)])
+    # A batch of 2 is also the number of labels, which must not be mistaken for it.
+    same_answers(class_name, [(1, 1), (1, 7), (3, 33), (5, 3), (2, 40)])
 
 
 @pytest.mark.parametrize("class_name", NAMES)
 def test_operators(graphs: ModuleType, class_name: str) -> None:
     model = graphs.traced(class_name, cached=False)
     config, head = graphs.model_of(class_name).config, graphs.head_of(class_name)
-    counts = fuse_to_dialect(model, config, head, mask_id=MASK)
+    counts = fuse_for_triton(model, config, head, mask_id=MASK)
     assert counts == COUNTS[class_name] == Counter(node.op_type for node in model.graph)
     assert model.opset_imports[DOMAIN] == VERSION
     assert [value.name for value in model.graph.inputs[3:]] == FLAGS.get(class_name, [])
@@ -142,59 +144,58 @@ def test_operators(graphs: ModuleType, class_name: str) -> None:
 
 
 @pytest.mark.parametrize("class_name", NAMES)
-def test_every_node_is_as_the_dialect_defines_it(
+def test_every_node_fits_its_operators_definition(
     fused: Callable[..., ir.Model], class_name: str
 ) -> None:
-    places = []
+    stages = []
     for node in fused(class_name).graph:
         if node.domain == "":
-            places.append(STANDARD[node.op_type])
+            stages.append(STANDARD_OPERATORS[node.op_type].stage)
             continue
         operator = OPERATORS[node.op_type]
-        places.append(operator.place)
+        stages.append(operator.stage)
         assert node.domain == DOMAIN
         assert len(node.outputs) == len(operator.outputs)
-        given = dict(zip(operator.inputs, node.inputs, strict=False))
-        left_out = {name for name in operator.inputs if given.get(name) is None}
-        assert left_out <= operator.optional
+        inputs = dict(zip(operator.inputs, node.inputs, strict=False))
+        omitted = {name for name in operator.inputs if inputs.get(name) is None}
+        assert omitted <= operator.optional
         assert set(node.attributes) <= set(operator.attributes)
-        needed = {name for name, default in operator.attributes.items() if default is None}
-        assert needed <= set(node.attributes)
+        required = {name for name, default in operator.attributes.items() if default is None}
+        assert required <= set(node.attributes)
         if node.op_type == "Linear":
             assert node.attributes.get_string("activation") in ACTIVATIONS
-    assert places  # and each is in one of the three zones, or one of the lookups above failed
+    assert stages  # the lookups above check that each node has a stage
 
 
 @pytest.mark.parametrize("class_name", NAMES)
-def test_what_padding_holds_changes_nothing(
+def test_padding_tokens_have_no_influence(
     graphs: ModuleType, fused: Callable[..., ir.Model], class_name: str
 ) -> None:
     model = fused(class_name)
-    feeds = graphs.feeds_of(class_name, 4, 11, cached=False)
-    padding = feeds["attention_mask"] == 0
-    others = {name: feeds[name].copy() for name in feeds}
+    arrays = graphs.random_inputs(class_name, 4, 11, cached=False)
+    padding = arrays["attention_mask"] == 0
+    others = {name: arrays[name].copy() for name in arrays}
     others["input_ids"][padding] = MASK
     others["token_type_ids"][padding] = 1 - others["token_type_ids"][padding]
     flags = FLAGS.get(class_name, [])
     for flag in (False, True):
         extra = dict.fromkeys(flags, np.array(flag))
-        one, other = run(model, feeds | extra), run(model, others | extra)
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name])
+        answer, changed = run(model, arrays | extra), run(model, others | extra)
+        for name in answer:
+            np.testing.assert_array_equal(answer[name], changed[name])
 
 
 @pytest.mark.parametrize("class_name", NAMES)
-def test_padding_alone_changes_nothing(
+def test_a_row_has_the_same_answer_alone_and_in_a_wider_batch(
     graphs: ModuleType, fused: Callable[..., ir.Model], class_name: str
 ) -> None:
-    """A row's answer is the same alone and in a batch that is wider."""
     model = fused(class_name)
-    feeds = graphs.feeds_of(class_name, 3, 9, cached=False)
-    lengths = feeds["attention_mask"].reshape(3, -1, 9).sum(axis=-1)[:, 0]
-    together = run(model, feeds)
+    arrays = graphs.random_inputs(class_name, 3, 9, cached=False)
+    lengths = arrays["attention_mask"].reshape(3, -1, 9).sum(axis=-1)[:, 0]
+    together = run(model, arrays)
     for row, length in enumerate(lengths):
         alone = run(
-            model, {name: array[row : row + 1, ..., :length] for name, array in feeds.items()}
+            model, {name: array[row : row + 1, ..., :length] for name, array in arrays.items()}
         )
         for name, value in alone.items():
             whole = together[name][row : row + 1]
@@ -207,24 +208,24 @@ def test_padding_alone_changes_nothing(
 def test_a_mask_with_holes(
     graphs: ModuleType, fused: Callable[..., ir.Model], class_name: str
 ) -> None:
-    feeds = graphs.feeds_of(class_name, 2, 13, cached=False)
-    feeds["attention_mask"][:, [3, 4, 8]] = 0
-    expected = graphs.run(graphs.traced(class_name, cached=False), feeds)
-    compare(class_name, feeds, run(fused(class_name), feeds), expected)
+    arrays = graphs.random_inputs(class_name, 2, 13, cached=False)
+    arrays["attention_mask"][:, [3, 4, 8]] = 0
+    expected = graphs.run(graphs.traced(class_name, cached=False), arrays)
+    compare(class_name, arrays, run(fused(class_name), arrays), expected)
 
 
 @pytest.mark.parametrize("class_name", NAMES)
 @pytest.mark.parametrize("row", [0, 1, 2])
-def test_a_row_without_a_token_does_no_harm(
+def test_a_row_without_tokens_does_not_change_others(
     graphs: ModuleType, fused: Callable[..., ir.Model], class_name: str, row: int
 ) -> None:
-    """The runtime refuses one; buffers for more rows than there are have them."""
+    """The runtime refuses such rows, but buffers for more rows than needed have them."""
     model = fused(class_name)
-    feeds = graphs.feeds_of(class_name, 3, 6, cached=False)
-    whole = run(model, feeds)
-    feeds["attention_mask"][row] = 0
-    answer = run(model, feeds)
-    others = [one for one in range(3) if one != row]
+    arrays = graphs.random_inputs(class_name, 3, 6, cached=False)
+    whole = run(model, arrays)
+    arrays["attention_mask"][row] = 0
+    answer = run(model, arrays)
+    others = [index for index in range(3) if index != row]
     for name, value in answer.items():
         assert np.isfinite(value).all()
         np.testing.assert_allclose(value[others], whole[name][others], rtol=0, atol=1e-5)
@@ -232,16 +233,16 @@ def test_a_row_without_a_token_does_no_harm(
 
 def test_first_token_only(graphs: ModuleType, fused: Callable[..., ir.Model]) -> None:
     model = fused("BertModel")
-    feeds = graphs.feeds_of("BertModel", 4, 13)
-    every = run(model, feeds)
-    first = run(model, feeds | {"first_token_only": np.array(True)})
+    arrays = graphs.random_inputs("BertModel", 4, 13)
+    every = run(model, arrays)
+    first = run(model, arrays | {"first_token_only": np.array(True)})
     hidden = every["last_hidden_state"]
     np.testing.assert_allclose(first["last_hidden_state"], hidden[:, :1], rtol=0, atol=1e-5)
     for name in ("pooler_output", "cls_embedding", "pooler_embedding"):
         np.testing.assert_allclose(first[name], every[name], rtol=0, atol=1e-5)
 
-    # The vectors are those of numpy on the model's own outputs.
-    lengths = feeds["attention_mask"].sum(axis=1)
+    # Compare the embeddings with numpy's from the model's outputs.
+    lengths = arrays["attention_mask"].sum(axis=1)
     mean = np.stack(
         [row[:length].mean(axis=0) for row, length in zip(hidden, lengths, strict=True)]
     )
@@ -263,18 +264,18 @@ def test_masked_only(
     masks: list[tuple[int, int]],
 ) -> None:
     model = fused(class_name)
-    feeds = graphs.feeds_of(class_name, 3, 9)
-    feeds["input_ids"][feeds["input_ids"] == MASK] = 7
-    for place in masks:
-        feeds["input_ids"][place] = MASK
-    every = run(model, feeds)
-    only = run(model, feeds | {"masked_only": np.array(True)})
+    arrays = graphs.random_inputs(class_name, 3, 9)
+    arrays["input_ids"][arrays["input_ids"] == MASK] = 7
+    for position in masks:
+        arrays["input_ids"][position] = MASK
+    every = run(model, arrays)
+    only = run(model, arrays | {"masked_only": np.array(True)})
     for name, value in every.items():
-        wanted = value
+        expected = value
         if name in ("logits", "prediction_logits"):
-            wanted = value[feeds["input_ids"] == MASK][:, None]
-        assert only[name].shape == wanted.shape
-        np.testing.assert_allclose(only[name], wanted, rtol=0, atol=1e-5)
+            expected = value[arrays["input_ids"] == MASK][:, None]
+        assert only[name].shape == expected.shape
+        np.testing.assert_allclose(only[name], expected, rtol=0, atol=1e-5)
 
 
 VARIANTS = [
@@ -294,9 +295,9 @@ VARIANTS = [
 
 @pytest.mark.parametrize(("class_name", "changes"), VARIANTS, ids=str)
 def test_other_configs(
-    same_numbers: Callable[..., None], class_name: str, changes: dict[str, Any]
+    same_answers: Callable[..., None], class_name: str, changes: dict[str, Any]
 ) -> None:
-    same_numbers(class_name, [(3, 33), (1, 1)], **changes)
+    same_answers(class_name, [(3, 33), (1, 1)], **changes)
 
 
 def test_an_activation_without_a_kernel(graphs: ModuleType) -> None:
@@ -304,7 +305,7 @@ def test_an_activation_without_a_kernel(graphs: ModuleType) -> None:
     model = graphs.traced("BertForTokenClassification", **changes)
     config = graphs.model_of("BertForTokenClassification", **changes).config
     with pytest.raises(ExportError, match=r"hidden_act is 'quick_gelu', .* --engine ort"):
-        fuse_to_dialect(model, config, graphs.head_of("BertForTokenClassification"))
+        fuse_for_triton(model, config, graphs.head_of("BertForTokenClassification"))
 
 
 def test_tied_embeddings_are_stored_once(
@@ -337,8 +338,8 @@ def test_without_a_mask_token(fused: Callable[..., ir.Model]) -> None:
 def test_another_number_of_layers_is_an_error(graphs: ModuleType) -> None:
     fields = vars(graphs.model_of("BertForMaskedLM").config)
     config = SimpleNamespace(**{**fields, "num_hidden_layers": 3})
-    with pytest.raises(ExportError, match=r"triton graph of BertForMaskedLM has .* calls for"):
-        fuse_to_dialect(graphs.traced("BertForMaskedLM"), config, graphs.head_of("BertForMaskedLM"))
+    with pytest.raises(ExportError, match=r"triton graph of BertForMaskedLM has .* requires"):
+        fuse_for_triton(graphs.traced("BertForMaskedLM"), config, graphs.head_of("BertForMaskedLM"))
 
 
 def _other_scale(model: ir.Model) -> None:
@@ -354,7 +355,7 @@ def _no_mask(model: ir.Model) -> None:
 
 
 def _other_mask(model: ir.Model) -> None:
-    """All true: attention that looks at padding."""
+    """The same mask in an unknown form."""
     mask = _node(model, "Attention").inputs[3]
     twice = ir.node("Or", [mask, mask], name="Or")
     model.graph.insert_before(_node(model, "Attention"), twice)
@@ -363,13 +364,12 @@ def _other_mask(model: ir.Model) -> None:
 
 def _positions_from_one(model: ir.Model) -> None:
     node = _node(model, "Range")
-    one = node.inputs[2]
-    node.replace_input_with(0, one)
+    node.replace_input_with(0, node.inputs[2])
 
 
-def _a_sum_more(model: ir.Model) -> None:
-    """What a fusion does not know stays, and no kernel could run it."""
-    node = [one for one in model.graph if one.op_type == "LayerNormalization"][-1]
+def _an_unknown_node(model: ir.Model) -> None:
+    """No fusion matches the node, and no kernel can run it."""
+    node = [node for node in model.graph if node.op_type == "LayerNormalization"][-1]
     value = node.outputs[0]
     extra = ir.node("Abs", [value], name="Abs")
     extra.outputs[0].shape, extra.outputs[0].type = value.shape, value.type
@@ -384,13 +384,14 @@ def _node(model: ir.Model, operator: str) -> ir.Node:
 
 
 @pytest.mark.parametrize(
-    "change", [_other_scale, _soft_cap, _no_mask, _other_mask, _positions_from_one, _a_sum_more]
+    "change",
+    [_other_scale, _soft_cap, _no_mask, _other_mask, _positions_from_one, _an_unknown_node],
 )
-def test_a_graph_that_is_half_known_is_refused(
+def test_an_unknown_graph_is_refused(
     graphs: ModuleType, change: Callable[[ir.Model], None]
 ) -> None:
     model = graphs.traced("BertForTokenClassification")
     change(model)
     config = graphs.model_of("BertForTokenClassification").config
-    with pytest.raises(ExportError, match="traces in a form that bertrt does not know"):
-        fuse_to_dialect(model, config, graphs.head_of("BertForTokenClassification"))
+    with pytest.raises(ExportError, match="traces a graph that bertrt does not know"):
+        fuse_for_triton(model, config, graphs.head_of("BertForTokenClassification"))

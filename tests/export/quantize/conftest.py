@@ -1,4 +1,4 @@
-"""A small fused graph of each head, its float32 answers, and the texts' arrays."""
+"""Fixtures for tests of quantization: fused graphs, observed inputs and int8 artifacts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.export.pipelines.cpu import fuse
+from bertrt.export.pipelines.cpu import fuse_for_cpu
 from bertrt.export.quantize.observe import Observed
 
 
 @pytest.fixture(scope="session")
 def fused(graphs: ModuleType) -> Callable[..., Any]:
-    """A factory: class name to a new cpu graph, ready to be quantized."""
+    """A factory of cpu graphs, ready to be quantized, by class name."""
 
     def make(class_name: str) -> Any:
         model = graphs.traced(class_name)
         config = graphs.model_of(class_name).config
-        fuse(model, config, graphs.head_of(class_name), "cpu", mask_id=4, to_quantize=True)
+        fuse_for_cpu(model, config, graphs.head_of(class_name), "cpu", mask_id=4, to_quantize=True)
         return model
 
     return make
@@ -27,7 +27,7 @@ def fused(graphs: ModuleType) -> Callable[..., Any]:
 
 @pytest.fixture
 def observed() -> Callable[..., Observed]:
-    """A factory: a layer's inputs [R, K], uneven, with `wide` columns of a far wider range."""
+    """A factory of a layer's inputs [R, K], of which `wide` columns have a much wider range."""
 
     def make(rows: int = 200, columns: int = 24, wide: int = 2) -> Observed:
         random = np.random.default_rng(7)
@@ -41,7 +41,7 @@ def observed() -> Callable[..., Observed]:
 
 @pytest.fixture
 def int8_artifact(make_checkpoint: Callable[..., Path], made_once: Callable[..., Path]) -> Any:
-    """A factory: class name to an int8 artifact, and the float32 one of the same checkpoint."""
+    """A factory of int8 artifacts and the float32 ones of the same checkpoint, by class name."""
     from bertrt.export import export
 
     def make(class_name: str, **bounds: float) -> SimpleNamespace:

@@ -1,4 +1,4 @@
-"""Cosine, agreement and distance, on answers made by hand."""
+"""Cosine, agreement and distance of small answers."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import pytest
 
 from bertrt.export.heads import head_for
 from bertrt.export.quantize.accuracy import answers_of, compare
-from bertrt.export.quantize.text_feeds import Batch
+from bertrt.export.quantize.text_batches import TextBatch
 
 PLAIN = SimpleNamespace(problem_type=None)
 
@@ -26,7 +26,7 @@ def test_agreement_is_the_share_of_equal_decisions() -> None:
     assert found.answers == 4
 
 
-def test_the_worst_output_counts() -> None:
+def test_agreement_is_that_of_the_worst_output() -> None:
     head = head_for("question-answering", None)
     same = vectors([1, 0], [0, 1])["logits"]
     other = vectors([1, 0], [1, 0])["logits"]
@@ -39,14 +39,14 @@ def test_the_worst_output_counts() -> None:
     assert found.agreement == 0.5
 
 
-def test_labels_of_many_agree_when_each_does() -> None:
+def test_multiple_labels_agree_if_each_does() -> None:
     head = head_for("text-classification", None)
     config = SimpleNamespace(problem_type="multi_label_classification")
     found = compare(vectors([2, 1], [1, -1]), vectors([1, 2], [1, 1]), head, config)  # type: ignore[arg-type]
     assert found.agreement == 0.5
 
 
-def test_one_number_agrees_when_it_is_close() -> None:
+def test_a_single_number_agrees_if_it_is_close() -> None:
     head = head_for("text-classification", None)
     reference = vectors([0.0], [1.0], [2.0], [3.0])
     found = compare(vectors([0.01], [1.2], [2.0], [3.0]), reference, head, PLAIN)  # type: ignore[arg-type]
@@ -69,10 +69,11 @@ def test_answers_that_are_not_finite_meet_no_bound(task: str, bad: float) -> Non
     assert found.agreement == 0
 
 
-def test_answers_come_in_the_order_of_texts() -> None:
+def test_answers_are_in_the_order_of_the_texts() -> None:
     head = head_for("fill-mask", None)
     ids = np.array([[2, 4, 4, 3], [2, 4, 3, 0]])
-    batch = Batch({"input_ids": ids, "masked_only": np.array(True)}, texts=(1, 0), asked=ids == 4)
+    inputs = {"input_ids": ids, "masked_only": np.array(True)}
+    batch = TextBatch(inputs, texts=(1, 0), scored=ids == 4)
     rows = np.arange(3, dtype=np.float32).reshape(3, 1, 1) * np.ones((1, 1, 5), np.float32)
-    found = answers_of(lambda feeds, names: {"logits": rows}, [batch], head)
+    found = answers_of(lambda inputs, names: {"logits": rows}, [batch], head)
     assert [vector[0] for vector in found["logits"]] == [2, 0, 1]

@@ -1,4 +1,4 @@
-"""Neurons in the order of their range: the same function, with the widest columns last."""
+"""Sorted neurons: the same function, with the widest columns last."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -13,7 +13,7 @@ from bertrt.export.quantize.linears import find_linears
 from bertrt.export.quantize.neurons import sort_neurons
 from bertrt.export.quantize.observe import Observed, observe
 
-END = ".output.dense"
+SECOND_LAYER = ".output.dense"
 
 
 @pytest.mark.parametrize("class_name", ["BertModel", "BertForMaskedLM"])
@@ -22,19 +22,19 @@ def test_the_same_function(
 ) -> None:
     model = fused(class_name)
     linears = find_linears(model)
-    feeds = [graphs.feeds_of(class_name, *shape) for shape in ((3, 33), (2, 7), (1, 1))]
+    batches = [graphs.random_inputs(class_name, *shape) for shape in ((3, 33), (2, 7), (1, 1))]
     output = model.graph.outputs[0].name
     with open_graph(model, tmp_path) as run:
-        expected = [run(one, [output])[output] for one in feeds]
-    seen = observe(model, list(linears.values()), feeds, tmp_path)
+        expected = [run(inputs, [output])[output] for inputs in batches]
+    seen = observe(model, list(linears.values()), batches, tmp_path)
     sorted_ = sort_neurons(model, linears, seen)
     with open_graph(model, tmp_path) as run:
-        for one, before in zip(feeds, expected, strict=True):
-            np.testing.assert_allclose(run(one, [output])[output], before, rtol=0, atol=1e-5)
-    # Only the second layers of feed-forwards read something else, and that as it was told.
-    again = observe(model, list(linears.values()), feeds, tmp_path)
+        for inputs, before in zip(batches, expected, strict=True):
+            np.testing.assert_allclose(run(inputs, [output])[output], before, rtol=0, atol=1e-5)
+    # Only the second layers of feed-forwards read something else, as the function returned.
+    again = observe(model, list(linears.values()), batches, tmp_path)
     changed = [name for name in linears if sorted_[name] is not seen[name]]
-    assert changed == [n for n in linears if n.endswith(END) and "attention" not in n]
+    assert changed == [n for n in linears if n.endswith(SECOND_LAYER) and "attention" not in n]
     assert len(changed) == 2
     for name in linears:
         np.testing.assert_allclose(again[name].low, sorted_[name].low, atol=1e-5)
@@ -68,17 +68,17 @@ def make(text: str) -> ir.Model:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "moved"),
+    ("old", "new", "is_sorted"),
     [
         ("", "", True),
         ("s = Add(p, b)  a = Relu(s)", "a = Relu(p)", True),  # no bias
-        ("a = Relu(s)", "a = Softmax(s)", False),  # no neuron by itself
+        ("a = Relu(s)", "a = Softmax(s)", False),  # neurons depend on each other
         ("a = Relu(s)", "c = Relu(s)  a = Add(c, s)", False),
         ("y = MatMul(a, v)", "y = MatMul(a, v)  n = Neg(p)", False),
         ("float[B, S, 40] y)", "float[B, S, 40] y, float[B, S, 48] a)", False),
     ],
 )
-def test_what_is_moved(tmp_path: Any, old: str, new: str, moved: bool) -> None:
+def test_only_feed_forwards_are_sorted(tmp_path: Any, old: str, new: str, is_sorted: bool) -> None:
     model = make(TEXT.replace(old, new))
     linears = find_linears(model)
     x = np.random.default_rng(3).standard_normal((2, 5, 40)).astype(np.float32)
@@ -92,8 +92,8 @@ def test_what_is_moved(tmp_path: Any, old: str, new: str, moved: bool) -> None:
         for rows in [hidden[:, : len(linear.weight)]]
     }
     result = sort_neurons(model, linears, seen)
-    assert any(result[name] is not seen[name] for name in linears) == moved
+    assert any(result[name] is not seen[name] for name in linears) == is_sorted
     same = np.array_equal(model.graph.initializers["w"].const_value.numpy(), stored)
-    assert same != moved
+    assert same != is_sorted
     with open_graph(model, tmp_path) as run:
         np.testing.assert_allclose(run({"x": x}, ["y"])["y"], before, atol=1e-4)

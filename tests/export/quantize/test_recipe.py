@@ -1,4 +1,4 @@
-"""One linear layer in int8: its tensors against numpy, and what smoothing and outliers gain."""
+"""A linear layer in int8: its tensors against numpy, and the gain by smoothing and outliers."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,13 +36,13 @@ def test_tensors(observed: Any, recipe: Recipe, make: Any) -> None:
     weight = WEIGHT * np.reshape(divisor, (-1, 1)) if recipe.smoothing else WEIGHT
     kept = np.setdiff1d(np.arange(24), linear.outliers)
     assert linear.weight.dtype == np.int8
-    assert linear.weight.min() >= -127  # -128 has no counterpart, so that scales are symmetric
+    assert linear.weight.min() >= -127  # -128 would make the scales asymmetric
     assert not linear.weight[linear.outliers].any()
-    if make is round_linear:  # the other lets weights make up for each other
+    if make is round_linear:  # in quantize_linear weights compensate for each other
         np.testing.assert_array_equal(linear.outlier_weight, weight[linear.outliers])
         restored = linear.weight[kept] * linear.weight_scale
         assert (np.abs(restored - weight[kept]) <= linear.weight_scale * 0.501).all()
-    # 0 is exactly a step, and the steps cover every input that was seen.
+    # 0 is exactly a step, and the steps cover every observed input.
     low, high = (seen.low / divisor)[kept].min(), (seen.high / divisor)[kept].max()
     zero = float(linear.zero)
     assert (0 - zero) * linear.scale <= low + linear.scale
@@ -53,10 +53,10 @@ def test_tensors(observed: Any, recipe: Recipe, make: Any) -> None:
 @pytest.mark.parametrize("rows", [24, 23])
 @pytest.mark.parametrize("shape", ["normal", "positive", "heavy"])
 @pytest.mark.parametrize("make", [round_linear, quantize_linear])
-def test_products_of_neighbours_fit_into_16_bits(
+def test_products_of_adjacent_rows_fit_into_16_bits(
     observed: Any, recipe: Recipe, rows: int, shape: str, make: Any
 ) -> None:
-    """Whatever the inputs: 0 and 255 where that makes the most or the least of a pair."""
+    """This holds for any inputs: 0 and 255 give the largest and the smallest sum of a pair."""
     weight = np.random.default_rng(3).standard_normal((rows, 400)).astype(np.float32)
     weight = {"normal": weight, "positive": abs(weight), "heavy": weight**5}[shape]
     seen = observed(columns=rows)
@@ -68,43 +68,44 @@ def test_products_of_neighbours_fit_into_16_bits(
     )
     assert highest.max() <= 32_767
     assert lowest.min() >= -32_768
-    if make is round_linear:  # a scale that both have
-        # And the range is not wasted: in each column some pair is as large as may be.
+    if make is round_linear:  # the scales of both are the same
+        # The range is used: each column has a pair with the largest sum allowed.
         assert np.maximum(highest, -lowest).max(axis=0).min() >= 255 * 126
 
 
 @recipes
-def test_near_the_float32_product(observed: Any, recipe: Recipe) -> None:
+def test_close_to_the_float32_product(observed: Any, recipe: Recipe) -> None:
     seen = observed()
     exact = seen.sample.astype(np.float64) @ WEIGHT
     linear = quantize_linear(WEIGHT, seen, recipe)
     answer = multiply(linear, seen.sample)
-    # The bias takes off what is wrong on average.
+    # The bias corrects the mean error.
     np.testing.assert_allclose((answer - exact).mean(axis=0), 0, atol=1e-4)
     error = np.square(answer - exact).sum() / np.square(exact).sum()
-    told = relative_error(linear, seen.sample, seen.sample @ WEIGHT)
-    assert error == pytest.approx(told, rel=1e-3)
-    # No worse than with each weight rounded by itself, on the inputs that it was rounded for.
+    assert error == pytest.approx(
+        relative_error(linear, seen.sample, seen.sample @ WEIGHT), rel=1e-3
+    )
+    # No worse than with each weight rounded independently, on the observed inputs.
     assert error <= error_of(seen, recipe)
     assert error < 2e-3
 
 
 @recipes
-def test_weights_make_up_for_each_other_where_inputs_go_together(recipe: Recipe) -> None:
-    """By the error of the weights alone, without that of the steps of the inputs."""
+def test_weights_compensate_for_each_other_if_inputs_are_correlated(recipe: Recipe) -> None:
+    """Compare the error of the weights, without that of the inputs' steps."""
     random = np.random.default_rng(4)
     mixing = random.standard_normal((4, 24)) * np.geomspace(0.1, 10, 24)
     rows = (random.standard_normal((300, 4)) @ mixing).astype(np.float32)
     seen = Observed.of(rows)
     linear, plain = quantize_linear(WEIGHT, seen, recipe), round_linear(WEIGHT, seen, recipe)
     errors = []
-    for one in (linear, plain, replace(linear, outlier_weight=plain.outlier_weight)):
-        divisor = 1.0 if one.divisor is None else one.divisor
-        restored = one.weight * one.weight_scale
-        restored[one.outliers] = one.outlier_weight
+    for layer in (linear, plain, replace(linear, outlier_weight=plain.outlier_weight)):
+        divisor = 1.0 if layer.divisor is None else layer.divisor
+        restored = layer.weight * layer.weight_scale
+        restored[layer.outliers] = layer.outlier_weight
         errors.append(np.square((rows / divisor) @ restored - rows @ WEIGHT).sum())
     assert errors[0] < errors[1] / 4
-    if recipe.outliers:  # float32 columns make up for the others too
+    if recipe.outliers:  # float32 columns compensate for the others too
         assert errors[0] < errors[2] / 4
 
 
@@ -113,7 +114,7 @@ def test_outliers_are_the_widest_columns(observed: Any) -> None:
     np.testing.assert_array_equal(linear.outliers, [0, 1])
 
 
-def test_smoothing_and_outliers_gain_where_columns_are_uneven(observed: Any) -> None:
+def test_smoothing_and_outliers_help_with_uneven_columns(observed: Any) -> None:
     seen = observed(wide=2)
     narrow = replace(seen, sample=seen.sample * (np.arange(24) >= 2))
     plain = error_of(narrow, Recipe())
@@ -121,7 +122,7 @@ def test_smoothing_and_outliers_gain_where_columns_are_uneven(observed: Any) -> 
     assert error_of(narrow, Recipe(outliers=2)) < plain / 4
 
 
-def test_a_layer_that_saw_only_zeros() -> None:
+def test_a_layer_that_read_only_zeros() -> None:
     seen = Observed.of(np.zeros((5, 24), np.float32))
     for recipe in (Recipe(), Recipe(smoothing=0.5, outliers=2)):
         linear = quantize_linear(WEIGHT, seen, recipe)

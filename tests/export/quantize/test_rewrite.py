@@ -1,4 +1,4 @@
-"""MatMul and Add to QuantizeLinear and MatMulIntegerToFloat, against the definition."""
+"""MatMul and Add → QuantizeLinear and MatMulIntegerToFloat, against the definition."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def make(text: str) -> ir.Model:
 
 
 def integers(linear: Any, inputs: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """The definition, in 64-bit integers and floats."""
+    """Compute the definition in 64-bit integers and floats."""
     inputs = inputs if linear.divisor is None else inputs * (1 / linear.divisor)
     steps = np.clip(np.rint(inputs / linear.scale) + int(linear.zero), 0, 255).astype(np.int64)
     product = (steps - int(linear.zero)) @ linear.weight.astype(np.int64)
@@ -71,7 +71,7 @@ def test_the_graph_computes_the_definition(
         cut = {"first": "Gather", "last": "Slice"}[widest]
         assert {"Gather", "Slice"} & set(operators) == {cut}
     assert not {"w", "b"} & set(model.graph.initializers)
-    # Inputs beyond the observed range are cut off to 0 and 255, and no sum may overflow, in the
+    # Inputs beyond the observed range are clipped to 0 and 255, and no sum may overflow, in the
     # kernels for one row and for many.
     with open_graph(model, tmp_path) as run:
         for shape in ((2, 7, 40), (1, 1, 40), (5, 64, 40)):
@@ -82,12 +82,12 @@ def test_the_graph_computes_the_definition(
     assert not list(tmp_path.iterdir())
 
 
-def test_other_products_are_left_alone() -> None:
+def test_other_products_stay() -> None:
     model = make(WITH_BIAS.replace("MatMul(x, w)", "MatMul(x, x)").replace("40", "30"))
     assert find_linears(model) == {}
 
 
-def test_float32_is_what_write_int8_is_not_given() -> None:
+def test_layers_without_tensors_stay_float32() -> None:
     model = make(WITH_BIAS)
     write_int8(model, {})
     assert [node.op_type for node in model.graph] == ["MatMul", "Add"]

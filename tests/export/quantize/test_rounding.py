@@ -1,4 +1,4 @@
-"""Rounding that makes up for itself, against the least squares that it stands for."""
+"""Rounding with compensation, against the least squares problem that defines it."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ NONE = np.array([], np.int64)
 
 
 def inputs(rows: int, columns: int, seed: int = 0) -> np.ndarray:
-    """Inputs [R, K] of unequal widths that go together: a few causes, and some noise."""
+    """Return correlated inputs [R, K] of unequal widths: a few causes, and some noise."""
     random = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).standard_normal((columns // 4, columns))
     causes = random.standard_normal((rows, columns // 4))
@@ -24,14 +24,14 @@ def steps_of(columns: int, outputs: int) -> np.ndarray:
 
 
 def error_of(answer: np.ndarray, steps: np.ndarray, rows: np.ndarray) -> float:
-    """The squared error of the product, without its mean, which the bias takes off."""
+    """Return the squared error of the product, without its mean, which the bias corrects."""
     error = (rows - rows.mean(axis=0)).astype(np.float64) @ (answer - steps)
     return float(np.square(error).sum())
 
 
 @pytest.mark.parametrize(("columns", "outputs", "kept"), [(23, 7, 0), (70, 5, 0), (70, 5, 6)])
-def test_each_row_is_made_up_for_by_least_squares(columns: int, outputs: int, kept: int) -> None:
-    """The definition: after each row, the best change of all rows that may still change."""
+def test_later_rows_compensate_by_least_squares(columns: int, outputs: int, kept: int) -> None:
+    """The definition: after each row, all rows that can still change get the best change."""
     covariance = Observed.of(inputs(500, columns)).covariance.astype(np.float64)
     steps = steps_of(columns, outputs)
     exact = np.arange(3, 3 + kept)
@@ -52,8 +52,8 @@ def test_each_row_is_made_up_for_by_least_squares(columns: int, outputs: int, ke
 
 
 @pytest.mark.parametrize("rows", [20, 64, 5000])
-def test_other_inputs_gain_too(rows: int) -> None:
-    """With fewer rows than columns as well, where a covariance as it is would make it worse."""
+def test_other_inputs_improve_too(rows: int) -> None:
+    """Also with fewer rows than columns, where the plain covariance would make it worse."""
     steps = steps_of(64, 30)
     others = inputs(2000, 64, seed=5)
     rounded, _ = round_rows(steps, Observed.of(inputs(rows, 64)).covariance, NONE)
@@ -61,13 +61,13 @@ def test_other_inputs_gain_too(rows: int) -> None:
     assert gain < (0.35 if rows == 5000 else 0.95)
 
 
-def test_inputs_that_have_nothing_to_do_with_each_other() -> None:
+def test_uncorrelated_inputs() -> None:
     steps = steps_of(30, 9)
     rounded, _ = round_rows(steps, np.diag(np.arange(30.0)), NONE)  # one of them is always 0
     np.testing.assert_array_equal(rounded, np.rint(steps))
 
 
-def test_an_exact_row_takes_over_what_always_goes_with_it() -> None:
+def test_an_exact_row_compensates_for_an_equal_input() -> None:
     rows = np.repeat(inputs(400, 8), 2, axis=1)
     steps = steps_of(16, 5)
     covariance = np.cov(rows.T) + 1e-9 * np.eye(16)
@@ -80,8 +80,8 @@ def test_an_exact_row_takes_over_what_always_goes_with_it() -> None:
     assert error_of(answer, steps, rows) < 1e-6 * error_of(nearest, steps, rows)
 
 
-def test_no_pair_is_too_large() -> None:
-    """Weights at the limit of 127 in a pair, which making up for others pushes beyond it."""
+def test_no_pair_exceeds_the_limit() -> None:
+    """Pairs of weights are at the limit of 127, and compensation would push them beyond it."""
     random = np.random.default_rng(2)
     steps = random.uniform(0, 63.4, (41, 50)) * random.choice([-1, 1], (41, 50))
     steps[::5] *= 127 / 63.4
@@ -95,10 +95,10 @@ def test_no_pair_is_too_large() -> None:
 
 
 def test_the_covariance_is_numpys_shrunk_towards_its_diagonal() -> None:
-    rows = inputs(300, 40) + 1000  # far from 0, where sums of squares would lose it
+    rows = inputs(300, 40) + 1000  # far from 0, where plain sums of squares lose precision
     found = Observed.of(rows).covariance
     expected = np.cov(rows.astype(np.float64).T, bias=True)
     np.testing.assert_allclose(np.diag(found), np.diag(expected), rtol=1e-3)
-    apart = ~np.eye(40, dtype=bool)
+    other = ~np.eye(40, dtype=bool)
     atol = 1e-3 * float(np.abs(expected).max())
-    np.testing.assert_allclose(found[apart], expected[apart] * 300 / 340, rtol=1e-3, atol=atol)
+    np.testing.assert_allclose(found[other], expected[other] * 300 / 340, rtol=1e-3, atol=atol)

@@ -1,4 +1,4 @@
-"""The built-in texts of int8 export: many, mixed and all different; and how a file is read."""
+"""The built-in texts of int8 export, which are mixed and distinct, and a user's file of texts."""
 
 import statistics
 import unicodedata
@@ -11,14 +11,14 @@ from bertrt.errors import ExportError
 from bertrt.export.quantize.texts import FEWEST, calibration_texts, heldout_texts, read_texts
 
 SETS = {"calibration": calibration_texts(), "heldout": heldout_texts()}
-# One letter of each is enough to tell that a text is written in it.
+# A text is in one of these scripts if it has a letter of it.
 SCRIPTS = ["LATIN", "CYRILLIC", "ARABIC", "DEVANAGARI", "CJK", "HIRAGANA", "HANGUL"]
 
 both_sets = pytest.mark.parametrize("texts", SETS.values(), ids=SETS)
 
 
 def shingles(text: str) -> set[str]:
-    """A text's runs of five characters, without regard to case, signs and digits."""
+    """Return a text's runs of five letters, ignoring case, signs and digits."""
     letters = "".join(c for c in text.casefold() if c.isalpha())
     return {letters[i : i + 5] for i in range(max(1, len(letters) - 4))}
 
@@ -31,7 +31,7 @@ def test_there_are_380_single_lines(texts: list[str]) -> None:
 
 
 @both_sets
-def test_lengths_reach_from_one_word_to_over_three_hundred(texts: list[str]) -> None:
+def test_lengths_range_from_one_word_to_over_three_hundred(texts: list[str]) -> None:
     lengths = [len(text.split()) for text in texts]
     assert min(lengths) == 1
     assert 300 < max(lengths) < 400
@@ -42,7 +42,7 @@ def test_lengths_reach_from_one_word_to_over_three_hundred(texts: list[str]) -> 
 
 
 @both_sets
-def test_any_first_quarter_is_mixed(texts: list[str]) -> None:
+def test_every_quarter_is_mixed(texts: list[str]) -> None:
     for start in range(0, len(texts), 95):
         lengths = [len(text.split()) for text in texts[start : start + 95]]
         assert 10 <= statistics.median(lengths) <= 20
@@ -50,7 +50,7 @@ def test_any_first_quarter_is_mixed(texts: list[str]) -> None:
 
 
 @both_sets
-def test_every_kind_of_text_is_there(texts: list[str]) -> None:
+def test_every_kind_of_text_is_included(texts: list[str]) -> None:
     for script in SCRIPTS:
         assert any(unicodedata.name(c, "").startswith(script) for text in texts for c in text)
     for sign in ["😂", "#", "@", "http", '{"', "ERROR", "()", "|", "\\", "°", "²", "ß", "ñ", "¿"]:
@@ -59,7 +59,7 @@ def test_every_kind_of_text_is_there(texts: list[str]) -> None:
     assert any(text.islower() and len(text.split()) > 10 for text in texts)
 
 
-def test_no_text_is_another_or_nearly() -> None:
+def test_no_two_texts_are_similar() -> None:
     texts = [text for group in SETS.values() for text in group]
     grams = [shingles(text) for text in texts]
     assert len({text.casefold() for text in texts}) == len(texts)
@@ -68,7 +68,7 @@ def test_no_text_is_another_or_nearly() -> None:
         assert shared <= 3 or shared < 0.3 * len(first | second), (a, b)
 
 
-def test_a_file_is_read_a_text_a_line(tmp_path: Path) -> None:
+def test_a_file_has_one_text_a_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     lines = ["First", "", "  zweite Zeile ", "\u3000", "con\u2028tinued", "form\ffeed", *"abcd"]
     path.write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
@@ -79,20 +79,20 @@ def test_a_file_is_read_a_text_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty: write one text a line"),
         (b"\n \r\n\t\n", "is empty: write one text a line"),
-        (b"one\ntwo\n" + b"\n" * FEWEST, f"holds 2 texts, at least {FEWEST} are needed"),
-        (b"text\n" * (FEWEST - 1), f"holds {FEWEST - 1} texts, at least {FEWEST} are needed"),
+        (b"one\ntwo\n" + b"\n" * FEWEST, f"has 2 texts, and at least {FEWEST} are needed"),
+        (b"text\n" * (FEWEST - 1), f"has {FEWEST - 1} texts, and at least {FEWEST} are needed"),
         (b"caf\xe9\n" * FEWEST, r"is not UTF-8 \(at byte 3\)"),
         ("text\n".encode("utf-16") * FEWEST, r"is not UTF-8 \(at byte 0\)"),
     ],
 )
-def test_an_unusable_file_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_unusable_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_bytes(content)
-    with pytest.raises(ExportError, match=said) as caught:
+    with pytest.raises(ExportError, match=message) as caught:
         read_texts(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A packed int8 product and its Split → a product for each part, of the same integers."""
+"""A packed int8 product and Split → one product for each part, of the same integers."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def run(model: ir.Model, folder: Any, shape: tuple[int, ...]) -> dict[str, np.nd
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 33)])
-def test_same_numbers(tmp_path: Any, shape: tuple[int, int]) -> None:
+def test_same_answers(tmp_path: Any, shape: tuple[int, int]) -> None:
     model = make(TEXT)
     expected = run(model, tmp_path, shape)
     assert unpack_products(model) == 1
@@ -69,14 +69,14 @@ def test_same_numbers(tmp_path: Any, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        # Something stands between, as where outlier columns are added.
+        # Another node between them, as for outlier columns.
         ("p, q, r = Split <axis = -1, num_outputs = 3> (y)", BETWEEN),
         ("<axis = -1", "<axis = 1"),
         ("float[B, S, 6] r)", "float[B, S, 6] r, float[B, S, 18] y)"),
         ("(y)", "(y)  n = Neg(y)"),
     ],
 )
-def test_left_alone(old: str, new: str) -> None:
+def test_other_graphs_stay(old: str, new: str) -> None:
     model = make(TEXT.replace(old, new))
     before = [node.op_type for node in model.graph]
     assert unpack_products(model) == 0

@@ -1,4 +1,4 @@
-"""A graph that takes text gives what the runtime gives, in one session and without bertrt."""
+"""A graph that takes text gives the runtime's answers, in one session and without bertrt."""
 
 import json
 import logging
@@ -25,20 +25,20 @@ PLAIN = [
     "What?! No -- really; (yes).",
     "中国人 in 北京",
     "running unable workings photosynthesis",
-    "PARIS is the capital " + "of france " * 80,  # longer than the model reads
+    "PARIS is the capital " + "of france " * 80,  # longer than the model's limit
 ]
 PAIRS = ["Mary lives in London.", "a", "", "!", "the cat sat " * 30, "who is the president? " * 20]
 
 
 def run(directory: Path, text: list[str], **inputs: Any) -> dict[str, np.ndarray]:
-    """As any application would, from the README."""
+    """Run the graph as in the README."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.register_custom_ops_library(get_library_path())
     session = onnxruntime.InferenceSession(str(directory / "model_text.onnx"), options)
-    names = [one.name for one in session.get_outputs()]
-    feeds = {"text": np.array(text, object), **inputs}
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    names = [value.name for value in session.get_outputs()]
+    arrays = {"text": np.array(text, object), **inputs}
+    return dict(zip(names, session.run(names, arrays), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def directory(make_checkpoint: Callable[..., Path], tmp_path_factory: Any) -> Pa
 
 
 @pytest.mark.parametrize("pairs", [None, PAIRS])
-def test_answers_are_the_runtimes(directory: Path, pairs: list[str] | None) -> None:
+def test_answers_equal_the_runtimes(directory: Path, pairs: list[str] | None) -> None:
     second = {} if pairs is None else {"text_pair": np.array(pairs, object)}
     ours = run(directory, PLAIN, **second)
     with bertrt.load(directory) as rt:
@@ -62,13 +62,13 @@ def test_answers_are_the_runtimes(directory: Path, pairs: list[str] | None) -> N
         np.testing.assert_allclose(ours[name], array, atol=1e-5)
 
 
-def test_a_text_has_the_same_answer_in_any_company(directory: Path) -> None:
+def test_a_text_has_the_same_answer_in_any_batch(directory: Path) -> None:
     together = run(directory, PLAIN)["mean_embedding"]
     for text, vector in zip(PLAIN, together, strict=True):
         np.testing.assert_allclose(run(directory, [text])["mean_embedding"][0], vector, atol=1e-5)
 
 
-def test_flags_work_there_too(directory: Path) -> None:
+def test_flags_work(directory: Path) -> None:
     whole = run(directory, PLAIN[:2])
     cut = run(directory, PLAIN[:2], first_token_only=np.array(True))
     np.testing.assert_allclose(
@@ -88,7 +88,7 @@ def test_other_heads_on_a_cased_vocabulary(
     np.testing.assert_allclose(ours["start_logits"], theirs["start_logits"], atol=1e-5)
 
 
-def test_a_difference_is_told(
+def test_differences_are_reported(
     directory: Path,
     make_checkpoint: Callable[..., Path],
     tmp_path: Path,
@@ -96,16 +96,16 @@ def test_a_difference_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     manifest = json.loads((directory / "bertrt.json").read_text())
-    told = manifest["text_graph"]
-    assert told["file"] == "model_text.onnx"
-    assert 0 < told["different"] < told["compared"]
-    assert set(told["examples"]) & {"[CLS] special [SEP] inside [MASK]", "İstanbul ẞ ß straße"}
-    assert "model_text.onnx" in {one["name"] for one in manifest["files"]}
+    report = manifest["text_graph"]
+    assert report["file"] == "model_text.onnx"
+    assert 0 < report["different"] < report["compared"]
+    assert set(report["examples"]) & {"[CLS] special [SEP] inside [MASK]", "İstanbul ẞ ß straße"}
+    assert "model_text.onnx" in {entry["name"] for entry in manifest["files"]}
     assert main(["inspect", str(directory)]) == 0
-    assert f"{told['different']} of {told['compared']} texts" in capsys.readouterr().out
+    assert f"{report['different']} of {report['compared']} texts" in capsys.readouterr().out
     with caplog.at_level(logging.WARNING):
         export(make_checkpoint("BertModel"), tmp_path / "out", with_tokenizer=True)
-    assert f"splits {told['different']} of {told['compared']} texts" in caplog.text
+    assert f"splits {report['different']} of {report['compared']} texts" in caplog.text
 
 
 def test_the_comparison_finds_a_wrong_tokenizer(directory: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_comparison_finds_a_wrong_tokenizer(directory: Path) -> None:
         ("BertForMultipleChoice", {}, "not for multiple-choice on cpu"),
     ],
 )
-def test_refused(
+def test_other_tasks_are_refused(
     class_name: str,
     options: dict[str, Any],
     message: str,
@@ -148,7 +148,7 @@ def test_another_kind_of_tokenizer_is_refused(directory: Path) -> None:
         tokenizer_attributes(state | {"normalizer": {"type": "Lowercase"}}, rt.tokenizer)
 
 
-def test_without_the_operators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_without_the_operators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime_extensions", None)
     with pytest.raises(ExportError, match=r"install it with pip install 'bertrt\[text\]'"):
         export("demo", tmp_path / "out", task="feature-extraction", with_tokenizer=True)

@@ -1,4 +1,4 @@
-"""Exported tokenizers: transformers' ids on hard texts, from every mixture of tokenizer files."""
+"""Exported tokenizers give transformers' ids on hard texts, for all kinds of tokenizer files."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ MORE_TEXTS = [
     "𝔘𝔫𝔦 ①②",
     "x" * 100 + " " + "y" * 101,
 ]
-# Room in the embeddings for the tokens that tests add.
+# Rows of the embeddings for the tokens that tests add.
 SPARE = 4
 
 MAJOR = int(transformers.__version__.partition(".")[0])
@@ -39,7 +39,7 @@ Write = Callable[..., tuple[Path, TokenizerFacts, Path]]
 
 @pytest.fixture(scope="module")
 def saved(make_checkpoint: Callable[..., Path]) -> Callable[[bool], Files]:
-    """The tokenizer files that transformers writes, for an uncased or a cased vocabulary."""
+    """A factory of transformers' tokenizer files, for an uncased or a cased vocabulary."""
 
     def read(cased: bool) -> Files:
         folder = make_checkpoint("BertForMaskedLM", cased=cased)
@@ -54,7 +54,10 @@ def saved(make_checkpoint: Callable[..., Path]) -> Callable[[bool], Files]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a checkpoint's tokenizer files and export them: the artifact, its facts, the source."""
+    """A function that writes tokenizer files and exports them.
+
+    It returns the artifact, its tokenizer's facts, and the checkpoint's folder.
+    """
 
     def run(files: Files, **config: Any) -> tuple[Path, TokenizerFacts, Path]:
         folder = tmp_path / "checkpoint"
@@ -81,21 +84,21 @@ def write(tmp_path: Path) -> Write:
 
 
 def check_same(artifact: Path, facts: TokenizerFacts, folder: Path, texts: Sequence[str]) -> None:
-    """Ids, pairs and decoded texts are those of transformers, from either folder."""
+    """Check that ids, pairs and decoded texts equal transformers', from either folder."""
     ours = Tokenizer((artifact / "tokenizer.json").read_text(encoding="utf-8"), facts)
     plain = tokenizers.Tokenizer.from_file(str(artifact / "tokenizer.json"))
     for source in (folder, artifact):
         options = {}
         if source == folder and MAJOR < 5:
-            # Where nothing is said, transformers 4 cleans spaces up, and 5, as bertrt, does not.
+            # By default, transformers 4 cleans up spaces; 5 and bertrt do not.
             options["clean_up_tokenization_spaces"] = facts.clean_up_tokenization_spaces
         theirs = transformers.AutoTokenizer.from_pretrained(source)
         for text in [*texts, *MORE_TEXTS]:
             assert plain.encode(text).ids == theirs(text)["input_ids"], (source.name, text)
-            pair, wanted = plain.encode(text, "the Cat é"), theirs(text, "the Cat é")
-            assert pair.ids == wanted["input_ids"], (source.name, text)
-            # TokenizersBackend of transformers 5 leaves them out unless it is told.
-            assert pair.type_ids == wanted.get("token_type_ids", pair.type_ids)
+            pair, expected = plain.encode(text, "the Cat é"), theirs(text, "the Cat é")
+            assert pair.ids == expected["input_ids"], (source.name, text)
+            # TokenizersBackend of transformers 5 returns no types by default.
+            assert pair.type_ids == expected.get("token_type_ids", pair.type_ids)
             assert ours.decode(pair.ids) == theirs.decode(pair.ids, **options), (source.name, text)
         for role, id in facts.special_ids.items():
             assert id == getattr(theirs, f"{role}_token_id")
@@ -151,14 +154,14 @@ def test_from_tokenizer_json(
     check_same(*write({**files, "tokenizer_config.json": settings}), texts)
 
 
-def test_uncased_without_any_config(
+def test_an_uncased_vocabulary_without_a_config(
     write: Write, saved: Callable[[bool], Files], texts: list[str]
 ) -> None:
     check_same(*write(vocabulary_only(saved(False))), texts)
 
 
 @pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
-def test_cased_without_a_config_keeps_its_capitals(
+def test_a_cased_vocabulary_without_a_config_keeps_capitals(
     write: Write, saved: Callable[[bool], Files], caplog: pytest.LogCaptureFixture, file: str
 ) -> None:
     caplog.set_level(logging.WARNING, logger="bertrt")
@@ -167,7 +170,7 @@ def test_cased_without_a_config_keeps_its_capitals(
     assert tokenizer.encode("Paris paris É").tokens[1:4] == ["Paris", "paris", "[UNK]"]
     if file == "vocab.txt":
         assert "by its vocabulary it is cased" in caplog.text
-    # Whoever opens the artifact with transformers gets the same.
+    # transformers reads the same tokenizer from the artifact.
     theirs = transformers.AutoTokenizer.from_pretrained(artifact)
     assert theirs("Paris paris É")["input_ids"] == tokenizer.encode("Paris paris É").ids
 
@@ -246,7 +249,7 @@ def test_truncation_and_padding_are_off(write: Write, saved: Callable[[bool], Fi
     assert any(len(ids) > 9 for _, ids in facts.golden)
 
 
-def test_a_missing_template_is_made(write: Write, saved: Callable[[bool], Files]) -> None:
+def test_a_missing_template_is_added(write: Write, saved: Callable[[bool], Files]) -> None:
     files = saved(False)
     files["tokenizer.json"]["post_processor"] = None
     artifact, _, _ = write(files)
@@ -256,7 +259,7 @@ def test_a_missing_template_is_made(write: Write, saved: Callable[[bool], Files]
 
 
 @pytest.mark.parametrize(
-    ("stated", "length"),
+    ("model_max_length", "expected"),
     [
         (32, 32),
         (512, 64),
@@ -271,12 +274,12 @@ def test_a_missing_template_is_made(write: Write, saved: Callable[[bool], Files]
     ],
 )
 def test_longest_input(
-    write: Write, saved: Callable[[bool], Files], stated: Any, length: int
+    write: Write, saved: Callable[[bool], Files], model_max_length: Any, expected: int
 ) -> None:
     files = saved(False)
-    settings = {**files["tokenizer_config.json"], "model_max_length": stated}
+    settings = {**files["tokenizer_config.json"], "model_max_length": model_max_length}
     _, facts, _ = write({**files, "tokenizer_config.json": settings})
-    assert facts.max_length == length
+    assert facts.max_length == expected
 
 
 def test_vocabulary_file(write: Write, saved: Callable[[bool], Files]) -> None:
@@ -292,7 +295,7 @@ def test_repeated_and_odd_lines_of_a_vocabulary(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_repeated_line_leaves_ids_alone(
+def test_a_repeated_line_does_not_change_ids(
     write: Write, saved: Callable[[bool], Files], texts: list[str]
 ) -> None:
     files = vocabulary_only(saved(False))
@@ -304,11 +307,11 @@ def test_a_repeated_line_leaves_ids_alone(
 
 
 @pytest.mark.parametrize(
-    ("change", "config", "said"),
+    ("change", "config", "message"),
     [
         ({"vocab.txt": None}, {}, "has no tokenizer"),
         ({"vocab.txt": ""}, {}, "is empty"),
-        ({"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n"}, {}, r"no '\[SEP\]'"),
+        ({"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n"}, {}, r"no '\[SEP\]'.* to its sep token"),
         ({"vocab.txt": "[PAD]\n[CLS]\n[SEP]\n"}, {}, r"no '\[UNK\]'"),
         ({}, {"vocab_size": 100}, "model's vocab_size is 100"),
         ({}, {"tokenizer_class": "BertJapaneseTokenizer"}, "BertJapaneseTokenizer"),
@@ -337,15 +340,15 @@ def test_tokenizers_that_are_refused(
     saved: Callable[[bool], Files],
     change: Files,
     config: dict[str, Any],
-    said: str,
+    message: str,
 ) -> None:
     files = {**vocabulary_only(saved(False)), **change}
-    with pytest.raises(ExportError, match=said) as caught:
+    with pytest.raises(ExportError, match=message) as caught:
         write({name: text for name, text in files.items() if text is not None}, **config)
     assert "\n" not in str(caught.value)
 
 
-def test_a_vocabulary_that_is_no_text(write: Write, tmp_path: Path) -> None:
+def test_a_vocabulary_that_is_not_text(write: Write, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes(b"a\n\xff\xfe\n")
-    with pytest.raises(ExportError, match="no UTF-8 text"):
+    with pytest.raises(ExportError, match="not UTF-8 text"):
         read_vocabulary(tmp_path / "vocab.txt")

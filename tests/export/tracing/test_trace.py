@@ -1,4 +1,4 @@
-"""Tracing: true axes, names as promised, and the model's own numbers at any shape."""
+"""Tracing: dynamic axes, names, and the model's own answers at any shape."""
 
 import logging
 import re
@@ -25,8 +25,8 @@ def axes(values: Any) -> dict[str, list[Any]]:
 def test_the_models_own_answers_at_any_shape(graphs: ModuleType, class_name: str) -> None:
     graph = graphs.traced(class_name)
     for batch, sequence in SHAPES:
-        feeds = graphs.feeds_of(class_name, batch, sequence)
-        answers, expected = graphs.run(graph, feeds), graphs.eager(class_name, feeds)
+        arrays = graphs.random_inputs(class_name, batch, sequence)
+        answers, expected = graphs.run(graph, arrays), graphs.eager(class_name, arrays)
         for name in graphs.head_of(class_name).outputs:
             assert answers[name].shape == expected[name].shape
             np.testing.assert_allclose(answers[name], expected[name], rtol=0, atol=1e-5)
@@ -60,16 +60,16 @@ def test_names_and_axes(graphs: ModuleType, class_name: str) -> None:
 
 
 @pytest.mark.parametrize("class_name", CLASSES)
-def test_a_valid_file_that_names_no_machine(graphs: ModuleType, class_name: str) -> None:
+def test_a_valid_file_without_local_paths(graphs: ModuleType, class_name: str) -> None:
     model = graphs.traced(class_name)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
-    assert {(one.domain, one.version) for one in proto.opset_import} == {("", 23)}
+    assert {(opset.domain, opset.version) for opset in proto.opset_import} == {("", 23)}
     assert (proto.producer_name, proto.ir_version) == ("bertrt", 10)
     assert not model.functions
     data = proto.SerializeToString()
-    for trace_of_machine in (b"site-packages", b".py", b"pkg.", b"Users", b"/home"):
-        assert trace_of_machine not in data
+    for path_part in (b"site-packages", b".py", b"pkg.", b"Users", b"/home"):
+        assert path_part not in data
     names = [node.name for node in proto.graph.node]
     assert len(set(names)) == len(names)
     assert all(names)
@@ -103,25 +103,25 @@ def test_without_a_pooler_there_is_no_pooler_output(graphs: ModuleType) -> None:
     assert [value.name for value in graph.outputs] == ["last_hidden_state"]
 
 
-def test_a_language_model_that_is_no_decoder_is_bidirectional(graphs: ModuleType) -> None:
+def test_a_language_model_that_is_not_a_decoder_is_bidirectional(graphs: ModuleType) -> None:
     changes = {"is_decoder": False, "num_hidden_layers": 1}
     graph = graphs.traced("BertLMHeadModel", **changes)
     assert len(graph.graph.inputs) == 3
-    feeds = graphs.feeds_of("BertLMHeadModel", 2, 9, **changes)
-    expected = graphs.eager("BertLMHeadModel", feeds, **changes)
-    np.testing.assert_allclose(graphs.run(graph, feeds)["logits"], expected["logits"], atol=1e-5)
+    arrays = graphs.random_inputs("BertLMHeadModel", 2, 9, **changes)
+    expected = graphs.eager("BertLMHeadModel", arrays, **changes)
+    np.testing.assert_allclose(graphs.run(graph, arrays)["logits"], expected["logits"], atol=1e-5)
 
 
 def test_generation_token_by_token_equals_one_pass(graphs: ModuleType) -> None:
     graph = graphs.traced("BertLMHeadModel")
-    feeds = graphs.feeds_of("BertLMHeadModel", 2, 5)
-    feeds["attention_mask"][:] = 1
-    expected = graphs.eager("BertLMHeadModel", feeds)["logits"]
-    past = {name: array for name, array in feeds.items() if name.startswith("past")}
+    arrays = graphs.random_inputs("BertLMHeadModel", 2, 5)
+    arrays["attention_mask"][:] = 1
+    expected = graphs.eager("BertLMHeadModel", arrays)["logits"]
+    past = {name: array for name, array in arrays.items() if name.startswith("past")}
     for step in range(5):
-        one = {name: feeds[name][:, step : step + 1] for name in ("input_ids", "token_type_ids")}
-        mask = feeds["attention_mask"][:, : step + 1]
-        answer = graphs.run(graph, {**one, "attention_mask": mask, **past})
+        token = {name: arrays[name][:, step : step + 1] for name in ("input_ids", "token_type_ids")}
+        mask = arrays["attention_mask"][:, : step + 1]
+        answer = graphs.run(graph, {**token, "attention_mask": mask, **past})
         np.testing.assert_allclose(answer["logits"][:, 0], expected[:, step], atol=1e-5)
         past = {name: answer[name.replace("past_key_values", "present")] for name in past}
 
@@ -129,19 +129,19 @@ def test_generation_token_by_token_equals_one_pass(graphs: ModuleType) -> None:
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh"])
 def test_other_activations(graphs: ModuleType, activation: str) -> None:
     changes = {"hidden_act": activation, "num_hidden_layers": 1, "type_vocab_size": 1}
-    feeds = graphs.feeds_of("BertForTokenClassification", 2, 9, **changes)
-    answer = graphs.run(graphs.traced("BertForTokenClassification", **changes), feeds)
-    expected = graphs.eager("BertForTokenClassification", feeds, **changes)
+    arrays = graphs.random_inputs("BertForTokenClassification", 2, 9, **changes)
+    answer = graphs.run(graphs.traced("BertForTokenClassification", **changes), arrays)
+    expected = graphs.eager("BertForTokenClassification", arrays, **changes)
     np.testing.assert_allclose(answer["logits"], expected["logits"], atol=1e-5)
 
 
-def test_tracing_is_silent_and_leaves_the_model_alone(
+def test_tracing_is_silent_and_does_not_change_the_model(
     graphs: ModuleType, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = graphs.model_of("BertModel", num_hidden_layers=1)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    feeds = graphs.feeds_of("BertModel", 2, 9, num_hidden_layers=1)
-    expected = graphs.eager("BertModel", feeds, num_hidden_layers=1)
+    arrays = graphs.random_inputs("BertModel", 2, 9, num_hidden_layers=1)
+    expected = graphs.eager("BertModel", arrays, num_hidden_layers=1)
     with caplog.at_level(logging.WARNING):
         trace(model, graphs.head_of("BertModel"))
     out, err = capfd.readouterr()
@@ -150,5 +150,5 @@ def test_tracing_is_silent_and_leaves_the_model_alone(
     assert not model._forward_pre_hooks
     for name, parameter in model.named_parameters():
         assert bool((parameter == before[name]).all())
-    after = graphs.eager("BertModel", feeds, num_hidden_layers=1)
+    after = graphs.eager("BertModel", arrays, num_hidden_layers=1)
     np.testing.assert_array_equal(after["last_hidden_state"], expected["last_hidden_state"])

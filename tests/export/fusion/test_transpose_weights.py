@@ -1,4 +1,4 @@
-"""Transpose(weight) → a stored transposed weight, unless something else reads the weight."""
+"""Transpose(weight) → the stored transpose, unless another node reads the weight."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.export.fusion.weights import fold_transposed_weights
+from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 
 X = np.random.default_rng(0).standard_normal((2, 6)).astype(np.float32)
 ENDS = "g (float[B, 6] x) => (float[B, 4] y)\n"
@@ -45,7 +45,7 @@ def test_not_folded(
     check_fusion(from_text(ends + body, {"w": shape}), fold_transposed_weights, {"x": X}, count=0)
 
 
-def test_not_folded_when_the_transpose_is_an_output(
+def test_not_folded_if_the_transpose_is_an_output(
     from_text: Callable[..., Any], check_fusion: Any
 ) -> None:
     graph = from_text(

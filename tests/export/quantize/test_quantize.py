@@ -1,4 +1,4 @@
-"""int8 exports as a user makes them: near float32, the same in any batch, or refused."""
+"""int8 exports: close to float32, the same in any batch, or refused."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from bertrt.export import export
 from bertrt.export.heads import HEADS
 
 TEXTS = ["John Smith works in London.", "the cat sat on the mat and the dog ran", "a", "!?", "who"]
-# Random weights decide by hairs.
+# With random weights most decisions are near ties.
 LENIENT = {"min_agreement": 0.6}
 
 
@@ -45,7 +45,7 @@ def test_every_head(int8_artifact: Any, class_name: str) -> None:
             assert 0 < error < 0.2, name
 
 
-def test_embeddings_are_near_and_do_not_depend_on_the_batch(int8_artifact: Any) -> None:
+def test_embeddings_are_close_and_independent_of_the_batch(int8_artifact: Any) -> None:
     made = int8_artifact("BertModel")
     with bertrt.load(made.int8, threads=1) as ours, bertrt.load(made.float32, threads=1) as plain:
         for pooling in ("mean", "cls"):
@@ -57,7 +57,7 @@ def test_embeddings_are_near_and_do_not_depend_on_the_batch(int8_artifact: Any) 
                 np.testing.assert_allclose(ours.embed(text, pooling=pooling), vector, atol=1e-5)
 
 
-def test_inspect_says_what_was_accepted(int8_artifact: Any, capsys: Any) -> None:
+def test_inspect_shows_the_bound_and_the_layers(int8_artifact: Any, capsys: Any) -> None:
     made = int8_artifact("BertForSequenceClassification", **LENIENT)
     assert main(["inspect", str(made.int8)]) == 0
     shown = capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_inspect_says_what_was_accepted(int8_artifact: Any, capsys: Any) -> None
     assert json.loads(capsys.readouterr().out)["quantization"]["bound"] == {"agreement": 0.6}
 
 
-def test_a_file_of_texts(make_checkpoint: Any, tmp_path: Path) -> None:
+def test_a_calibration_file(make_checkpoint: Any, tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("\n".join(f"{word} lives in london" for word in "abcdefghijklmnop"))
     output = tmp_path / "out"
@@ -84,9 +84,10 @@ def test_a_file_of_texts(make_checkpoint: Any, tmp_path: Path) -> None:
     assert manifest.quantization["calibration"] == expected
 
 
-def test_no_mixture_is_near_enough(make_checkpoint: Any, tmp_path: Path) -> None:
+def test_no_mixture_meets_the_bound(make_checkpoint: Any, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    with pytest.raises(ParityError, match=r"no int8 mixture .* accept less with --min-cosine"):
+    message = r"no int8 mixture .* to accept lower accuracy, pass --min-cosine"
+    with pytest.raises(ParityError, match=message):
         export(make_checkpoint("BertModel"), output, dtype="int8", min_cosine=0.9999999)
     assert not output.exists()
     assert not list(tmp_path.iterdir())
@@ -103,7 +104,7 @@ def test_no_mixture_is_near_enough(make_checkpoint: Any, tmp_path: Path) -> None
         ({"dtype": "int8", "calibration": "nowhere.txt"}, "nowhere.txt"),
     ],
 )
-def test_wishes_that_cannot_be_met(tmp_path: Path, options: Any, message: str) -> None:
+def test_invalid_options_are_refused(tmp_path: Path, options: Any, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         export("demo", tmp_path / "out", **options)
 

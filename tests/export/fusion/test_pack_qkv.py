@@ -1,4 +1,4 @@
-"""Three linear layers on one input → one and a Split."""
+"""Three linear layers on one input → one linear layer and a Split."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.export.fusion.qkv import pack_qkv
+from bertrt.export.fusion.pack_qkv import pack_qkv
 
 X = np.random.default_rng(0).standard_normal((2, 3, 6)).astype(np.float32)
 STORED = {"qw": (6, 4), "kw": (6, 4), "vw": (6, 4), "qb": (4,), "kb": (4,), "vb": (4,)}
@@ -25,7 +25,7 @@ def test_packed(from_text: Callable[..., Any], check_fusion: Any) -> None:
     assert shapes == [(6, 12), (12,)]
 
 
-def test_a_pair_where_the_query_reads_something_else(
+def test_a_pair_if_the_query_reads_another_value(
     from_text: Callable[..., Any], check_fusion: Any
 ) -> None:
     graph = from_text(
@@ -36,7 +36,7 @@ def test_a_pair_where_the_query_reads_something_else(
     assert {"qw", "qb", "kw_vw", "kb_vb"} == set(graph.graph.initializers)
 
 
-def test_names_are_joined_where_they_differ(from_text: Callable[..., Any]) -> None:
+def test_differing_parts_of_names_are_joined(from_text: Callable[..., Any]) -> None:
     graph = from_text(ENDS + LAYERS, STORED)
     for name in list(graph.graph.initializers):
         value = graph.graph.initializers.pop(name)
@@ -61,14 +61,14 @@ def test_not_packed(from_text: Callable[..., Any], check_fusion: Any, old: str, 
     check_fusion(from_text(ENDS + layers, stored), pack_qkv, {"x": X}, count=0)
 
 
-def test_not_packed_when_a_product_is_an_output(
+def test_not_packed_if_a_product_is_an_output(
     from_text: Callable[..., Any], check_fusion: Any
 ) -> None:
     ends = ENDS.replace("=> (", "=> (float[B, S, 4] a, ")
     check_fusion(from_text(ends + LAYERS, STORED), pack_qkv, {"x": X}, count=0)
 
 
-def test_not_packed_when_sizes_differ(from_text: Callable[..., Any], check_fusion: Any) -> None:
+def test_not_packed_if_sizes_differ(from_text: Callable[..., Any], check_fusion: Any) -> None:
     ends = ENDS.replace("4] v", "5] v")
     graph = from_text(ends + LAYERS, {**STORED, "vw": (6, 5), "vb": (5,)})
     check_fusion(graph, pack_qkv, {"x": X}, count=0)

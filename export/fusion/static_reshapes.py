@@ -1,14 +1,17 @@
-"""Reshapes by a constant: `[0, 0, N, D]` in place of a shape computed at run time."""
+"""Reshape to a computed shape → Reshape to a constant such as [0, 0, N, D]."""
 
+import numpy as np
 import onnx_ir as ir
+
+from bertrt.export.graph.edit import store
 
 __all__ = ["make_reshapes_static"]
 
 
 def make_reshapes_static(model: ir.Model) -> int:
-    """Give each Reshape a constant shape where the known shapes allow it; returns how many.
+    """Give each Reshape a constant shape where the known shapes allow it; returns the count.
 
-    A dimension that the input has at the same place becomes 0 (keep), and one other unknown
+    A dimension that the input has at the same index becomes 0 (keep), and one other unknown
     dimension -1 (the rest). With two unknown dimensions that moved, the node stays as it is.
     """
     count = 0
@@ -21,14 +24,7 @@ def make_reshapes_static(model: ir.Model) -> int:
         target = _constant_shape(source, result)
         if target is None:
             continue
-        name = f"{node.name}/shape"
-        shape = ir.Value(
-            name=name,
-            shape=ir.Shape([len(target)]),
-            type=ir.TensorType(ir.DataType.INT64),
-            const_value=ir.tensor(target, dtype=ir.DataType.INT64, name=name),
-        )
-        model.graph.register_initializer(shape)
+        shape = store(model.graph, f"{node.name}/shape", np.array(target, np.int64))
         node.replace_input_with(1, shape)
         node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
         count += 1

@@ -1,22 +1,21 @@
-"""Query, key and value as one matrix product: the linear layers on one input become one."""
+"""Query, key and value projections → one matrix product and a Split."""
 
 import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.graph.edit import store
+from bertrt.export.graph.edit import replace_value, store
 from bertrt.export.graph.match_linear import Linear, linear_at
 
 __all__ = ["pack_qkv"]
 
 
 def pack_qkv(model: ir.Model) -> int:
-    """Pack the three linear layers on one input into one and a Split, in place.
+    """Pack the linear layers on one input into one, in place; returns the number of inputs.
 
-    Weights float32 [H, K] are joined to [H, 3K] and biases [K] to [3K]: the same products and
-    sums, in fewer and larger calls. In a layer whose query reads fewer tokens, key and value are
-    a pair, and packed as one. An input with another number of products, with one that is no such
-    layer, or with layers of unequal sizes, is left alone. Returns how many inputs' layers were
-    packed.
+    Weights float32 [H, K] are joined to [H, 3K] and biases [K] to [3K]: the same products and sums
+    in fewer and larger calls. If the query reads fewer tokens, key and value are packed as a pair.
+    An input stays as it is unless two or three products read it, all of them linear layers of the
+    same size.
     """
     graph = model.graph
     count = 0
@@ -37,9 +36,9 @@ def pack_qkv(model: ir.Model) -> int:
 
 def _pack(graph: ir.Graph, source: ir.Value, layers: list[Linear]) -> None:
     layers = sorted(layers, key=lambda layer: list(graph).index(layer.matmul))
-    weight = _joined(graph, [layer.weight for layer in layers])
-    bias = _joined(graph, [layer.bias for layer in layers])
-    scope = _joined_name([str(layer.matmul.name).partition("/")[0] for layer in layers])
+    weight = _join(graph, [layer.weight for layer in layers])
+    bias = _join(graph, [layer.bias for layer in layers])
+    scope = _join_names([str(layer.matmul.name).partition("/")[0] for layer in layers])
     matmul = ir.node("MatMul", [source, weight], name=f"{scope}/MatMul")
     add = ir.node("Add", [matmul.outputs[0], bias], name=f"{scope}/Add")
     split = ir.node(
@@ -51,23 +50,20 @@ def _pack(graph: ir.Graph, source: ir.Value, layers: list[Linear]) -> None:
     )
     graph.insert_before(layers[0].matmul, [matmul, add, split])
     for layer, part in zip(layers, split.outputs, strict=True):
-        old = layer.add.outputs[0]
-        name, old.name = old.name, None
-        part.name, part.shape, part.type = name, old.shape, old.type
-        old.replace_all_uses_with(part, replace_graph_outputs=True)
+        replace_value(layer.add.outputs[0], part)
     for layer in layers:
         graph.remove([layer.matmul, layer.add], safe=True)
         graph.initializers.pop(layer.weight.name)
         graph.initializers.pop(layer.bias.name)
 
 
-def _joined(graph: ir.Graph, values: list[ir.Value]) -> ir.Value:
-    """The stored tensors side by side along their last axis, as a new initializer."""
+def _join(graph: ir.Graph, values: list[ir.Value]) -> ir.Value:
+    """Concatenate stored tensors along their last axis to a new initializer."""
     data = np.concatenate([value.const_value.numpy() for value in values], axis=-1)
-    return store(graph, _joined_name([str(value.name) for value in values]), data)
+    return store(graph, _join_names([str(value.name) for value in values]), data)
 
 
-def _joined_name(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     """`a.query.weight`, `a.key.weight`, `a.value.weight` → `a.query_key_value.weight`."""
     parts = [name.split(".") for name in names]
     if len({len(part) for part in parts}) != 1:

@@ -1,4 +1,4 @@
-"""Attention with a padding mask → an If with a branch for texts without padding."""
+"""Attention with a padding mask → If with a branch for texts without padding."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.export.fusion.unpadded import SHORTEST, skip_masks_of_unpadded
+from bertrt.export.fusion.skip_masks import SHORTEST, skip_masks_without_padding
 
 RANDOM = np.random.default_rng(0)
 HEAD = "g (float[B, S, 8] q, float[B, S, 8] k, float[B, S, 8] v, int64[B, S] attention_mask)"
@@ -27,7 +27,7 @@ def text(mask: str = MASK, attention: str = ATTENTION) -> str:
     return f"{HEAD} => (float[B, S, 8] y)\n{{ {mask} {attention} }}"
 
 
-def feeds(batch: int, sequence: int, *, padded: bool) -> dict[str, np.ndarray]:
+def inputs(batch: int, sequence: int, *, padded: bool) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {
         name: RANDOM.standard_normal((batch, sequence, 8)).astype(np.float32) * 3 for name in "qkv"
     }
@@ -49,7 +49,7 @@ def branches(model: Any) -> list[list[str]]:
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize(("batch", "sequence"), [(1, 1), (3, 5), (1, SHORTEST), (2, SHORTEST + 1)])
 @pytest.mark.parametrize("scale", ["", ", scale = 0.7"])
-def test_same_numbers(
+def test_same_answers(
     from_text: Callable[..., Any],
     graphs: Any,
     batch: int,
@@ -58,20 +58,20 @@ def test_same_numbers(
     scale: str,
 ) -> None:
     graph = from_text(text(attention=ATTENTION.replace(">", f"{scale}>")))
-    arrays = feeds(batch, sequence, padded=padded)
+    arrays = inputs(batch, sequence, padded=padded)
     expected = graphs.run(graph, arrays)["y"]
-    assert skip_masks_of_unpadded(graph) == 1
+    assert skip_masks_without_padding(graph) == 1
     assert branches(graph) == [["MultiHeadAttention"], ["Attention"]]
     np.testing.assert_allclose(graphs.run(graph, arrays)["y"], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sequence", [5, SHORTEST])
-def test_padded_keys_weigh_nothing(
+def test_padded_keys_have_no_weight(
     from_text: Callable[..., Any], graphs: Any, sequence: int
 ) -> None:
     graph = from_text(text())
-    assert skip_masks_of_unpadded(graph) == 1
-    arrays = feeds(2, sequence, padded=True)
+    assert skip_masks_without_padding(graph) == 1
+    arrays = inputs(2, sequence, padded=True)
     expected = graphs.run(graph, arrays)["y"]
     padding = arrays["attention_mask"] == 0
     arrays["k"][padding] = 1e4
@@ -88,6 +88,8 @@ def test_padded_keys_weigh_nothing(
         ("kv_num_heads = 2", "kv_num_heads = 2, softcap = 2.0"),
     ],
 )
-def test_left_alone(from_text: Callable[..., Any], check_fusion: Any, old: str, new: str) -> None:
+def test_other_attention_stays(
+    from_text: Callable[..., Any], check_fusion: Any, old: str, new: str
+) -> None:
     graph = from_text(text().replace(old, new))
-    check_fusion(graph, skip_masks_of_unpadded, feeds(2, SHORTEST, padded=False), count=0)
+    check_fusion(graph, skip_masks_without_padding, inputs(2, SHORTEST, padded=False), count=0)
