@@ -1,1 +1,1 @@
-"""The Triton kernels' room. Imported only as `bertrt.kernels`; nothing runs at import."""
+"""The Triton engine, imported as `bertrt.kernels`. Importing this package runs nothing."""

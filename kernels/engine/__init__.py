@@ -1,1 +1,4 @@
-"""The Triton engine: a graph of `bertrt` operators, planned, launched and captured on a GPU."""
+"""The Triton engine: runs a graph of `bertrt` operators on a GPU.
+
+Start reading at `session` (the interface) and `loaded_graph` (one run, step by step).
+"""

@@ -1,8 +1,7 @@
-"""ENTRY and EXIT, where arrays come in and go out: on the host in numpy, on the device in torch.
+"""The operators of ENTRY and EXIT, for numpy arrays on the host and for tensors on the device.
 
-On the host the operators are the dialect's references. On tensors they mean the same, so that what
-is on the device need not leave it. Inputs that are truth values, and the graph's own initializers,
-are numpy's in both.
+On the host they are the operators' references. On tensors they compute the same, so that arrays
+on the device stay there. Flags and the graph's initializers are numpy arrays in both cases.
 """
 
 import math
@@ -15,34 +14,43 @@ import numpy as np
 import torch
 
 from bertrt.kernels.engine.plan import Step
-from bertrt.kernels.engine.standard_ops import STANDARD_EXITS
-from bertrt.kernels.ops import OPERATORS, Place
+from bertrt.kernels.ops.operator import Stage
+from bertrt.kernels.ops.registry import OPERATORS, STANDARD_OPERATORS
 
-__all__ = ["EXIT_ON_DEVICE", "ON_HOST", "Sizes", "entry_on_device", "run_steps"]
+__all__ = [
+    "DEVICE_EXIT_OPERATORS",
+    "HOST_OPERATORS",
+    "BatchSizes",
+    "device_entry_operators",
+    "run_steps",
+]
 
-Operators: TypeAlias = Mapping[str, Callable[..., Any]]
+# By the operators' ONNX names.
+Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 Tensor: TypeAlias = torch.Tensor
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What the host has to know of a batch on the device.
+class BatchSizes:
+    """The sizes of a batch on the device, which the host has to know.
 
-    `tokens` is T, `longest` the most tokens of a sequence, and `masks` the number of mask tokens
-    among the T; 0 where the graph does not tell them apart.
+    Attributes:
+        tokens: T.
+        max_length: the number of tokens of the longest sequence.
+        masks: the number of mask tokens among the T; 0 if the graph does not select them.
     """
 
     tokens: int
-    longest: int
+    max_length: int
     masks: int
 
 
 def _pack(
-    input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, *, sizes: Sizes
+    input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, *, sizes: BatchSizes
 ) -> tuple[Tensor, ...]:
     length = input_ids.shape[-1]
     mask = attention_mask.reshape(-1, length) != 0
-    # As many as are known to be there, so that nothing waits for the device to count them.
+    # With the size given, this does not wait for the device to count.
     rows = torch.nonzero_static(mask.flatten(), size=sizes.tokens).flatten()
     packed = (
         input_ids.flatten()[rows],
@@ -51,7 +59,7 @@ def _pack(
         rows,
         torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)),
     )
-    return tuple(one.int() for one in packed)
+    return tuple(tensor.int() for tensor in packed)
 
 
 def _first_rows(offsets: Tensor, rows: Tensor, only: np.ndarray | None = None) -> Tensor:
@@ -60,7 +68,7 @@ def _first_rows(offsets: Tensor, rows: Tensor, only: np.ndarray | None = None) -
     return offsets[:-1].clamp(max=max(len(rows) - 1, 0))
 
 
-def _masked_rows(ids: Tensor, only: np.ndarray, *, mask_id: int, sizes: Sizes) -> Tensor:
+def _masked_rows(ids: Tensor, only: np.ndarray, *, mask_id: int, sizes: BatchSizes) -> Tensor:
     if not only:
         return torch.arange(len(ids), dtype=torch.int32, device=ids.device)
     return torch.nonzero_static(ids == mask_id, size=sizes.masks).flatten().int()
@@ -82,16 +90,21 @@ def _regroup(x: Tensor, input_ids: Any) -> Tensor:
     return x.reshape(tuple(input_ids.shape[:-1]))
 
 
-# By the operators' ONNX names.
-ON_HOST: Operators = {
-    **{one.name: one.reference for one in OPERATORS.values() if one.place is not Place.DEVICE},
-    **STANDARD_EXITS,
+HOST_OPERATORS: Functions = {
+    name: op.reference
+    for name, op in {**OPERATORS, **STANDARD_OPERATORS}.items()
+    if op.stage is not Stage.DEVICE
 }
-EXIT_ON_DEVICE: Operators = {"Unpack": _unpack, "Regroup": _regroup, **STANDARD_EXITS}
+DEVICE_EXIT_OPERATORS: Functions = {
+    "Unpack": _unpack,
+    "Regroup": _regroup,
+    # The references of the standard operators take tensors too.
+    **{n: op.reference for n, op in STANDARD_OPERATORS.items() if op.stage is Stage.EXIT},
+}
 
 
-def entry_on_device(sizes: Sizes) -> Operators:
-    """ENTRY's operators on tensors, for a batch of these sizes: none of them waits."""
+def device_entry_operators(sizes: BatchSizes) -> Functions:
+    """Return ENTRY's operators on tensors for a batch of these sizes; none waits for the device."""
     return {
         "Pack": partial(_pack, sizes=sizes),
         "FirstRows": _first_rows,
@@ -100,12 +113,13 @@ def entry_on_device(sizes: Sizes) -> Operators:
     }
 
 
-def run_steps(steps: Sequence[Step], values: dict[str, Any], operators: Operators) -> None:
-    """Run ENTRY's or EXIT's steps, in place."""
+def run_steps(steps: Sequence[Step], values: dict[str, Any], operators: Functions) -> None:
+    """Run the steps of ENTRY or EXIT: read and write `values`, in place."""
     for step in steps:
         node = step.node
-        given = [values[name] if name else None for name in node.inputs]
-        made = operators[node.operator](*given, **node.attributes)
-        values.update(zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True))
-        for name in step.dies:
+        inputs = [values[name] if name else None for name in node.inputs]
+        results = operators[node.op_type](*inputs, **node.attributes)
+        results = results if isinstance(results, tuple) else (results,)
+        values.update(zip(node.outputs, results, strict=True))
+        for name in step.frees:
             values.pop(name, None)

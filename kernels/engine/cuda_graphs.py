@@ -1,166 +1,130 @@
-"""The two ways to run a program: one launch after the other, or a CUDA graph for each bucket."""
+"""Run programs as CUDA graphs, one for each bucket."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from bertrt.kernels.engine.buckets import Bucket, Recent
-from bertrt.kernels.engine.program import Program, real_rows
-from bertrt.kernels.engine.upload_buffer import Staging
+from bertrt.kernels.engine.buckets import Bucket
+from bertrt.kernels.engine.lru_cache import LruCache
+from bertrt.kernels.engine.program import Program, remove_padding
+from bertrt.kernels.engine.upload_buffer import UploadBuffer
 
-__all__ = ["Captured", "Launched", "Strategy"]
+__all__ = ["CudaGraphRunner"]
 
-Taken = TypeVar("Taken")
+Result = TypeVar("Result")
 
-# The most CUDA graphs of a session, and the most bytes of results that they hold on the device.
-_GRAPHS = 128
-_ROOM = 1 << 30
-
-
-class Strategy(Protocol):
-    """Runs a program on what ENTRY made of a batch. Not safe from more than one thread at a time.
-
-    `device` is where the weights have to be.
-    """
-
-    device: torch.device
-
-    def run(
-        self,
-        program: Program,
-        bucket: Bucket,
-        arrays: Mapping[str, Any],
-        take: Callable[[dict[str, torch.Tensor]], Taken],
-        *,
-        there: bool,
-    ) -> Taken:
-        """Run, and give the results to `take`, whose answer is the run's.
-
-        Args:
-            program: what to run.
-            bucket: the sizes to pad to, as from `choose_bucket`.
-            arrays: int32 [n] for each of the plan's uploads.
-            take: is given the results, float32 tensors with the rows that are real. A later run
-                may overwrite them.
-            there: whether the arrays are tensors on the device, of the caller's current stream.
-                `take` works on that stream then; else it has to wait for the current one.
-        """
-
-
-class Launched:
-    """Kernel after kernel; the way of Triton's interpreter, with tensors on the CPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        """Run on a device, on the current stream."""
-        self.device = device
-
-    def run(
-        self,
-        program: Program,
-        bucket: Bucket,
-        arrays: Mapping[str, Any],
-        take: Callable[[dict[str, torch.Tensor]], Taken],
-        *,
-        there: bool,
-    ) -> Taken:
-        """See `Strategy`."""
-        # The interpreter computes with numpy, which would warn of rows beyond the real ones.
-        with torch.inference_mode(), np.errstate(all="ignore"):
-            staging = Staging(program.plan, bucket, self.device)
-            (staging.gather if there else staging.send)(arrays)
-            results = program.launch(staging.uploads, bucket.longest)
-        return take(real_rows(program.plan, results, arrays))
+_MAX_GRAPHS = 128
+_MAX_RESULT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class _Replay:
-    """A CUDA graph, the memory that it reads from, and its results."""
+class _CapturedGraph:
+    """A CUDA graph, the buffer that it reads from, and the results that it writes."""
 
     graph: Any
-    staging: Staging
+    buffer: UploadBuffer
     results: Mapping[str, torch.Tensor]
 
+    def replay(self) -> Mapping[str, torch.Tensor]:
+        self.graph.replay()
+        return self.results
 
-class Captured:
-    """A CUDA graph for each bucket and each choice of outputs, captured after its first run.
 
-    All graphs share one pool of memory and one stream: they run one after the other, and results
-    are taken before the next run. So the pool is as large as the largest graph's needs, and the
-    results.
+class CudaGraphRunner:
+    """A `ProgramRunner` that captures a CUDA graph for each bucket and each set of outputs.
+
+    The first run of a bucket launches the kernels and then captures them; later runs replay the
+    graph. All graphs share one memory pool and one stream: they run one after another, and the
+    results are consumed before the next run. So the pool is as large as the largest graph needs,
+    plus the results.
     """
 
-    def __init__(self, device: torch.device, *, graphs: int = _GRAPHS, room: int = _ROOM) -> None:
-        """Run on a GPU, keeping at most so many graphs, and so many bytes of their results.
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        max_graphs: int = _MAX_GRAPHS,
+        max_result_bytes: int = _MAX_RESULT_BYTES,
+    ) -> None:
+        """Run on a GPU.
 
-        A bucket whose results alone need more bytes is launched kernel by kernel.
+        Args:
+            device: the GPU.
+            max_graphs: the number of graphs to keep.
+            max_result_bytes: the total size of their results. A bucket whose results alone are
+                larger is never captured.
         """
         self.device = device
-        self._recent: Recent[tuple[tuple[str, ...], Bucket], _Replay] = Recent(graphs, room)
+        self._graphs: LruCache[tuple[tuple[str, ...], Bucket], _CapturedGraph] = LruCache(
+            max_graphs, max_result_bytes
+        )
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def __len__(self) -> int:
-        """The number of graphs that are kept."""
-        return len(self._recent)
+        """Return the number of graphs that are kept."""
+        return len(self._graphs)
 
     def run(
         self,
         program: Program,
         bucket: Bucket,
         arrays: Mapping[str, Any],
-        take: Callable[[dict[str, torch.Tensor]], Taken],
+        consume: Callable[[dict[str, torch.Tensor]], Result],
         *,
-        there: bool,
-    ) -> Taken:
-        """See `Strategy`."""
-        # Device and stream are a thread's own settings.
+        on_device: bool,
+    ) -> Result:
+        """Run a program; see `ProgramRunner.run`."""
+        # The current device and the current stream are settings of each thread.
         with torch.cuda.device(self.device):
-            callers = torch.cuda.current_stream() if there else self._stream
-            _follow(self._stream, callers)
-            replay = self._recent.get((program.plan.outputs, bucket))
-            results: Mapping[str, torch.Tensor]
+            caller_stream = torch.cuda.current_stream() if on_device else self._stream
+            captured = self._graphs.get((program.plan.outputs, bucket))
+            _wait(self._stream, caller_stream)
             try:
                 with torch.cuda.stream(self._stream), torch.inference_mode():
-                    if replay is None:
-                        staging = Staging(program.plan, bucket, self.device)
-                        (staging.gather if there else staging.send)(arrays)
-                        results = program.launch(staging.uploads, bucket.longest)
-                    else:
-                        (replay.staging.gather if there else replay.staging.send)(arrays)
-                        replay.graph.replay()
-                        results = replay.results
+                    buffer = (
+                        UploadBuffer(program.plan, bucket, self.device)
+                        if captured is None
+                        else captured.buffer
+                    )
+                    buffer.fill(arrays, on_device=on_device)
+                    results = (
+                        program.launch(buffer.tensors, bucket.max_length)
+                        if captured is None
+                        else captured.replay()
+                    )
             finally:
-                # Nor is the arrays' memory given to others before it was read.
-                _follow(callers, self._stream)
-            with torch.cuda.stream(callers):
-                taken = take(real_rows(program.plan, results, arrays))
-            _follow(self._stream, callers)
-            if replay is None:
+                # Also after an error: the arrays' memory must not be reused before it was read.
+                _wait(caller_stream, self._stream)
+            with torch.cuda.stream(caller_stream):
+                consumed = consume(remove_padding(program.plan, results, arrays))
+            # The next replay must not overwrite results that are still being consumed.
+            _wait(self._stream, caller_stream)
+            if captured is None:
                 size = sum(result.nbytes for result in results.values())
                 del results
-                if self._recent.fits(size):
-                    self._capture(program, bucket, staging, size)
-            return taken
+                if self._graphs.fits(size):
+                    self._capture(program, bucket, buffer, size)
+            return consumed
 
-    def _capture(self, program: Program, bucket: Bucket, staging: Staging, size: int) -> None:
-        """Capture what was launched, which has compiled it, for later runs."""
+    def _capture(self, program: Program, bucket: Bucket, buffer: UploadBuffer, size: int) -> None:
+        """Capture a program that has been launched before, and so is compiled."""
         graph = torch.cuda.CUDAGraph()
-        # Another thread's use of the GPU is no concern of this capture.
+        # "thread_local": what other threads do on the GPU does not invalidate this capture.
         with (
             torch.inference_mode(),
             torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
             ),
         ):
-            results = program.launch(staging.uploads, bucket.longest)
-        replay = _Replay(graph, staging, results)
-        self._recent.put((program.plan.outputs, bucket), replay, size)
+            results = program.launch(buffer.tensors, bucket.max_length)
+        captured = _CapturedGraph(graph, buffer, results)
+        self._graphs.put((program.plan.outputs, bucket), captured, size)
 
 
-def _follow(later: Any, earlier: Any) -> None:
-    """Let a stream wait for all that another has to do by now."""
-    if later != earlier:
-        later.wait_stream(earlier)
+def _wait(stream: Any, other: Any) -> None:
+    """Make a stream wait for all work that is queued on another."""
+    if stream != other:
+        stream.wait_stream(other)

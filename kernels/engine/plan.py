@@ -1,4 +1,4 @@
-"""What a run does for the outputs asked for: the graph's live nodes, zone by zone, in order."""
+"""Plan a run: the nodes that the requested outputs need, stage by stage."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,43 +7,49 @@ from types import MappingProxyType
 
 from bertrt.errors import ArtifactError, InputError
 from bertrt.kernels.engine.graph import Graph, Node
-from bertrt.kernels.ops import OPERATORS, Place
+from bertrt.kernels.ops.operator import Stage
+from bertrt.kernels.ops.registry import OPERATORS
 
-__all__ = ["Height", "Plan", "Step", "make_plan"]
+__all__ = ["Plan", "RowCount", "Step", "make_plan"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A node to run, and the values that nobody needs after it.
+    """A node to run. `frees` names the values that no later step reads.
 
-    `sums` says that the node is a Linear whose result an AddLayerNorm alone takes, as its x: the
-    two may pass partial sums between them.
+    `allows_partial_sums` is True for a Linear whose result only an AddLayerNorm reads, as its x:
+    the two may exchange partial sums.
     """
 
     node: Node
-    dies: tuple[str, ...]
-    sums: bool = False
+    frees: tuple[str, ...]
+    allows_partial_sums: bool = False
 
 
 @dataclass(frozen=True)
-class Height:
-    """How many rows a value of the device has: as many as an upload has entries, and `more`.
+class RowCount:
+    """The number of rows of a value on the device: the length of an upload, plus `extra`.
 
-    `more` is -1 where there is a row a sequence, since offsets have one entry more.
+    `extra` is -1 for one row per sequence, because offsets have one entry more.
     """
 
     upload: str
-    more: int = 0
+    extra: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's steps, and what passes between its zones.
+    """The steps of a run, and the values that pass between its stages.
 
-    `uploads` are the integers that ENTRY, or the caller, gives to the device; `offsets` are those
-    of them that are offsets, and `sequences` those by which attention tells sequences apart.
-    `results` are the values that leave the device, each with its height, and `carried` what EXIT
-    takes from ENTRY.
+    Attributes:
+        outputs: the requested outputs.
+        entry, device, exit: the steps of each stage, in order.
+        uploads: the int32 vectors that DEVICE reads, made by ENTRY or given by the caller.
+        offsets: the uploads that are offsets.
+        attention_offsets: those of them that attention reads.
+        weights: the initializers that DEVICE reads.
+        device_results: the values of DEVICE that EXIT reads or that are outputs.
+        entry_results: the values of ENTRY that EXIT reads or that are outputs.
     """
 
     outputs: tuple[str, ...]
@@ -52,127 +58,131 @@ class Plan:
     exit: tuple[Step, ...]
     uploads: tuple[str, ...]
     offsets: frozenset[str]
-    sequences: frozenset[str]
+    attention_offsets: frozenset[str]
     weights: tuple[str, ...]
-    results: Mapping[str, Height]
-    carried: tuple[str, ...]
+    device_results: Mapping[str, RowCount]
+    entry_results: tuple[str, ...]
 
 
 def make_plan(graph: Graph, outputs: Sequence[str]) -> Plan:
-    """The plan for some of a graph's outputs; what they do not need is not in it.
+    """Plan a run for some of the graph's outputs, with only the nodes that they need.
 
-    Raises InputError for an output that the graph has not, and ArtifactError for a value that no
-    node makes before it is used, or for nodes that go from a zone back to one before it.
+    Raises InputError for an output that the graph does not have. Raises ArtifactError for a node
+    that reads a value before it is computed, or a value of a later stage.
     """
     for name in outputs:
         if name not in graph.outputs:
             raise InputError(
                 f"unknown output {name!r}: this graph gives {', '.join(graph.outputs)}"
             )
-    live = _live(graph, outputs)
-    # A zone that needs a later one's value finds it missing.
-    steps = _steps(graph, [n for place in Place for n in live if n.place is place], outputs)
-    device = [step.node for step in steps if step.node.place is Place.DEVICE]
-    made = {name for node in device for name in node.outputs if name}
+    needed = _needed_nodes(graph, outputs)
+    # Stage by stage, so that a node which reads a later stage's value is found out.
+    by_stage = [node for stage in Stage for node in needed if node.stage is stage]
+    steps: dict[Stage, list[Step]] = {stage: [] for stage in Stage}
+    for step in _make_steps(graph, by_stage, outputs):
+        steps[step.node.stage].append(step)
+
+    device = [step.node for step in steps[Stage.DEVICE]]
     read = dict.fromkeys(name for node in device for name in node.inputs if name)
-    left = [
-        *(name for s in steps if s.node.place is Place.EXIT for name in s.node.inputs),
-        *outputs,
-    ]
-    uploads = tuple(n for n in read if n not in made and n not in graph.initializers)
-    heights = _heights(device, uploads)
-    entry = [step for step in steps if step.node.place is Place.ENTRY]
-    packed = {name for step in entry for name in step.node.outputs}
+    computed = {name for node in device for name in node.outputs if name}
+    packed = {name for step in steps[Stage.ENTRY] for name in step.node.outputs}
+    # What EXIT reads, and the outputs themselves.
+    final = [*(name for step in steps[Stage.EXIT] for name in step.node.inputs), *outputs]
+    uploads = tuple(
+        name for name in read if name not in computed and name not in graph.initializers
+    )
+    row_counts = _row_counts(device, uploads)
+    attention = [node for node in device if node.op_type == "PackedAttention"]
     return Plan(
         outputs=tuple(outputs),
-        entry=tuple(entry),
-        device=tuple(step for step in steps if step.node.place is Place.DEVICE),
-        exit=tuple(step for step in steps if step.node.place is Place.EXIT),
+        entry=tuple(steps[Stage.ENTRY]),
+        device=tuple(steps[Stage.DEVICE]),
+        exit=tuple(steps[Stage.EXIT]),
         uploads=uploads,
-        offsets=frozenset(_given(device, "offsets")),
-        sequences=frozenset(
-            _given([n for n in device if n.operator == "PackedAttention"], "offsets")
-        ),
+        offsets=frozenset(_values_of_parameter(device, "offsets")),
+        attention_offsets=frozenset(_values_of_parameter(attention, "offsets")),
         weights=tuple(name for name in read if name in graph.initializers),
-        results=MappingProxyType({name: heights[name] for name in left if name in made}),
-        carried=tuple(dict.fromkeys(name for name in left if name in packed)),
+        device_results=MappingProxyType(
+            {name: row_counts[name] for name in final if name in computed}
+        ),
+        entry_results=tuple(dict.fromkeys(name for name in final if name in packed)),
     )
 
 
-def _live(graph: Graph, outputs: Sequence[str]) -> list[Node]:
-    """The nodes that the outputs need, in the graph's order."""
-    wanted, live = set(outputs), []
+def _needed_nodes(graph: Graph, outputs: Sequence[str]) -> list[Node]:
+    """Return the nodes that the outputs depend on, in the graph's order."""
+    values, nodes = set(outputs), []
     for node in reversed(graph.nodes):
-        if wanted & set(node.outputs):
-            wanted.update(name for name in node.inputs if name)
-            live.append(node)
-    return live[::-1]
+        if values & set(node.outputs):
+            values.update(name for name in node.inputs if name)
+            nodes.append(node)
+    return nodes[::-1]
 
 
-def _steps(graph: Graph, nodes: Sequence[Node], outputs: Sequence[str]) -> list[Step]:
-    """The nodes in their order, each with what dies; zone by zone, values must still be there."""
+def _make_steps(graph: Graph, nodes: Sequence[Node], outputs: Sequence[str]) -> list[Step]:
+    """Turn nodes into steps; raise ArtifactError if a node reads a value before it exists."""
     known = {*graph.inputs, *graph.initializers}
-    last: dict[str, int] = {}
+    last_use: dict[str, int] = {}
     for index, node in enumerate(nodes):
         for name in filter(None, node.inputs):
             if name not in known:
                 raise ArtifactError(
-                    f"the graph's {node.operator} needs {name!r} before that is computed: export "
+                    f"the graph's {node.op_type} needs {name!r} before that is computed: export "
                     "the checkpoint again"
                 )
-            last[name] = index
+            last_use[name] = index
         for name in filter(None, node.outputs):
             known.add(name)
-            last[name] = index
-    keep = {*graph.inputs, *graph.initializers, *outputs}
-    dies: list[list[str]] = [[] for _ in nodes]
-    for name, index in last.items():
-        if name not in keep:
-            dies[index].append(name)
-    sums = _sums(nodes, outputs)
+            last_use[name] = index
+    kept = {*graph.inputs, *graph.initializers, *outputs}
+    frees: list[list[str]] = [[] for _ in nodes]
+    for name, index in last_use.items():
+        if name not in kept:
+            frees[index].append(name)
+    partial_sums = _possible_partial_sums(nodes, outputs)
     return [
-        Step(node, tuple(names), node.outputs[0] in sums)
-        for node, names in zip(nodes, dies, strict=True)
+        Step(node, tuple(names), node.outputs[0] in partial_sums)
+        for node, names in zip(nodes, frees, strict=True)
     ]
 
 
-def _sums(nodes: Sequence[Node], outputs: Sequence[str]) -> set[str]:
-    """The results of Linears that may be partial sums."""
+def _possible_partial_sums(nodes: Sequence[Node], outputs: Sequence[str]) -> set[str]:
+    """Return the results of Linears that may be computed as partial sums."""
     uses = Counter([name for node in nodes for name in node.inputs] + list(outputs))
-    plain = {
+    without_activation = {
         node.outputs[0]
         for node in nodes
-        if node.operator == "Linear" and not node.attributes["activation"]
+        if node.op_type == "Linear" and not node.attributes["activation"]
     }
-    added = {node.inputs[0] for node in nodes if node.operator == "AddLayerNorm"}
-    return {name for name in plain & added if uses[name] == 1}
+    added = {node.inputs[0] for node in nodes if node.op_type == "AddLayerNorm"}
+    return {name for name in without_activation & added if uses[name] == 1}
 
 
-def _given(nodes: Sequence[Node], parameter: str) -> list[str]:
-    """The values that dialect nodes are given for an input of this name."""
+def _values_of_parameter(nodes: Sequence[Node], parameter: str) -> list[str]:
+    """Return the values that `bertrt` operators read as the input of this name."""
     return [
-        name
+        value
         for node in nodes
-        if node.operator in OPERATORS
-        for known, name in zip(OPERATORS[node.operator].inputs, node.inputs, strict=False)
-        if known == parameter
+        if node.op_type in OPERATORS
+        for name, value in zip(OPERATORS[node.op_type].inputs, node.inputs, strict=False)
+        if name == parameter
     ]
 
 
-def _heights(nodes: Sequence[Node], uploads: Sequence[str]) -> dict[str, Height]:
-    """How many rows each value of the device has."""
-    heights = {name: Height(name) for name in uploads}
+def _row_counts(nodes: Sequence[Node], uploads: Sequence[str]) -> dict[str, RowCount]:
+    """Return the number of rows of each value on the device."""
+    counts = {name: RowCount(name) for name in uploads}
     for node in nodes:
-        if node.operator == "MeanRows":
-            height = Height(node.inputs[1], -1)
+        if node.op_type == "MeanRows":
+            count = RowCount(node.inputs[1], -1)
         else:
-            # Selected rows are as many as were picked; all else keeps its first input's.
-            source = node.inputs[1 if node.operator == "SelectRows" else 0]
-            if source not in heights:
+            # SelectRows has a row per index; all others have the rows of their first input.
+            source = node.inputs[1 if node.op_type == "SelectRows" else 0]
+            if source not in counts:
                 raise ArtifactError(
-                    f"the graph's {node.operator} works on {source!r}, a weight: export the "
+                    f"the graph's {node.op_type} works on {source!r}, a weight: export the "
                     "checkpoint again"
                 )
-            height = heights[source]
-        heights.update(dict.fromkeys(node.outputs, height))
-    return heights
+            count = counts[source]
+        counts.update(dict.fromkeys(node.outputs, count))
+    return counts

@@ -1,95 +1,91 @@
-"""A plan's device steps as kernel launches, and what of their results is real."""
+"""The device steps of a plan as kernel launches."""
 
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from bertrt.kernels.engine.plan import Plan, Step
 
-__all__ = ["Kernels", "Program", "real_rows", "to_tensor"]
+__all__ = ["Kernels", "Program", "remove_padding"]
 
 
-def _one(*_: Any) -> int:
+def _never_split(*_: Any) -> int:
     return 1
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """What runs each operator of the device, by its ONNX name, and how it splits a product.
+    """The kernels of the DEVICE operators, by ONNX name.
 
-    `table` has functions with the arguments of the dialect's references, on tensors. `splits` is
-    as in `bertrt.kernels.triton`; where it gives more than 1, a Linear passes partial sums.
+    The functions in `table` take the arguments of the operators' references, as tensors.
+    `choose_splits` has the signature of `bertrt.kernels.triton.choose_splits`; if it returns more
+    than 1, a Linear computes partial sums.
     """
 
     table: Mapping[str, Callable[..., torch.Tensor]]
-    splits: Callable[..., int] = _one
+    choose_splits: Callable[..., int] = _never_split
 
 
 class Program:
-    """A plan with the weights and the kernels that run it; it holds no state of a run."""
+    """A plan with its weights and kernels. It holds no state of a run."""
 
     def __init__(self, plan: Plan, weights: Mapping[str, torch.Tensor], kernels: Kernels) -> None:
-        """Join the parts. `weights` are on the device, and may be more than the plan's."""
+        """Combine a plan with weights on the device, which may be more than the plan needs."""
         self.plan = plan
         self._weights = {name: weights[name] for name in plan.weights}
         self._kernels = kernels
 
-    def launch(self, uploads: Mapping[str, torch.Tensor], longest: int) -> dict[str, torch.Tensor]:
-        """Launch every device step; nothing here waits for the device.
+    def launch(
+        self, uploads: Mapping[str, torch.Tensor], max_length: int
+    ) -> dict[str, torch.Tensor]:
+        """Launch every device step, without waiting for the device.
 
         Args:
-            uploads: int32 tensors, as from `Staging`.
-            longest: no sequence has more tokens than this.
+            uploads: the int32 tensors of an `UploadBuffer`.
+            max_length: no sequence has more tokens.
 
-        Returns the plan's results, float32, with as many rows as the uploads give them.
+        Returns the plan's device results, float32, including the bucket's padding rows.
         """
         values = {**self._weights, **uploads}
         for step in self.plan.device:
-            values[step.node.outputs[0]] = self._run(step, values, longest)
-            for name in step.dies:
+            values[step.node.outputs[0]] = self._launch_step(step, values, max_length)
+            for name in step.frees:
                 values.pop(name, None)
-        return {name: values[name].float() for name in self.plan.results}
+        return {name: values[name].float() for name in self.plan.device_results}
 
-    def _run(self, step: Step, values: Mapping[str, torch.Tensor], longest: int) -> torch.Tensor:
+    def _launch_step(
+        self, step: Step, values: Mapping[str, torch.Tensor], max_length: int
+    ) -> torch.Tensor:
         node = step.node
-        given = [values[name] if name else None for name in node.inputs]
-        if node.operator == "Cast":
+        inputs = [values[name] if name else None for name in node.inputs]
+        if node.op_type == "Cast":
             return values[node.inputs[0]].float()
-        more: dict[str, Any] = {}
-        if node.operator == "PackedAttention":
-            more["longest"] = longest
-        elif step.sums and self._splits(values, step) > 1:
-            more["partials"] = True
-        return self._kernels.table[node.operator](*given, **node.attributes, **more)
+        options: dict[str, Any] = {}
+        if node.op_type == "PackedAttention":
+            options["max_length"] = max_length
+        elif step.allows_partial_sums and self._choose_splits(step, values) > 1:
+            options["partials"] = True
+        return self._kernels.table[node.op_type](*inputs, **node.attributes, **options)
 
-    def _splits(self, values: Mapping[str, torch.Tensor], step: Step) -> int:
+    def _choose_splits(self, step: Step, values: Mapping[str, torch.Tensor]) -> int:
         x, weight = (values[name] for name in step.node.inputs[:2])
         columns = weight.shape[0 if step.node.attributes["transposed"] else 1]
-        return self._kernels.splits(x.shape[0], x.shape[1], columns, x.dtype, x.device)
+        return self._kernels.choose_splits(x.shape[0], x.shape[1], columns, x.dtype, x.device)
 
 
-def real_rows(
+def remove_padding(
     plan: Plan, results: Mapping[str, torch.Tensor], arrays: Mapping[str, Sized]
 ) -> dict[str, torch.Tensor]:
-    """The results without the bucket's padding; views.
+    """Return views of the results without the bucket's padding rows.
 
     Args:
-        plan: what was run.
-        results: as from `Program.launch`.
-        arrays: what ENTRY made, whose lengths say how many rows are real.
+        plan: the plan that was run.
+        results: the results of `Program.launch`.
+        arrays: the run's uploads before padding; their lengths give the numbers of rows.
     """
     return {
-        name: results[name][: len(arrays[height.upload]) + height.more]
-        for name, height in plan.results.items()
+        name: results[name][: len(arrays[rows.upload]) + rows.extra]
+        for name, rows in plan.device_results.items()
     }
-
-
-def to_tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array on the device, of the same dtype; bfloat16 too, which numpy itself has not."""
-    array = np.array(array, order="C")
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(device)
-    return torch.from_numpy(array).to(device)

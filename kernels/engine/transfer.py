@@ -1,35 +1,28 @@
-"""Arrays from host to device and back, and results that become the caller's own."""
+"""Copy arrays between host and device."""
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 
-__all__ = ["fetch", "owned", "upload"]
+__all__ = ["copy_if_shared", "download", "to_tensor", "upload"]
 
 
-def fetch(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Tensors on the host, as arrays of the caller's own.
+def download(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Copy tensors to the host, as arrays that nothing else refers to.
 
-    Args:
-        tensors: on a GPU, of the current stream, which is waited for.
+    Waits for the current stream of the GPUs that they are on.
     """
-    parts = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
-    places = {tensor.device for tensor in tensors.values() if tensor.is_cuda}
-    for device in places:
+    copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+    for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
-    return {name: np.array(part.numpy()) for name, part in parts.items()}
+    return {name: np.array(copy.numpy()) for name, copy in copies.items()}
 
 
 def upload(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
-    """Arrays on the device, in one copy on the current stream, which is not waited for.
-
-    Args:
-        arrays: int32 [n] each.
-        device: where to.
-    """
+    """Copy int32 arrays [n] to the device, in one copy on the current stream, without waiting."""
     sizes = [len(array) for array in arrays.values()]
-    # PyTorch gives pinned memory out again only after the copy from it.
+    # PyTorch reuses pinned memory only after the copy from it.
     block = torch.empty(
         sum(sizes), dtype=torch.int32, device="cpu", pin_memory=device.type == "cuda"
     )
@@ -38,9 +31,17 @@ def upload(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, 
     return dict(zip(arrays, parts, strict=True))
 
 
-def owned(tensor: torch.Tensor, others: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The tensor without gaps, copied where its memory is that of one of the others."""
-    shared = {one.untyped_storage().data_ptr() for one in others}
+def to_tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy an array to the device in its dtype, including bfloat16, which numpy itself lacks."""
+    array = np.array(array, order="C")
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(device)
+    return torch.from_numpy(array).to(device)
+
+
+def copy_if_shared(tensor: torch.Tensor, others: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the tensor, contiguous, or a copy if it shares memory with one of the others."""
+    shared = {other.untyped_storage().data_ptr() for other in others}
     if tensor.untyped_storage().data_ptr() in shared:
         return tensor.clone(memory_format=torch.contiguous_format)
     return tensor.contiguous()

@@ -1,6 +1,7 @@
-"""A bucket's integers on their way to the kernels: one block of memory, one copy a run."""
+"""The memory from which the kernels read a run's integers; it is filled by one copy per run."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,62 +9,69 @@ import torch
 from bertrt.kernels.engine.buckets import Bucket
 from bertrt.kernels.engine.plan import Plan
 
-__all__ = ["Staging"]
+__all__ = ["UploadBuffer"]
 
-# Numbers from one upload's begin to the next's are a multiple of this: 64 bytes, so that kernels
-# may rely on every address alike.
-_APART = 16
+# Each upload starts at a multiple of this many integers (64 bytes), so that kernels may rely on
+# the same alignment for every address.
+_ALIGNMENT = 16
 
 
-class Staging:
-    """The static memory of a bucket's uploads.
+class UploadBuffer:
+    """Memory for a bucket's uploads, at fixed addresses.
 
-    `uploads` are int32 tensors on the device, each of its size in the bucket; they stay where they
-    are for as long as this lives, and change with `send` and `gather`.
+    `tensors` maps each upload to an int32 tensor on the device, of its size in the bucket; `fill`
+    overwrites them.
     """
 
     def __init__(self, plan: Plan, bucket: Bucket, device: torch.device) -> None:
-        """Allocate a block on the host and one on the device; on the CPU they are the same."""
-        begins, total = [], 0
+        """Allocate one block on the host and one on the device; on the CPU they are the same."""
+        starts, total = [], 0
         for size in bucket.sizes:
-            begins.append(total)
-            total += -(-size // _APART) * _APART
+            starts.append(total)
+            total += -(-size // _ALIGNMENT) * _ALIGNMENT
         pinned = device.type == "cuda"
         self._host = torch.zeros(total, dtype=torch.int32, device="cpu", pin_memory=pinned)
         self._device = torch.zeros_like(self._host, device=device) if pinned else self._host
-        places = {
-            name: slice(begin, begin + size)
-            for name, begin, size in zip(plan.uploads, begins, bucket.sizes, strict=True)
+        slices = {
+            name: slice(start, start + size)
+            for name, start, size in zip(plan.uploads, starts, bucket.sizes, strict=True)
         }
         block = self._host.numpy()
-        self._parts = {name: block[place] for name, place in places.items()}
-        self._widths = {
-            name: end - place.start
-            for (name, place), end in zip(places.items(), [*begins[1:], total], strict=True)
+        self._host_arrays = {name: block[part] for name, part in slices.items()}
+        self._aligned_sizes = {
+            name: end - part.start
+            for (name, part), end in zip(slices.items(), [*starts[1:], total], strict=True)
         }
         self._offsets = plan.offsets
         self._zero = torch.zeros(1, dtype=torch.int32, device=device)
-        self.uploads = {name: self._device[place] for name, place in places.items()}
+        self.tensors = {name: self._device[part] for name, part in slices.items()}
 
-    def send(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Fill the uploads from the host; the run before must be over.
+    def fill(self, arrays: Mapping[str, Any], *, on_device: bool) -> None:
+        """Overwrite the uploads.
 
         Args:
-            arrays: int32 [n] for each upload, n at most its size. What is left is filled with
-                zeros, or of offsets with the last one: sequences without tokens.
+            arrays: int32 [n] for each upload, with n at most its size. The rest is filled with
+                zeros, or for offsets with the last offset, which makes empty sequences.
+            on_device: True if the arrays are tensors on the device, False if they are numpy
+                arrays. Numpy arrays need the previous run to be over.
         """
-        for name, part in self._parts.items():
+        if on_device:
+            self._fill_from_device(arrays)
+        else:
+            self._fill_from_host(arrays)
+
+    def _fill_from_host(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, target in self._host_arrays.items():
             array = arrays[name]
-            part[: len(array)] = array
-            part[len(array) :] = array[-1] if name in self._offsets else 0
+            target[: len(array)] = array
+            target[len(array) :] = array[-1] if name in self._offsets else 0
         if self._device is not self._host:
             self._device.copy_(self._host, non_blocking=True)
 
-    def gather(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Fill the uploads as `send` does, from tensors on the device, and in one launch."""
-        pieces = []
-        for name, width in self._widths.items():
+    def _fill_from_device(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        parts = []
+        for name, size in self._aligned_sizes.items():
             tensor = tensors[name]
             fill = tensor[-1:] if name in self._offsets else self._zero
-            pieces += [tensor, fill.expand(width - len(tensor))]
-        torch.cat(pieces, out=self._device)
+            parts += [tensor, fill.expand(size - len(tensor))]
+        torch.cat(parts, out=self._device)  # one launch

@@ -1,1 +1,1 @@
-"""How each kernel is launched: block sizes by GPU and by the sizes of its inputs."""
+"""How each kernel is launched: its block sizes, by GPU and by the sizes of its inputs."""

@@ -1,17 +1,19 @@
-"""How a kernel is launched: the sizes of its blocks, and the GPU that they are chosen for."""
+"""Launch configurations of the kernels, and the GPU that they are chosen for."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["AttentionTiles", "Gpu", "How", "LinearTiles", "bucket"]
+__all__ = ["AttentionTiles", "Gpu", "LinearLaunch", "LinearTiles", "next_power_of_two"]
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a launch depends on besides the sizes of its arrays.
+    """The properties of a GPU that a launch depends on.
 
-    `name` is as the driver gives it ("NVIDIA H200"), `multiprocessors` their number, and
-    `shared_memory` the bytes that one program may have at most.
+    Attributes:
+        name: the driver's name, such as "NVIDIA H200".
+        multiprocessors: the number of streaming multiprocessors.
+        shared_memory: the most shared memory of one program, in bytes.
     """
 
     name: str
@@ -24,8 +26,8 @@ class LinearTiles:
     """A launch of Triton's matrix product [T, K] · [K, N].
 
     A program computes `block_m` by `block_n` results, `block_k` of the depth at a time, with
-    `warps` warps and loads `stages` steps ahead. `splits` programs share the depth of each tile
-    where the caller takes partial sums.
+    `warps` warps and loads `stages` steps ahead. If the caller takes partial sums, `splits`
+    programs share the depth of each tile (split-K).
     """
 
     block_m: int
@@ -36,13 +38,13 @@ class LinearTiles:
     splits: int = 1
 
 
-# A matrix product by Triton, or by cuBLAS through torch.
-How = LinearTiles | Literal["torch"]
+# A matrix product by Triton, or by PyTorch, which on a GPU calls cuBLAS.
+LinearLaunch = LinearTiles | Literal["torch"]
 
 
 @dataclass(frozen=True)
 class AttentionTiles:
-    """A launch of attention: `block_m` queries a program, which takes `block_n` keys at a time."""
+    """A launch of attention: `block_m` queries per program, and `block_n` keys at a time."""
 
     block_m: int
     block_n: int
@@ -50,6 +52,6 @@ class AttentionTiles:
     stages: int
 
 
-def bucket(count: int) -> int:
-    """The power of two, from 16 on, that `count` rows or tokens are rounded up to."""
+def next_power_of_two(count: int) -> int:
+    """Round a number of rows or tokens up to a power of two, at least 16."""
     return max(16, 1 << (count - 1).bit_length()) if count > 0 else 16

@@ -1,28 +1,40 @@
-"""Launches for sizes and GPUs that nobody has measured: reasoned from the sizes alone.
+"""Choose launches by an estimate of their time, for sizes and GPUs that were not measured.
 
-What a program costs is estimated from rough rates of the chip, and the launch that should end
-first is chosen. No figure here comes from a run on a GPU; where one has been measured, its entry
-in `bertrt.kernels.launch.measured_table` is used instead.
+The estimate follows from the sizes and from rough rates of the chip. No number here comes from a
+run on a GPU; a measured launch in `bertrt.kernels.launch.measured_table` takes precedence.
 """
 
-from bertrt.kernels.launch.configs import AttentionTiles, Gpu, How, LinearTiles, bucket
+from bertrt.kernels.launch.configs import (
+    AttentionTiles,
+    Gpu,
+    LinearLaunch,
+    LinearTiles,
+    next_power_of_two,
+)
 
-__all__ = ["attention", "candidates", "linear", "row_warps", "split_linear"]
+__all__ = [
+    "choose_attention",
+    "choose_linear",
+    "choose_split_linear",
+    "linear_candidates",
+    "row_warps",
+]
 
-# For one multiprocessor of a Hopper GPU, a nanosecond: two thirds of its share of the data sheet's
-# dense half-precision rate, and what it may get from the second-level cache. Other GPUs differ,
-# but mostly in both at once, which leaves the choice the same.
-_FLOPS = 5000.0
-_BYTES = 45.0
-# A program's start and end, and the least time of one step along the depth, in nanoseconds.
-_PROGRAM = 1500.0
-_STEP = 120.0
+# The rates of one multiprocessor of a Hopper GPU, per nanosecond: two thirds of its share of the
+# data sheet's dense half-precision rate, and an estimate of what the second-level cache delivers.
+# On other GPUs mostly both rates differ by the same factor, which leaves the choice unchanged.
+_FLOPS_PER_NS = 5000.0
+_BYTES_PER_NS = 45.0
+# The time to start and end a program, and the least time of one step along the depth.
+_PROGRAM_NS = 1500.0
+_MIN_STEP_NS = 120.0
 
-# Above this many rows cuBLAS is taken for plain products: its tiles for large ones are hard to
-# beat. An activation is worth more than the difference, being a read and a write of the result.
-_SMALL = 256
+# Above this many rows, products without an activation go to cuBLAS, whose tiles for large products
+# are hard to beat. A fused activation saves more than the difference: it avoids a read and a write
+# of the result.
+_MAX_SMALL_ROWS = 256
 
-# block_m, block_n, block_k, warps; the larger a tile, the fewer bytes it reads for a product.
+# block_m, block_n, block_k, warps. Larger tiles read fewer bytes for the same product.
 _TILES = (
     (128, 256, 64, 8),
     (128, 128, 64, 8),
@@ -39,54 +51,60 @@ _TILES = (
 _SPLITS = (1, 2, 3, 4, 6, 8)
 
 
-def linear(gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, activated: bool) -> How:
-    """How to compute [rows, depth] · [depth, columns], of items of `itemsize` bytes."""
-    if itemsize == 4 or (rows > _SMALL and not activated):
+def choose_linear(
+    gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, has_activation: bool
+) -> LinearLaunch:
+    """Choose a launch for [rows, depth] · [depth, columns], with elements of `itemsize` bytes."""
+    if itemsize == 4 or (rows > _MAX_SMALL_ROWS and not has_activation):
         return "torch"
-    return candidates(gpu, rows, depth, columns, itemsize)[0]
+    return linear_candidates(gpu, rows, depth, columns, itemsize)[0]
 
 
-def split_linear(gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int) -> LinearTiles:
-    """The same by Triton in partial sums; one where splitting gains nothing."""
-    split = rows <= _SMALL and itemsize < 4
-    return candidates(gpu, rows, depth, columns, itemsize, split=split)[0]
+def choose_split_linear(
+    gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int
+) -> LinearTiles:
+    """Choose a launch of Triton's product in partial sums; 1 split if splitting gains nothing."""
+    split = rows <= _MAX_SMALL_ROWS and itemsize < 4
+    return linear_candidates(gpu, rows, depth, columns, itemsize, split=split)[0]
 
 
-def candidates(
+def linear_candidates(
     gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, *, split: bool = False
 ) -> list[LinearTiles]:
-    """Triton's launches for [rows, depth] · [depth, columns], the most promising first.
+    """Return Triton's launches for [rows, depth] · [depth, columns], the most promising first.
 
-    `split` allows partial sums over parts of the depth, for what follows to add up.
+    `split` allows partial sums over parts of the depth, which the next operator adds up.
     """
-    wide = max(32, 1 << (columns - 1).bit_length())
+    max_block_n = max(32, 1 << (columns - 1).bit_length())
     launches = [
-        LinearTiles(m, n, k, warps, _stages(gpu, m, n, k, itemsize), parts)
+        LinearTiles(m, n, k, warps, _stages(gpu, m, n, k, itemsize), splits)
         for m, n, k, warps in _TILES
-        for parts in (_SPLITS if split else (1,))
-        if m <= bucket(rows) and n <= wide and (parts == 1 or parts * k <= depth)
+        for splits in (_SPLITS if split else (1,))
+        if m <= next_power_of_two(rows)
+        and n <= max_block_n
+        and (splits == 1 or splits * k <= depth)
     ]
-    return sorted(launches, key=lambda one: _cost(gpu, one, rows, depth, columns, itemsize))
+    return sorted(launches, key=lambda tiles: _cost_ns(gpu, tiles, rows, depth, columns, itemsize))
 
 
-def attention(
-    gpu: Gpu, programs_of_128: int, head_size: int, longest: int, itemsize: int
+def choose_attention(
+    gpu: Gpu, programs_of_128: int, head_size: int, max_length: int, itemsize: int
 ) -> AttentionTiles:
-    """Blocks for sequences of at most `longest` tokens.
+    """Choose block sizes for sequences of at most `max_length` tokens.
 
-    `programs_of_128` is how many programs there are when each has 128 queries. Sequences that fit
-    a block are one step without a running maximum. Where there would be fewer programs than
-    multiprocessors, each has fewer queries.
+    `programs_of_128` is the number of programs with 128 queries each. Sequences that fit in one
+    block of keys take one step, without a running maximum. If there would be fewer programs than
+    multiprocessors, programs get fewer queries.
     """
-    if itemsize == 4:  # No tensor cores: small blocks, for registers.
-        block = min(32, bucket(longest))
+    if itemsize == 4:  # No tensor cores: small blocks, to save registers.
+        block = min(32, next_power_of_two(max_length))
         return AttentionTiles(block, block if head_size <= 64 else 16, 4, 1)
-    if longest <= 64:
-        block = bucket(longest)
+    if max_length <= 64:
+        block = next_power_of_two(max_length)
         return AttentionTiles(block, block, block // 16, 1)
     if head_size > 128:
         return AttentionTiles(64, 32, 4, 2)
-    if longest <= 128 and head_size <= 64:
+    if max_length <= 128 and head_size <= 64:
         return AttentionTiles(64, 128, 4, 1)
     if head_size > 64:
         return AttentionTiles(64, 64, 4, 2)
@@ -96,25 +114,27 @@ def attention(
 
 
 def row_warps(columns: int) -> int:
-    """Warps for a row of so many columns: 16 to 32 of them in each thread's registers."""
+    """Return the warps for a row of this width: 16 to 32 columns in each thread's registers."""
     return max(1, min(16, (1 << (columns - 1).bit_length()) // 512)) if columns > 0 else 1
 
 
-def _cost(
+def _cost_ns(
     gpu: Gpu, tiles: LinearTiles, rows: int, depth: int, columns: int, itemsize: int
 ) -> float:
-    """Nanoseconds until the last program ends, by the rates above."""
+    """Estimate the nanoseconds until the last program ends."""
     m, n, k = tiles.block_m, tiles.block_n, tiles.block_k
     programs = -(-rows // m) * -(-columns // n) * tiles.splits
     waves = -(-programs // gpu.multiprocessors)
-    step = max(2 * m * n * k / _FLOPS, (m + n) * k * itemsize / _BYTES, _STEP)
+    step = max(2 * m * n * k / _FLOPS_PER_NS, (m + n) * k * itemsize / _BYTES_PER_NS, _MIN_STEP_NS)
     steps = -(-depth // (k * tiles.splits))
-    # Partial sums of float32 are written, and read by what follows.
-    sums = 2 * 4 * tiles.splits * rows * columns if tiles.splits > 1 else 0
-    return waves * (_PROGRAM + steps * step) + sums / (_BYTES * gpu.multiprocessors)
+    # Partial sums are float32; they are written here, and read by the next operator.
+    partial_bytes = 2 * 4 * tiles.splits * rows * columns if tiles.splits > 1 else 0
+    return waves * (_PROGRAM_NS + steps * step) + partial_bytes / (
+        _BYTES_PER_NS * gpu.multiprocessors
+    )
 
 
 def _stages(gpu: Gpu, block_m: int, block_n: int, block_k: int, itemsize: int) -> int:
-    """Two to four steps of loads ahead, as shared memory has room for."""
-    room = gpu.shared_memory // ((block_m + block_n) * block_k * itemsize)
-    return max(2, min(4, room))
+    """Return how many steps ahead to load: two to four, as shared memory allows."""
+    possible = gpu.shared_memory // ((block_m + block_n) * block_k * itemsize)
+    return max(2, min(4, possible))

@@ -1,59 +1,76 @@
-"""The launch table: which block sizes a kernel gets, by GPU and sizes.
+"""The launch table: measured launches, by GPU and sizes.
 
-Entries come from `benchmarks/tune_kernels.py`, which measures candidates on the GPU at hand and
-prints them in this form. There are none yet: no GPU has been measured. What is not in the table
-comes from the sizes (`bertrt.kernels.launch.cost_model`), so other sizes and other GPUs run too.
+Entries come from `python -m benchmarks.gpu.tune_kernels`, which measures candidates on a GPU and
+prints the fastest in this form. The tables are empty: no GPU has been measured yet. For sizes
+that are not in a table, the launch is estimated (`bertrt.kernels.launch.cost_model`).
 """
 
 from bertrt.kernels.launch import cost_model
-from bertrt.kernels.launch.configs import AttentionTiles, Gpu, How, LinearTiles, bucket
+from bertrt.kernels.launch.configs import (
+    AttentionTiles,
+    Gpu,
+    LinearLaunch,
+    LinearTiles,
+    next_power_of_two,
+)
 
-__all__ = ["ATTENTION", "LINEAR", "SPLIT_LINEAR", "attention", "linear", "split_linear"]
+__all__ = [
+    "ATTENTION",
+    "LINEAR",
+    "SPLIT_LINEAR",
+    "choose_attention",
+    "choose_linear",
+    "choose_split_linear",
+]
 
-# GPU → (K, N, with an activation) → rows, rounded up to a power of two → how.
-# Measured in float16, for both types of 16 bits.
-LINEAR: dict[str, dict[tuple[int, int, bool], dict[int, How]]] = {}
+# GPU → (K, N, has an activation) → rows, rounded up to a power of two → launch.
+# Measured in float16, and used for both 16-bit dtypes.
+LINEAR: dict[str, dict[tuple[int, int, bool], dict[int, LinearLaunch]]] = {}
 
-# GPU → (K, N) → rows, rounded up → tiles; one split where a plain product was as fast.
+# GPU → (K, N) → rows, rounded up → tiles, with 1 split if a whole product was as fast.
 SPLIT_LINEAR: dict[str, dict[tuple[int, int], dict[int, LinearTiles]]] = {}
 
-# GPU → (head size, longest sequence rounded up, whether there are programs for the whole GPU).
+# GPU → (head size, longest sequence, rounded up, whether programs fill the whole GPU) → tiles.
 ATTENTION: dict[str, dict[tuple[int, int, bool], AttentionTiles]] = {}
 
 
-def linear(gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, activated: bool) -> How:
-    """How to compute [rows, depth] · [depth, columns].
+def choose_linear(
+    gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, has_activation: bool
+) -> LinearLaunch:
+    """Choose a launch for [rows, depth] · [depth, columns].
 
     Args:
         gpu: the GPU that computes it.
         rows, depth, columns: T, K and N.
-        itemsize: bytes of an element: 2 or 4.
-        activated: whether an activation follows, other than the identity.
+        itemsize: the bytes of an element, 2 or 4.
+        has_activation: whether an activation other than the identity follows.
     """
     if itemsize == 2:
-        measured = LINEAR.get(gpu.name, {}).get((depth, columns, activated), {})
-        if bucket(rows) in measured:
-            return measured[bucket(rows)]
-    return cost_model.linear(gpu, rows, depth, columns, itemsize, activated)
+        measured = LINEAR.get(gpu.name, {}).get((depth, columns, has_activation), {})
+        if next_power_of_two(rows) in measured:
+            return measured[next_power_of_two(rows)]
+    return cost_model.choose_linear(gpu, rows, depth, columns, itemsize, has_activation)
 
 
-def split_linear(gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int) -> LinearTiles:
-    """The same in partial sums over parts of the depth, for what follows to add up."""
+def choose_split_linear(
+    gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int
+) -> LinearTiles:
+    """Choose a launch in partial sums over parts of the depth, which the next operator adds up."""
     if itemsize == 2:
         measured = SPLIT_LINEAR.get(gpu.name, {}).get((depth, columns), {})
-        if bucket(rows) in measured:
-            return measured[bucket(rows)]
-    return cost_model.split_linear(gpu, rows, depth, columns, itemsize)
+        if next_power_of_two(rows) in measured:
+            return measured[next_power_of_two(rows)]
+    return cost_model.choose_split_linear(gpu, rows, depth, columns, itemsize)
 
 
-def attention(
-    gpu: Gpu, tokens: int, heads: int, head_size: int, longest: int, itemsize: int
+def choose_attention(
+    gpu: Gpu, tokens: int, heads: int, head_size: int, max_length: int, itemsize: int
 ) -> AttentionTiles:
-    """Block sizes for `heads` heads of `tokens` packed tokens, in sequences up to `longest`."""
+    """Choose block sizes for packed tokens in sequences of at most `max_length` tokens."""
     programs = -(-tokens // 128) * heads
     if itemsize == 2:
         measured = ATTENTION.get(gpu.name, {})
-        key = (head_size, bucket(longest), programs >= gpu.multiprocessors)
+        key = (head_size, next_power_of_two(max_length), programs >= gpu.multiprocessors)
         if key in measured:
             return measured[key]
-    return cost_model.attention(gpu, programs, head_size, longest, itemsize)
+    return cost_model.choose_attention(gpu, programs, head_size, max_length, itemsize)

@@ -1,13 +1,13 @@
-"""AddLayerNorm: bias, residual and LayerNorm, in one pass over the rows."""
+"""AddLayerNorm: add a bias and a residual, then normalize each row."""
 
 import numpy as np
 
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["add_layer_norm", "layer_norm"]
 
 
-@operator(Place.DEVICE, "hidden")
+@operator(Stage.DEVICE, "hidden")
 def add_layer_norm(
     x: np.ndarray,
     gamma: np.ndarray,
@@ -17,16 +17,16 @@ def add_layer_norm(
     *,
     epsilon: float = 1e-12,
 ) -> np.ndarray:
-    """LayerNorm(x + bias + residual), summed and normalized in float32.
+    """Compute LayerNorm(x + bias + residual), summed and normalized in float32.
 
     Args:
         x: [T, H].
         gamma, beta: [H].
-        bias: [H]; zero when left out.
-        residual: [T, H]; zero when left out.
+        bias: [H]; zero if omitted.
+        residual: [T, H]; zero if omitted.
         epsilon: added to the variance.
 
-    Returns [T, H], of x's dtype.
+    Returns [T, H], in x's dtype.
     """
     total = x.astype(np.float32)
     for addend in (bias, residual):
@@ -36,7 +36,7 @@ def add_layer_norm(
 
 
 def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
-    """x float32 [T, H], scaled to mean 0 and variance 1 along H, times gamma, plus beta."""
+    """Scale x, float32 [T, H], to mean 0 and variance 1 along H, times gamma, plus beta."""
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
     scaled = centred / np.sqrt(variance + np.float32(epsilon))

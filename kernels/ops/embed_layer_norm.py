@@ -1,14 +1,14 @@
-"""EmbedLayerNorm: token ids to normalized embeddings, packed."""
+"""EmbedLayerNorm: look up and add the embeddings of packed tokens, then normalize them."""
 
 import numpy as np
 
 from bertrt.kernels.ops.add_layer_norm import layer_norm
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["embed_layer_norm"]
 
 
-@operator(Place.DEVICE, "hidden")
+@operator(Stage.DEVICE, "hidden")
 def embed_layer_norm(
     ids: np.ndarray,
     types: np.ndarray,
@@ -21,15 +21,15 @@ def embed_layer_norm(
     *,
     epsilon: float = 1e-12,
 ) -> np.ndarray:
-    """LayerNorm of the sum of a token's three embeddings, in float32.
+    """Compute LayerNorm(word + type + position embedding) of each token, in float32.
 
     Args:
-        ids, types, positions: int32 [T], as from Pack.
+        ids, types, positions: int32 [T], from Pack.
         word_table, type_table, position_table: [V, H], [types, H] and [positions, H].
         gamma, beta: [H].
         epsilon: added to the variance.
 
-    Returns [T, H], of the tables' dtype.
+    Returns [T, H], in the tables' dtype.
     """
     total = (
         word_table[ids].astype(np.float32)

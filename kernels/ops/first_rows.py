@@ -1,22 +1,24 @@
-"""FirstRows: which packed tokens are the first of their sequences."""
+"""FirstRows: find the first token of each sequence."""
 
 import numpy as np
 
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["first_rows"]
 
 
-@operator(Place.ENTRY, "picked")
+@operator(Stage.ENTRY, "picked")
 def first_rows(offsets: np.ndarray, rows: np.ndarray, only: np.ndarray | None = None) -> np.ndarray:
-    """The first token of each sequence, or every token.
+    """Return the index of each sequence's first token, or of every token.
 
     Args:
-        offsets, rows: as from Pack.
-        only: bool []; where it is False every token is picked. True when left out.
+        offsets: int32 [B + 1], from Pack.
+        rows: int32 [T], from Pack.
+        only: bool []; False picks every token. True if omitted.
 
-    Returns int32 [R], indices among the T packed tokens. A sequence without tokens has the index
-    of the next one's first, or T - 1 if there is none: its answer means nothing, and does no harm.
+    Returns int32 [R], indices into the T packed tokens. A sequence without tokens gets the index
+    of the next sequence's first token, or T - 1 at the end: a valid index, but a meaningless
+    result.
     """
     if only is not None and not only:
         return np.arange(len(rows), dtype=np.int32)

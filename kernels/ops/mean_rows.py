@@ -1,21 +1,21 @@
-"""MeanRows: the mean of each sequence's tokens."""
+"""MeanRows: average the rows of each sequence."""
 
 import itertools
 
 import numpy as np
 
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["mean_rows"]
 
 
-@operator(Place.DEVICE, "mean")
+@operator(Stage.DEVICE, "mean")
 def mean_rows(x: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Means over each sequence's rows.
+    """Average the rows of each sequence.
 
     Args:
         x: [T, F].
-        offsets: int32 [B + 1], as from Pack.
+        offsets: int32 [B + 1], from Pack.
 
     Returns float32 [B, F]; zeros for a sequence without tokens.
     """

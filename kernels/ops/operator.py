@@ -1,4 +1,4 @@
-"""What an operator of the dialect is: its signature, where it runs, and its meaning in numpy."""
+"""The definition of an operator: its signature, its stage and its numpy reference."""
 
 import inspect
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-__all__ = ["DOMAIN", "VERSION", "Operator", "Place", "operator"]
+__all__ = ["DOMAIN", "VERSION", "Operator", "Stage", "operator"]
 
 DOMAIN = "bertrt"
 VERSION = 1
 
 
-class Place(Enum):
-    """Which part of a run an operator belongs to.
+class Stage(Enum):
+    """The three stages of a run, in order.
 
-    A graph is three zones, one after the other. ENTRY turns the padded inputs into packed
-    integers, whose sizes are known only then. DEVICE is all the arithmetic, on arrays whose sizes
-    depend on T, R and B alone. EXIT gives the results the padded shape that the caller expects.
+    ENTRY packs the padded inputs into integers, whose sizes are known only then. DEVICE does all
+    the arithmetic, on arrays whose sizes depend on T, R and B alone. EXIT gives the results the
+    padded shape that the caller expects.
     """
 
     ENTRY = "entry"
@@ -30,15 +30,14 @@ class Place(Enum):
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator: its ONNX name, its inputs, outputs and attributes, and its reference.
+    """An operator: its ONNX name, inputs, outputs, attributes and reference.
 
-    `optional` are the inputs that a node may leave out; `attributes` have their defaults, None
-    where a node has to give one. `reference` takes and gives numpy arrays, and is what the
-    operator means.
+    `optional` names the inputs that a node may omit. `attributes` maps each attribute to its
+    default, None if a node must set it. `reference` defines the operator on numpy arrays.
     """
 
     name: str
-    place: Place
+    stage: Stage
     inputs: tuple[str, ...]
     optional: frozenset[str]
     attributes: dict[str, Any]
@@ -46,7 +45,7 @@ class Operator:
     reference: Callable[..., Any]
 
     def op_run(self) -> type[OpRun]:
-        """The operator for `onnx.reference.ReferenceEvaluator(new_ops=[…])`."""
+        """Return the operator for `onnx.reference.ReferenceEvaluator(new_ops=[…])`."""
         reference = self.reference
 
         def run(_: OpRun, *inputs: Any, **attributes: Any) -> tuple[np.ndarray, ...]:
@@ -56,28 +55,28 @@ class Operator:
         return type(self.name, (OpRun,), {"op_domain": DOMAIN, "_run": run})
 
 
-def operator(place: Place, *outputs: str) -> Callable[[Callable[..., Any]], Operator]:
-    """Make an operator of its reference.
+def operator(stage: Stage, *outputs: str) -> Callable[[Callable[..., Any]], Operator]:
+    """Define an operator by its reference.
 
-    The function's positional parameters are the inputs (those that default to None may be left
-    out), its keyword-only ones the attributes, and its name in camel case the operator's.
+    The function's positional parameters are the inputs (those that default to None are optional),
+    its keyword-only parameters are the attributes, and its name in camel case is the operator's.
     """
 
-    def make(reference: Callable[..., Any]) -> Operator:
+    def define(reference: Callable[..., Any]) -> Operator:
         parameters = inspect.signature(reference).parameters.values()
-        inputs = [one for one in parameters if one.kind is not one.KEYWORD_ONLY]
+        inputs = [param for param in parameters if param.kind is not param.KEYWORD_ONLY]
         return Operator(
             name="".join(part.capitalize() for part in reference.__name__.split("_")),
-            place=place,
-            inputs=tuple(one.name for one in inputs),
-            optional=frozenset(one.name for one in inputs if one.default is None),
+            stage=stage,
+            inputs=tuple(param.name for param in inputs),
+            optional=frozenset(param.name for param in inputs if param.default is None),
             attributes={
-                one.name: None if one.default is one.empty else one.default
-                for one in parameters
-                if one.kind is one.KEYWORD_ONLY
+                param.name: None if param.default is param.empty else param.default
+                for param in parameters
+                if param.kind is param.KEYWORD_ONLY
             },
             outputs=outputs,
             reference=reference,
         )
 
-    return make
+    return define

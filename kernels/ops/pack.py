@@ -1,28 +1,28 @@
-"""Pack: a padded batch to its tokens, one after the other, without the padding."""
+"""Pack: remove the padding of a batch and concatenate its tokens."""
 
 import math
 
 import numpy as np
 
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["pack"]
 
 
-@operator(Place.ENTRY, "ids", "types", "positions", "rows", "offsets")
+@operator(Stage.ENTRY, "ids", "types", "positions", "rows", "offsets")
 def pack(
     input_ids: np.ndarray, token_type_ids: np.ndarray, attention_mask: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """The tokens that the mask counts, in order, and where each sequence begins.
+    """Return the tokens that the mask selects, in order, and where each sequence begins.
 
     Args:
-        input_ids, token_type_ids, attention_mask: integers [..., S]; all axes but the last
-            together are the batch, of B sequences.
+        input_ids, token_type_ids, attention_mask: integers [..., S]; the leading axes
+            together hold B sequences.
 
     Returns, all int32:
-        ids, types, positions: [T], each token's id, type, and place in its sequence.
-        rows: [T], each token's place among the B·S of the padded batch, ascending.
-        offsets: [B + 1]; sequence b has the tokens offsets[b] to offsets[b + 1].
+        ids, types, positions: [T], each token's id, its type, and its position in the sequence.
+        rows: [T], each token's index into the padded batch, flattened to B·S; ascending.
+        offsets: [B + 1]; sequence b holds the tokens offsets[b] to offsets[b + 1].
     """
     *batch, length = input_ids.shape
     mask = attention_mask.reshape(math.prod(batch), length) != 0

@@ -1,28 +1,28 @@
-"""PackedAttention: self-attention over packed tokens, straight from the packed QKV projection."""
+"""PackedAttention: self-attention on packed tokens, from the packed QKV projection."""
 
 import itertools
 
 import numpy as np
 
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["packed_attention"]
 
 
-@operator(Place.DEVICE, "context")
+@operator(Stage.DEVICE, "context")
 def packed_attention(
     qkv: np.ndarray, offsets: np.ndarray, *, num_heads: int, causal: int = 0
 ) -> np.ndarray:
-    """softmax(Q · Kᵀ / √D) · V of each sequence and head, with scores and softmax in float32.
+    """Compute softmax(Q · Kᵀ / √D) · V per sequence and head; scores and softmax are float32.
 
     Args:
-        qkv: [T, 3·H], each token's query, key and value beside each other, each of N heads of
+        qkv: [T, 3·H], each token's query, key and value side by side, each with N heads of
             size D = H / N.
-        offsets: int32 [B + 1], as from Pack.
+        offsets: int32 [B + 1], from Pack.
         num_heads: N.
-        causal: 1 where a token sees itself and those before it only.
+        causal: 1 if a token attends only to itself and to earlier tokens.
 
-    Returns [T, H], of qkv's dtype.
+    Returns [T, H], in qkv's dtype.
     """
     tokens, width = qkv.shape
     size = width // 3 // num_heads

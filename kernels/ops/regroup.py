@@ -1,20 +1,20 @@
-"""Regroup: one number a sequence, in the shape in which the sequences came."""
+"""Regroup: give one number per sequence the batch shape of the inputs."""
 
 import numpy as np
 
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["regroup"]
 
 
-@operator(Place.EXIT, "grouped")
+@operator(Stage.EXIT, "grouped")
 def regroup(x: np.ndarray, input_ids: np.ndarray) -> np.ndarray:
-    """The numbers by batch and choice.
+    """Reshape one number per sequence to the leading axes of `input_ids`.
 
     Args:
-        x: [n, 1], a number for each of the n sequences.
-        input_ids: [..., S], as the graph was given it; n is the product of its leading axes.
+        x: [n, 1], one number for each of n sequences.
+        input_ids: [..., S], the graph's input; n is the product of its leading axes.
 
-    Returns [...], of x's dtype.
+    Returns [...], in x's dtype.
     """
     return x.reshape(input_ids.shape[:-1])

@@ -1,26 +1,26 @@
-"""Unpack: packed rows back to the padded shape of the inputs."""
+"""Unpack: restore the padded shape of the inputs."""
 
 import numpy as np
 
-from bertrt.kernels.ops.operator import Place, operator
+from bertrt.kernels.ops.operator import Stage, operator
 
 __all__ = ["unpack"]
 
 
-@operator(Place.EXIT, "padded")
+@operator(Stage.EXIT, "padded")
 def unpack(
     x: np.ndarray, input_ids: np.ndarray, rows: np.ndarray, only: np.ndarray | None = None
 ) -> np.ndarray:
-    """Each row where its token was, and zeros where there was none.
+    """Put each row back at its token's position, with zeros for padding.
 
     Args:
-        x: [T, F]; [R, F] where `only` is True.
-        input_ids: [..., S], as the graph was given it.
-        rows: int32 [T], as from Pack.
-        only: bool []; where it is True, x holds the rows of picked tokens alone, and nothing is
-            put back. False when left out.
+        x: [T, F]; [R, F] if `only` is True.
+        input_ids: [..., S], the graph's input.
+        rows: int32 [T], from Pack.
+        only: bool []; True if x holds only the rows of picked tokens, which then stay packed.
+            False if omitted.
 
-    Returns [..., S, F] of x's dtype; [R, 1, F] where `only` is True.
+    Returns [..., S, F], in x's dtype; [R, 1, F] if `only` is True.
     """
     if only is not None and only:
         return x[:, None]

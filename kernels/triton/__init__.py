@@ -1,10 +1,10 @@
-"""The Triton kernels: for each operator of the dialect that runs on the device, one file.
+"""The Triton kernels: one file for each operator of the DEVICE stage.
 
-A kernel's function has the name, the arguments and the meaning of the operator's reference in
-`bertrt.kernels.ops`, on contiguous tensors of float16, bfloat16 or float32 and int32. It
-allocates its result and never waits for the device, so a CUDA graph can hold it. Where buffers are
-larger than the tokens in them, the rows from offsets[-1] on mean nothing: they are computed from
-whatever is there, and touch no others. It launches on the current device.
+A kernel's launcher has the name, arguments and meaning of the operator's reference in
+`bertrt.kernels.ops`, on contiguous tensors of float16, bfloat16 or float32, and int32. It launches
+on the current device, allocates its result and never waits for the device, so a CUDA graph can
+capture it. If the buffers are larger than the number of tokens, the rows from offsets[-1] on are
+padding: they may hold any values, and do not affect other rows.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ import torch
 
 from bertrt.kernels.triton.add_layer_norm import add_layer_norm
 from bertrt.kernels.triton.embed_layer_norm import embed_layer_norm
-from bertrt.kernels.triton.linear import linear, splits
+from bertrt.kernels.triton.linear import choose_splits, linear
 from bertrt.kernels.triton.mean_rows import mean_rows
 from bertrt.kernels.triton.packed_attention import packed_attention
 from bertrt.kernels.triton.select_rows import select_rows
 from bertrt.kernels.triton.unit_rows import unit_rows
 
-__all__ = ["KERNELS", "splits"]
+__all__ = ["KERNELS", "choose_splits"]
 
 # By the operator's ONNX name.
 KERNELS: dict[str, Callable[..., torch.Tensor]] = {

@@ -1,4 +1,4 @@
-"""The matrix product of PyTorch, which on a GPU is cuBLAS's, and an activation after it."""
+"""PyTorch's matrix product, which on a GPU is cuBLAS's, followed by an activation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,38 +9,43 @@ import triton.language as tl
 
 from bertrt.kernels.triton.activations import activate
 
-__all__ = ["product"]
+__all__ = ["matmul"]
 
 _BLOCK = 1024
 
 
 @triton.jit
-def _activate(y: tl.tensor, count: int, NAME: tl.constexpr, BLOCK: tl.constexpr) -> None:
-    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < count
-    value = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(y + place, activate(value, NAME).to(y.dtype.element_ty), mask=inside)
+def _activate_kernel(
+    y_ptr: tl.tensor,  # [count], overwritten
+    count: int,
+    NAME: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < count
+    value = tl.load(y_ptr + index, mask=mask, other=0.0).to(tl.float32)
+    tl.store(y_ptr + index, activate(value, NAME).to(y_ptr.dtype.element_ty), mask=mask)
 
 
-def product(
+def matmul(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: str
 ) -> torch.Tensor:
-    """activation(x [T, K] · weight [K, N] + bias [N]), of x's dtype.
+    """Compute activation(x [T, K] · weight [K, N] + bias [N]), in x's dtype.
 
-    Sums are in float32. Products of float32 are in full unless the process has allowed PyTorch
-    to use TF32.
+    Sums are in float32. Products of float32 are in full precision, unless the process has allowed
+    PyTorch to use TF32.
     """
     with _sums_in_float32():
         y = torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
     if activation and y.numel() > 0:
         grid = (triton.cdiv(y.numel(), _BLOCK),)
-        _activate[grid](y, y.numel(), NAME=activation, BLOCK=_BLOCK, num_warps=4)
+        _activate_kernel[grid](y, y.numel(), NAME=activation, BLOCK=_BLOCK, num_warps=4)
     return y
 
 
 @contextmanager
 def _sums_in_float32() -> Iterator[None]:
-    """PyTorch lets cuBLAS add up parts of a sum in half precision, unless told otherwise."""
+    """Forbid cuBLAS to add up parts of a sum in half precision, which PyTorch allows by default."""
     settings = torch.backends.cuda.matmul
     before = (
         settings.allow_fp16_reduced_precision_reduction,

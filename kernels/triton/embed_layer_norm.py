@@ -1,4 +1,4 @@
-"""EmbedLayerNorm on the GPU: a program gathers, sums and normalizes one token's embeddings."""
+"""EmbedLayerNorm on the GPU: each program adds up and normalizes one token's embeddings."""
 
 import torch
 import triton
@@ -11,31 +11,31 @@ __all__ = ["embed_layer_norm"]
 
 
 @triton.jit
-def _embed_layer_norm(
-    ids: tl.tensor,
-    types: tl.tensor,
-    positions: tl.tensor,
-    word_table: tl.tensor,
-    type_table: tl.tensor,
-    position_table: tl.tensor,
-    gamma: tl.tensor,
-    beta: tl.tensor,
-    y: tl.tensor,
+def _embed_layer_norm_kernel(
+    ids_ptr: tl.tensor,  # int32 [rows]
+    types_ptr: tl.tensor,  # int32 [rows]
+    positions_ptr: tl.tensor,  # int32 [rows]
+    word_table_ptr: tl.tensor,  # [vocabulary, columns]
+    type_table_ptr: tl.tensor,  # [types, columns]
+    position_table_ptr: tl.tensor,  # [positions, columns]
+    gamma_ptr: tl.tensor,  # [columns]
+    beta_ptr: tl.tensor,  # [columns]
+    y_ptr: tl.tensor,  # [rows, columns], the result
     columns: int,
     EPSILON: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,  # a power of two, at least columns
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
-    inside = column < columns
-    word = word_table + tl.load(ids + row).to(tl.int64) * columns
-    kind = type_table + tl.load(types + row).to(tl.int64) * columns
-    position = position_table + tl.load(positions + row).to(tl.int64) * columns
-    total = tl.load(word + column, mask=inside, other=0.0).to(tl.float32)
-    total += tl.load(kind + column, mask=inside, other=0.0).to(tl.float32)
-    total += tl.load(position + column, mask=inside, other=0.0).to(tl.float32)
-    result = layer_norm(total, gamma, beta, column, columns, EPSILON)
-    tl.store(y + row * columns + column, result.to(y.dtype.element_ty), mask=inside)
+    mask = column < columns
+    word_ptr = word_table_ptr + tl.load(ids_ptr + row).to(tl.int64) * columns
+    type_ptr = type_table_ptr + tl.load(types_ptr + row).to(tl.int64) * columns
+    position_ptr = position_table_ptr + tl.load(positions_ptr + row).to(tl.int64) * columns
+    total = tl.load(word_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    total += tl.load(type_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    total += tl.load(position_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    result = layer_norm(total, gamma_ptr, beta_ptr, column, columns, EPSILON)
+    tl.store(y_ptr + row * columns + column, result.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 def embed_layer_norm(
@@ -50,20 +50,20 @@ def embed_layer_norm(
     *,
     epsilon: float = 1e-12,
 ) -> torch.Tensor:
-    """LayerNorm of the sum of a token's three embeddings, in float32.
+    """Compute LayerNorm(word + type + position embedding) of each token, in float32.
 
     Args:
-        ids, types, positions: int32 [T], each inside its table: nothing checks that here.
+        ids, types, positions: int32 [T], valid indices into their tables; this is not checked.
         word_table, type_table, position_table: [V, H], [types, H] and [positions, H].
         gamma, beta: [H].
         epsilon: added to the variance.
 
-    Returns [T, H], of the tables' dtype.
+    Returns [T, H], in the tables' dtype.
     """
     rows, columns = ids.shape[0], word_table.shape[1]
     y = word_table.new_empty(rows, columns)
     if rows > 0:
-        _embed_layer_norm[(rows,)](
+        _embed_layer_norm_kernel[(rows,)](
             ids,
             types,
             positions,

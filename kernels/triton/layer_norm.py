@@ -1,4 +1,4 @@
-"""LayerNorm of one row inside a kernel, in float32, held in registers."""
+"""LayerNorm of one row inside a kernel, in float32 registers."""
 
 import triton
 import triton.language as tl
@@ -8,23 +8,20 @@ __all__ = ["layer_norm"]
 
 @triton.jit
 def layer_norm(  # type: ignore[no-untyped-def]
-    x: tl.tensor,
-    gamma: tl.tensor,
-    beta: tl.tensor,
-    column: tl.tensor,
+    x: tl.tensor,  # float32 [BLOCK], zero from `columns` on
+    gamma_ptr: tl.tensor,  # [columns]
+    beta_ptr: tl.tensor,  # [columns]
+    column: tl.tensor,  # int32 [BLOCK]: 0 to BLOCK - 1
     columns: tl.tensor,
     EPSILON: tl.constexpr,
 ):
-    """x [BLOCK] float32, zero from `columns` on, scaled to mean 0 and variance 1, and so on.
-
-    gamma and beta are pointers to [columns]; `column` is 0 to BLOCK - 1.
-    """
-    inside = column < columns
+    """Scale x to mean 0 and variance 1, times gamma, plus beta; float32 [BLOCK]."""
+    mask = column < columns
     mean = tl.sum(x, axis=0) / columns
-    # Twice over the registers, not a sum of squares: that would cancel where the mean is large.
-    centred = tl.where(inside, x - mean, 0.0)
+    # Two passes over the registers: a sum of squares would cancel if the mean is large.
+    centred = tl.where(mask, x - mean, 0.0)
     variance = tl.sum(centred * centred, axis=0) / columns
     scaled = centred / tl.sqrt(variance + EPSILON)
-    scale = tl.load(gamma + column, mask=inside, other=0.0).to(tl.float32)
-    shift = tl.load(beta + column, mask=inside, other=0.0).to(tl.float32)
-    return scaled * scale + shift
+    gamma = tl.load(gamma_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    beta = tl.load(beta_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    return scaled * gamma + beta

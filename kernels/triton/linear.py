@@ -1,7 +1,7 @@
-"""Linear on the GPU: a matrix product by Triton, with bias and activation in it, or by cuBLAS.
+"""Linear on the GPU: a matrix product with bias and activation, by Triton or by cuBLAS.
 
-The launch table chooses between them (`bertrt.kernels.launch.measured_table`).
-Triton's is the textbook tiled product; see triton-lang.org, tutorial "Matrix Multiplication".
+The launch table (`bertrt.kernels.launch.measured_table`) chooses between them. Triton's kernel is
+the tiled product of Triton's tutorial "Matrix Multiplication" (triton-lang.org).
 """
 
 from typing import Literal
@@ -11,89 +11,96 @@ import triton
 import triton.language as tl
 
 from bertrt.kernels.launch import measured_table
-from bertrt.kernels.launch.configs import How, LinearTiles
+from bertrt.kernels.launch.configs import LinearLaunch, LinearTiles
 from bertrt.kernels.triton.activations import activate
-from bertrt.kernels.triton.cublas import product
-from bertrt.kernels.triton.hardware import gpu_of
+from bertrt.kernels.triton.cublas import matmul
+from bertrt.kernels.triton.hardware import get_gpu
 
-__all__ = ["linear", "splits"]
+__all__ = ["choose_splits", "linear"]
 
-# Tiles go down this many rows of tiles before they go across, so that what programs at the same
-# time read of x and of the weight stays in the cache.
+# Programs go down this many rows of tiles before they go to the next column, so that what
+# concurrent programs read of x and of the weight stays in the cache.
 _GROUP = 8
 
 
-@triton.jit(do_not_specialize=["rows", "parts"])
-def _linear(
-    x: tl.tensor,
-    weight: tl.tensor,
-    bias: tl.tensor,
-    y: tl.tensor,
+@triton.jit(do_not_specialize=["rows", "splits"])
+def _linear_kernel(
+    x_ptr: tl.tensor,  # [rows, depth]
+    weight_ptr: tl.tensor,  # [depth, columns], or [columns, depth] if TRANSPOSED
+    bias_ptr: tl.tensor,  # [columns], or None
+    y_ptr: tl.tensor,  # [splits, rows, columns], the result
     rows: int,
     depth: int,
     columns: int,
-    parts: int,
+    splits: int,
     ACTIVATION: tl.constexpr,
     TRANSPOSED: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
-    EVEN_K: tl.constexpr,
-    EVEN_N: tl.constexpr,
+    EVEN_K: tl.constexpr,  # depth is a multiple of BLOCK_K
+    EVEN_N: tl.constexpr,  # columns is a multiple of BLOCK_N
 ) -> None:
+    # The tile of this program.
     tile = tl.program_id(0)
-    part = tl.program_id(1)
-    across = tl.cdiv(columns, BLOCK_N)
-    top = tile // (GROUP * across) * GROUP
-    height = tl.minimum(tl.cdiv(rows, BLOCK_M) - top, GROUP)
-    inside = tile % (GROUP * across)
-    first_m = (top + inside % height) * BLOCK_M
-    first_n = inside // height * BLOCK_N
+    tiles_n = tl.cdiv(columns, BLOCK_N)
+    group_start = tile // (GROUP * tiles_n) * GROUP
+    group_height = tl.minimum(tl.cdiv(rows, BLOCK_M) - group_start, GROUP)
+    tile_in_group = tile % (GROUP * tiles_n)
+    first_m = (group_start + tile_in_group % group_height) * BLOCK_M
+    first_n = tile_in_group // group_height * BLOCK_N
     m = tl.arange(0, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
-    in_m = (m < rows - first_m)[:, None]
-    in_n = (n < columns - first_n)[None, :]
+    mask_m = (m < rows - first_m)[:, None]
+    mask_n = (n < columns - first_n)[None, :]
 
-    # This part's share of the depth, in whole steps.
-    span = tl.cdiv(tl.cdiv(depth, BLOCK_K), parts) * BLOCK_K
-    begin = part * span
-    end = tl.minimum(begin + span, depth)
-    # The place of a tile needs 64 bits, and moves; inside one 32 are enough, and stay in registers.
-    from_x = x + first_m.to(tl.int64) * depth + begin
-    in_x = m[:, None] * depth + k[None, :]
+    # This split's share of the depth, in whole steps.
+    split = tl.program_id(1)
+    share = tl.cdiv(tl.cdiv(depth, BLOCK_K), splits) * BLOCK_K
+    begin = split * share
+    end = tl.minimum(begin + share, depth)
+
+    # A tile's address needs 64 bits, and moves along the depth. Inside a tile 32-bit offsets are
+    # enough, and stay in registers.
+    x_tile_ptr = x_ptr + first_m.to(tl.int64) * depth + begin
+    x_offsets = m[:, None] * depth + k[None, :]
     if TRANSPOSED:
-        from_w = weight + first_n.to(tl.int64) * depth + begin
-        in_w = n[None, :] * depth + k[:, None]
-        step = BLOCK_K
+        weight_tile_ptr = weight_ptr + first_n.to(tl.int64) * depth + begin
+        weight_offsets = n[None, :] * depth + k[:, None]
+        weight_step = BLOCK_K
     else:
-        from_w = weight + begin.to(tl.int64) * columns + first_n
-        in_w = k[:, None] * columns + n[None, :]
-        step = BLOCK_K * columns
+        weight_tile_ptr = weight_ptr + begin.to(tl.int64) * columns + first_n
+        weight_offsets = k[:, None] * columns + n[None, :]
+        weight_step = BLOCK_K * columns
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for at in range(begin, end, BLOCK_K):
         if EVEN_K:
-            a = tl.load(from_x + in_x, mask=in_m, other=0.0)
-            b = tl.load(from_w + in_w) if EVEN_N else tl.load(from_w + in_w, mask=in_n, other=0.0)
+            a = tl.load(x_tile_ptr + x_offsets, mask=mask_m, other=0.0)
+            if EVEN_N:
+                b = tl.load(weight_tile_ptr + weight_offsets)
+            else:
+                b = tl.load(weight_tile_ptr + weight_offsets, mask=mask_n, other=0.0)
         else:
-            in_k = k < depth - at
-            a = tl.load(from_x + in_x, mask=in_m & in_k[None, :], other=0.0)
-            b = tl.load(from_w + in_w, mask=in_n & in_k[:, None], other=0.0)
-        # float32 in full, not in the tensor cores' 19 bits.
+            mask_k = k < depth - at
+            a = tl.load(x_tile_ptr + x_offsets, mask=mask_m & mask_k[None, :], other=0.0)
+            b = tl.load(weight_tile_ptr + weight_offsets, mask=mask_n & mask_k[:, None], other=0.0)
+        # "ieee": float32 in full precision, not TF32.
         total = tl.dot(a, b, total, input_precision="ieee")
-        from_x += BLOCK_K
-        from_w += step
+        x_tile_ptr += BLOCK_K
+        weight_tile_ptr += weight_step
 
-    if bias is not None:
-        # One part adds the bias.
-        in_bias = (n < columns - first_n) & (part == 0)
-        addend = tl.load(bias + first_n + n, mask=in_bias, other=0.0)
-        total += addend.to(tl.float32)[None, :]
+    if bias_ptr is not None:
+        # Only the first split adds the bias. The condition is part of the bound, because a block
+        # mask combined with a scalar by `&` is no mask for Triton 3.9's interpreter.
+        bias_columns = tl.where(split == 0, columns - first_n, 0)
+        bias = tl.load(bias_ptr + first_n + n, mask=n < bias_columns, other=0.0)
+        total += bias.to(tl.float32)[None, :]
     total = activate(total, ACTIVATION)
-    to = y + (part.to(tl.int64) * rows + first_m) * columns + first_n
-    result = total.to(y.dtype.element_ty)
-    tl.store(to + m[:, None] * columns + n[None, :], result, mask=in_m & in_n)
+    y_tile_ptr = y_ptr + (split.to(tl.int64) * rows + first_m) * columns + first_n
+    result = total.to(y_ptr.dtype.element_ty)
+    tl.store(y_tile_ptr + m[:, None] * columns + n[None, :], result, mask=mask_m & mask_n)
 
 
 def linear(
@@ -104,52 +111,61 @@ def linear(
     activation: str = "",
     transposed: int = 0,
     partials: bool = False,
-    how: How | Literal["table"] = "table",
+    launch: LinearLaunch | Literal["table"] = "table",
 ) -> torch.Tensor:
-    """activation(x · weight + bias), summed in float32 and rounded once.
+    """Compute activation(x · weight + bias), summed in float32 and rounded once.
 
-    By cuBLAS, and there alone, the result is rounded before its activation too.
+    With cuBLAS, the result is also rounded before its activation.
 
     Args:
         x: [T, K].
-        weight: [K, N]; [N, K] when transposed is 1.
-        bias: [N]; zero when left out.
-        activation: one of `bertrt.kernels.ops.ACTIVATIONS`; none with `partials`.
-        partials: give float32 sums over P = `splits(…)` parts of K, for `add_layer_norm` to add.
-        how: a launch of Triton's, or "torch" for cuBLAS, in place of the launch table's choice.
+        weight: [K, N]; or [N, K] if `transposed` is 1.
+        bias: [N]; zero if omitted.
+        activation: a key of `bertrt.kernels.ops.activations.ACTIVATIONS`; "" with `partials`.
+        partials: return P partial sums over parts of K, for `add_layer_norm` to add up; P is
+            given by `choose_splits`.
+        launch: tiles for Triton, "torch" for cuBLAS, or "table" for the launch table's choice.
 
-    Returns [T, N], of x's dtype; with `partials` float32 [P, T, N], the bias in the first of P.
+    Returns [T, N], in x's dtype; with `partials` float32 [P, T, N], with the bias in the first.
+
+    Raises ValueError for `partials` with an activation or with cuBLAS.
     """
     rows, depth = x.shape
     columns = weight.shape[0] if transposed else weight.shape[1]
-    if partials and (activation or how == "torch"):
-        raise ValueError("partial sums come from Triton's product, before any activation")
-    if how == "table":
-        at = (gpu_of(x.device), rows, depth, columns, x.element_size())
-        how = (
-            measured_table.split_linear(*at)
-            if partials
-            else measured_table.linear(*at, activation != "")
+    if partials and (activation or launch == "torch"):
+        raise ValueError(
+            "partial sums are computed by Triton, before any activation: pass neither an "
+            "activation nor launch='torch'"
         )
-    if how == "torch":
-        return product(x, weight.t() if transposed else weight, bias, activation)
-    parts = how.splits if partials else 1
-    shape = (parts, rows, columns) if partials else (rows, columns)
+    if launch == "table":
+        sizes = (get_gpu(x.device), rows, depth, columns, x.element_size())
+        launch = (
+            measured_table.choose_split_linear(*sizes)
+            if partials
+            else measured_table.choose_linear(*sizes, activation != "")
+        )
+    if launch == "torch":
+        return matmul(x, weight.t() if transposed else weight, bias, activation)
+    splits = launch.splits if partials else 1
+    shape = (splits, rows, columns) if partials else (rows, columns)
     y = x.new_empty(shape, dtype=torch.float32 if partials else x.dtype)
     if y.numel() > 0:
-        _launch(x, weight, bias, y, activation, bool(transposed), how, parts)
+        _launch_kernel(x, weight, bias, y, activation, bool(transposed), launch, splits)
     return y
 
 
-def splits(rows: int, depth: int, columns: int, dtype: torch.dtype, device: torch.device) -> int:
-    """P of `linear(..., partials=True)` for a product [T, K] · [K, N] of these sizes.
+def choose_splits(
+    rows: int, depth: int, columns: int, dtype: torch.dtype, device: torch.device
+) -> int:
+    """Return P of `linear(..., partials=True)` for a product [T, K] · [K, N].
 
-    1 where splitting gains nothing: then take the whole product, which may be cuBLAS's.
+    If it is 1, splitting gains nothing: compute the whole product, which cuBLAS may do.
     """
-    return measured_table.split_linear(gpu_of(device), rows, depth, columns, dtype.itemsize).splits
+    gpu = get_gpu(device)
+    return measured_table.choose_split_linear(gpu, rows, depth, columns, dtype.itemsize).splits
 
 
-def _launch(
+def _launch_kernel(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -157,12 +173,12 @@ def _launch(
     activation: str,
     transposed: bool,
     tiles: LinearTiles,
-    parts: int,
+    splits: int,
 ) -> None:
     rows, depth = x.shape
     columns = y.shape[-1]
-    grid = (triton.cdiv(rows, tiles.block_m) * triton.cdiv(columns, tiles.block_n), parts)
-    _linear[grid](
+    grid = (triton.cdiv(rows, tiles.block_m) * triton.cdiv(columns, tiles.block_n), splits)
+    _linear_kernel[grid](
         x,
         weight,
         bias,
@@ -170,7 +186,7 @@ def _launch(
         rows,
         depth,
         columns,
-        parts,
+        splits,
         ACTIVATION=activation,
         TRANSPOSED=transposed,
         BLOCK_M=tiles.block_m,

@@ -1,7 +1,7 @@
-"""PackedAttention on the GPU: a program computes a block of one sequence's queries for one head.
+"""PackedAttention on the GPU: each program computes a block of queries of one sequence and head.
 
-FlashAttention-2's online softmax (Dao, arXiv:2307.08691), straight from the packed projection.
-The number of programs follows from sizes that the host knows; those without queries end at once.
+It is FlashAttention-2's online softmax (Dao, arXiv:2307.08691), on the packed QKV projection. The
+number of programs follows from sizes that the host knows; programs without queries end at once.
 """
 
 import math
@@ -12,155 +12,161 @@ import triton.language as tl
 
 from bertrt.kernels.launch import measured_table
 from bertrt.kernels.launch.configs import AttentionTiles
-from bertrt.kernels.triton.hardware import gpu_of
+from bertrt.kernels.triton.hardware import get_gpu
 
 __all__ = ["packed_attention"]
 
 
 @triton.jit(do_not_specialize=["sequences", "blocks"])
-def _packed_attention(
-    qkv: tl.tensor,
-    offsets: tl.tensor,
-    context: tl.tensor,
+def _packed_attention_kernel(
+    qkv_ptr: tl.tensor,  # [tokens, 3 * HEADS * HEAD_SIZE]: query, key and value of all heads
+    offsets_ptr: tl.tensor,  # int32 [sequences + 1]
+    context_ptr: tl.tensor,  # [tokens, HEADS * HEAD_SIZE], the result
     sequences: int,
-    blocks: int,
+    blocks: int,  # the blocks of each sequence, unless SEARCH
     HEADS: tl.constexpr,
-    SIZE: tl.constexpr,
-    SCALE: tl.constexpr,
+    HEAD_SIZE: tl.constexpr,
+    SCALE: tl.constexpr,  # log2(e) / √HEAD_SIZE
     CAUSAL: tl.constexpr,
-    SEARCH: tl.constexpr,
-    ONE_STEP: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    SEARCH: tl.constexpr,  # programs search for their sequence in the offsets
+    ONE_STEP: tl.constexpr,  # no sequence has more than BLOCK_N tokens
+    BLOCK_M: tl.constexpr,  # queries of a program
+    BLOCK_N: tl.constexpr,  # keys of a step
+    BLOCK_D: tl.constexpr,  # a power of two, at least HEAD_SIZE
 ) -> None:
     head = tl.program_id(0) % HEADS
     tile = tl.program_id(0) // HEADS
     if SEARCH:
-        sequence, block = _find(offsets, sequences, tile, BLOCK_M)
+        sequence, block = _find_sequence(offsets_ptr, sequences, tile, BLOCK_M)
     else:
         sequence, block = tile // blocks, tile % blocks
-    begin = tl.load(offsets + sequence)
-    length = tl.load(offsets + sequence + 1) - begin
+    begin = tl.load(offsets_ptr + sequence)
+    length = tl.load(offsets_ptr + sequence + 1) - begin
     first = block * BLOCK_M
     if first >= length:
         return
 
-    WIDTH: tl.constexpr = HEADS * SIZE
-    ROW: tl.constexpr = 3 * WIDTH
-    # The place of a sequence needs 64 bits; inside one 32 are enough.
-    query = qkv + begin.to(tl.int64) * ROW + head * SIZE
+    HIDDEN: tl.constexpr = HEADS * HEAD_SIZE
+    ROW: tl.constexpr = 3 * HIDDEN
+    # A sequence's address needs 64 bits; inside a sequence 32-bit offsets are enough.
+    query_ptr = qkv_ptr + begin.to(tl.int64) * ROW + head * HEAD_SIZE
     row = first + tl.arange(0, BLOCK_M)
     dim = tl.arange(0, BLOCK_D)
-    inside = (row < length)[:, None] & (dim < SIZE)[None, :]
-    q = tl.load(query + row[:, None] * ROW + dim[None, :], mask=inside, other=0.0)
+    mask = (row < length)[:, None] & (dim < HEAD_SIZE)[None, :]
+    q = tl.load(query_ptr + row[:, None] * ROW + dim[None, :], mask=mask, other=0.0)
 
-    top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
-    mass = tl.zeros((BLOCK_M,), tl.float32)
+    # Per query: the largest score so far, the sum of the weights, and the weighted sum of values.
+    row_max = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+    row_sum = tl.zeros((BLOCK_M,), tl.float32)
     total = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     if ONE_STEP:
-        p, v, top = _weigh(query, q, row, 0, length, top, WIDTH, SIZE, SCALE, CAUSAL, True, BLOCK_N)
-        mass = tl.sum(p, axis=1)
+        p, v, row_max = _softmax_weights(
+            query_ptr, q, row, 0, length, row_max, HIDDEN, HEAD_SIZE, SCALE, CAUSAL, True, BLOCK_N
+        )
+        row_sum = tl.sum(p, axis=1)
         total = tl.dot(p.to(v.dtype), v, input_precision="ieee")
     else:
-        # All of the block's queries see the keys before `whole`, none those from `seen` on.
-        whole = (tl.minimum(first + 1, length) if CAUSAL else length) // BLOCK_N * BLOCK_N
-        seen = tl.minimum(first + BLOCK_M, length) if CAUSAL else length
-        for at in range(0, whole, BLOCK_N):
-            p, v, now = _weigh(
-                query, q, row, at, length, top, WIDTH, SIZE, SCALE, CAUSAL, False, BLOCK_N
-            )
-            top, mass, total = _add(p, v, top, now, mass, total, SCALE)
-        for at in range(whole, seen, BLOCK_N):
-            p, v, now = _weigh(
-                query, q, row, at, length, top, WIDTH, SIZE, SCALE, CAUSAL, True, BLOCK_N
-            )
-            top, mass, total = _add(p, v, top, now, mass, total, SCALE)
+        # Keys before `unmasked_end` are visible to all queries of the block, and keys from
+        # `visible_end` on to none: only the steps between them need a mask.
+        unmasked_end = (tl.minimum(first + 1, length) if CAUSAL else length) // BLOCK_N * BLOCK_N
+        visible_end = tl.minimum(first + BLOCK_M, length) if CAUSAL else length
+        for at in range(0, unmasked_end, BLOCK_N):
+            p, v, new_max = _softmax_weights(
+                query_ptr, q, row, at, length, row_max,
+                HIDDEN, HEAD_SIZE, SCALE, CAUSAL, False, BLOCK_N,
+            )  # fmt: skip
+            row_max, row_sum, total = _accumulate(p, v, row_max, new_max, row_sum, total, SCALE)
+        for at in range(unmasked_end, visible_end, BLOCK_N):
+            p, v, new_max = _softmax_weights(
+                query_ptr, q, row, at, length, row_max,
+                HIDDEN, HEAD_SIZE, SCALE, CAUSAL, True, BLOCK_N,
+            )  # fmt: skip
+            row_max, row_sum, total = _accumulate(p, v, row_max, new_max, row_sum, total, SCALE)
 
-    to = context + begin.to(tl.int64) * WIDTH + head * SIZE
-    result = (total / mass[:, None]).to(context.dtype.element_ty)
-    tl.store(to + row[:, None] * WIDTH + dim[None, :], result, mask=inside)
+    out_ptr = context_ptr + begin.to(tl.int64) * HIDDEN + head * HEAD_SIZE
+    result = (total / row_sum[:, None]).to(context_ptr.dtype.element_ty)
+    tl.store(out_ptr + row[:, None] * HIDDEN + dim[None, :], result, mask=mask)
 
 
 @triton.jit
-def _find(  # type: ignore[no-untyped-def]
-    offsets: tl.tensor, sequences: tl.tensor, tile: tl.tensor, BLOCK_M: tl.constexpr
+def _find_sequence(  # type: ignore[no-untyped-def]
+    offsets_ptr: tl.tensor, sequences: tl.tensor, tile: tl.tensor, BLOCK_M: tl.constexpr
 ):
-    """The sequence that a tile is of, and which of its blocks.
+    """Return the sequence of a tile, and the index of the tile's block in that sequence.
 
-    Sequence b has the tiles from offsets[b] // BLOCK_M + b on: at least as many as its blocks
-    before the next sequence's begin, and at most one too many.
+    Sequence b owns the tiles from offsets[b] // BLOCK_M + b up to the next sequence's first tile:
+    at least as many as it has blocks, and at most one more.
     """
-    AT_ONCE: tl.constexpr = 256
-    begun = 0
-    for at in range(0, sequences, AT_ONCE):
-        b = at + tl.arange(0, AT_ONCE)
-        start = tl.load(offsets + b, mask=b < sequences, other=0) // BLOCK_M + b
-        begun += tl.sum(((start <= tile) & (b < sequences)).to(tl.int32), axis=0)
+    STEP: tl.constexpr = 256
+    begun = 0  # the number of sequences whose first tile is at or before this one
+    for at in range(0, sequences, STEP):
+        b = at + tl.arange(0, STEP)
+        first_tile = tl.load(offsets_ptr + b, mask=b < sequences, other=0) // BLOCK_M + b
+        begun += tl.sum(((first_tile <= tile) & (b < sequences)).to(tl.int32), axis=0)
     sequence = begun - 1
-    return sequence, tile - (tl.load(offsets + sequence) // BLOCK_M + sequence)
+    return sequence, tile - (tl.load(offsets_ptr + sequence) // BLOCK_M + sequence)
 
 
 @triton.jit
-def _weigh(  # type: ignore[no-untyped-def]
-    query: tl.tensor,
-    q: tl.tensor,
-    row: tl.tensor,
-    at: tl.tensor,
-    length: tl.tensor,
-    top: tl.tensor,
-    WIDTH: tl.constexpr,
-    SIZE: tl.constexpr,
+def _softmax_weights(  # type: ignore[no-untyped-def]
+    query_ptr: tl.tensor,  # the sequence's first query of this head
+    q: tl.tensor,  # [BLOCK_M, BLOCK_D]
+    row: tl.tensor,  # int32 [BLOCK_M], the queries' positions
+    at: tl.tensor,  # the first key's position
+    length: tl.tensor,  # the sequence's number of tokens
+    row_max: tl.tensor,  # float32 [BLOCK_M], each query's largest score so far
+    HIDDEN: tl.constexpr,
+    HEAD_SIZE: tl.constexpr,
     SCALE: tl.constexpr,
     CAUSAL: tl.constexpr,
-    MASKED: tl.constexpr,
+    MASKED: tl.constexpr,  # some of the keys may not exist or not be visible
     BLOCK_N: tl.constexpr,
 ):
-    """The weights of BLOCK_N keys from `at` on, before their division, and the values.
+    """Load BLOCK_N keys and values, and compute the keys' unnormalized weights.
 
-    SCALE is what scores are multiplied by for powers of two. Returns float32 [BLOCK_M, BLOCK_N],
-    relative to the third result, each query's largest score up to now; and [BLOCK_N, BLOCK_D].
+    Returns the weights relative to the new largest scores, float32 [BLOCK_M, BLOCK_N]; the values,
+    [BLOCK_N, BLOCK_D]; and the new largest scores, float32 [BLOCK_M].
     """
     column = at + tl.arange(0, BLOCK_N)
     dim = tl.arange(0, q.shape[1])
-    key = query + WIDTH + column[:, None] * (3 * WIDTH) + dim[None, :]
+    key_ptr = query_ptr + HIDDEN + column[:, None] * (3 * HIDDEN) + dim[None, :]
     if MASKED:
-        inside = (column < length)[:, None] & (dim < SIZE)[None, :]
-        k = tl.load(key, mask=inside, other=0.0)
-        v = tl.load(key + WIDTH, mask=inside, other=0.0)
-    elif q.shape[1] == SIZE:
-        k = tl.load(key)
-        v = tl.load(key + WIDTH)
+        mask = (column < length)[:, None] & (dim < HEAD_SIZE)[None, :]
+        k = tl.load(key_ptr, mask=mask, other=0.0)
+        v = tl.load(key_ptr + HIDDEN, mask=mask, other=0.0)
+    elif q.shape[1] == HEAD_SIZE:
+        k = tl.load(key_ptr)
+        v = tl.load(key_ptr + HIDDEN)
     else:
-        k = tl.load(key, mask=(dim < SIZE)[None, :], other=0.0)
-        v = tl.load(key + WIDTH, mask=(dim < SIZE)[None, :], other=0.0)
+        k = tl.load(key_ptr, mask=(dim < HEAD_SIZE)[None, :], other=0.0)
+        v = tl.load(key_ptr + HIDDEN, mask=(dim < HEAD_SIZE)[None, :], other=0.0)
     scores = tl.dot(q, tl.trans(k), input_precision="ieee")
     if MASKED:
         visible = (column < length)[None, :]
         if CAUSAL:
             visible = visible & (column[None, :] <= row[:, None])
         scores = tl.where(visible, scores, float("-inf"))
-    # The first key is visible to all, so `now` is finite. Subtract, then scale: a fused product
-    # less the rounded product of the largest can be positive, and its power infinite.
-    now = tl.maximum(top, tl.max(scores, axis=1))
-    return tl.math.exp2((scores - now[:, None]) * SCALE), v, now
+    # Every query sees the first key, so new_max is finite. Subtract before scaling: a fused
+    # score * SCALE - (new_max * SCALE) could be positive by rounding, and its power infinite.
+    new_max = tl.maximum(row_max, tl.max(scores, axis=1))
+    return tl.math.exp2((scores - new_max[:, None]) * SCALE), v, new_max
 
 
 @triton.jit
-def _add(  # type: ignore[no-untyped-def]
-    p: tl.tensor,
-    v: tl.tensor,
-    top: tl.tensor,
-    now: tl.tensor,
-    mass: tl.tensor,
-    total: tl.tensor,
+def _accumulate(  # type: ignore[no-untyped-def]
+    p: tl.tensor,  # float32 [BLOCK_M, BLOCK_N], weights relative to new_max
+    v: tl.tensor,  # [BLOCK_N, BLOCK_D]
+    row_max: tl.tensor,  # float32 [BLOCK_M], which row_sum and total are relative to
+    new_max: tl.tensor,  # float32 [BLOCK_M]
+    row_sum: tl.tensor,  # float32 [BLOCK_M]
+    total: tl.tensor,  # float32 [BLOCK_M, BLOCK_D]
     SCALE: tl.constexpr,
 ):
-    """Sums that were relative to the score `top`, made relative to `now`, and p's added."""
-    factor = tl.math.exp2((top - now) * SCALE)
-    mass = mass * factor + tl.sum(p, axis=1)
+    """Rescale the sums to the new largest scores and add the step; returns all three."""
+    factor = tl.math.exp2((row_max - new_max) * SCALE)
+    row_sum = row_sum * factor + tl.sum(p, axis=1)
     total = tl.dot(p.to(v.dtype), v, total * factor[:, None], input_precision="ieee")
-    return now, mass, total
+    return new_max, row_sum, total
 
 
 def packed_attention(
@@ -169,52 +175,54 @@ def packed_attention(
     *,
     num_heads: int,
     causal: int = 0,
-    longest: int | None = None,
+    max_length: int | None = None,
     tiles: AttentionTiles | None = None,
 ) -> torch.Tensor:
-    """softmax(Q · Kᵀ / √D) · V of each sequence and head, with scores and softmax in float32.
+    """Compute softmax(Q · Kᵀ / √D) · V per sequence and head; scores and softmax are float32.
 
     Args:
-        qkv: [T, 3·H], each token's query, key and value beside each other.
-        offsets: int32 [B + 1], ascending from 0, offsets[B] ≤ T. Rows from there on are not read.
+        qkv: [T, 3·H], each token's query, key and value side by side.
+        offsets: int32 [B + 1], ascending from 0, offsets[B] ≤ T. Rows from offsets[B] on are not
+            read.
         num_heads: N.
-        causal: 1 where a token sees itself and those before it only.
-        longest: no sequence has more tokens than this; T when left out. Fewer programs start
-            empty with it, and fewer steps are taken for short sequences.
+        causal: 1 if a token attends only to itself and to earlier tokens.
+        max_length: no sequence has more tokens; T if omitted. A tight bound saves programs
+            without queries, and steps for short sequences.
         tiles: block sizes in place of the launch table's.
 
-    Returns [T, H], of qkv's dtype; rows from offsets[B] on are not written.
+    Returns [T, H], in qkv's dtype; rows from offsets[B] on are not written.
     """
     tokens, width = qkv.shape
     sequences = offsets.shape[0] - 1
-    size = width // 3 // num_heads
+    head_size = width // 3 // num_heads
     context = qkv.new_empty(tokens, width // 3)
     if tokens == 0 or sequences == 0:
         return context
-    longest = tokens if longest is None else max(1, min(longest, tokens))
+    max_length = tokens if max_length is None else max(1, min(max_length, tokens))
     if tiles is None:
-        gpu = gpu_of(qkv.device)
-        tiles = measured_table.attention(gpu, tokens, num_heads, size, longest, qkv.element_size())
-    # A block for each that the longest sequence may have, in every sequence; or, where that is
-    # more, as many as there can be in all, which have to search for their sequence.
-    blocks = triton.cdiv(longest, tiles.block_m)
-    at_most = tokens // tiles.block_m + sequences
-    search = sequences * blocks > at_most
-    _packed_attention[((at_most if search else sequences * blocks) * num_heads,)](
+        tiles = measured_table.choose_attention(
+            get_gpu(qkv.device), tokens, num_heads, head_size, max_length, qkv.element_size()
+        )
+    # Either every sequence gets the blocks of the longest one, or, if that is more than all blocks
+    # that can exist, there are that many and each searches for its sequence.
+    blocks = triton.cdiv(max_length, tiles.block_m)
+    most_blocks = tokens // tiles.block_m + sequences
+    search = sequences * blocks > most_blocks
+    _packed_attention_kernel[((most_blocks if search else sequences * blocks) * num_heads,)](
         qkv,
         offsets,
         context,
         sequences,
         blocks,
         HEADS=num_heads,
-        SIZE=size,
-        SCALE=math.log2(math.e) / math.sqrt(size),
+        HEAD_SIZE=head_size,
+        SCALE=math.log2(math.e) / math.sqrt(head_size),
         CAUSAL=bool(causal),
         SEARCH=search,
-        ONE_STEP=longest <= tiles.block_n,
+        ONE_STEP=max_length <= tiles.block_n,
         BLOCK_M=tiles.block_m,
         BLOCK_N=tiles.block_n,
-        BLOCK_D=max(16, triton.next_power_of_2(size)),
+        BLOCK_D=max(16, triton.next_power_of_2(head_size)),
         num_warps=tiles.warps,
         num_stages=tiles.stages,
     )

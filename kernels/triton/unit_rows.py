@@ -1,4 +1,4 @@
-"""UnitRows on the GPU: a program scales one row."""
+"""UnitRows on the GPU: each program scales one row."""
 
 import torch
 import triton
@@ -8,29 +8,36 @@ from bertrt.kernels.launch import cost_model
 
 __all__ = ["unit_rows"]
 
+# The least length to divide by, as in `bertrt.kernels.ops.unit_rows`.
+_MIN_LENGTH = 1e-12
+
 
 @triton.jit
-def _unit_rows(
-    x: tl.tensor, y: tl.tensor, columns: int, SHORTEST: tl.constexpr, BLOCK: tl.constexpr
+def _unit_rows_kernel(
+    x_ptr: tl.tensor,  # [rows, columns]
+    y_ptr: tl.tensor,  # float32 [rows, columns], the result
+    columns: int,
+    MIN_LENGTH: tl.constexpr,
+    BLOCK: tl.constexpr,  # a power of two, at least columns
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
-    inside = column < columns
-    values = tl.load(x + row * columns + column, mask=inside, other=0.0).to(tl.float32)
+    mask = column < columns
+    values = tl.load(x_ptr + row * columns + column, mask=mask, other=0.0).to(tl.float32)
     length = tl.sqrt(tl.sum(values * values, axis=0))
-    tl.store(y + row * columns + column, values / tl.maximum(length, SHORTEST), mask=inside)
+    tl.store(y_ptr + row * columns + column, values / tl.maximum(length, MIN_LENGTH), mask=mask)
 
 
 def unit_rows(x: torch.Tensor) -> torch.Tensor:
-    """Each row of x [R, F] over its length, of at least 1e-12; float32 [R, F]."""
+    """Divide each row of x [R, F] by its Euclidean length, at least 1e-12; float32 [R, F]."""
     rows, columns = x.shape
     y = x.new_empty(rows, columns, dtype=torch.float32)
     if y.numel() > 0:
-        _unit_rows[(rows,)](
+        _unit_rows_kernel[(rows,)](
             x,
             y,
             columns,
-            SHORTEST=1e-12,
+            MIN_LENGTH=_MIN_LENGTH,
             BLOCK=triton.next_power_of_2(columns),
             num_warps=cost_model.row_warps(columns),
         )

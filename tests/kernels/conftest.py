@@ -1,10 +1,11 @@
-"""For the kernels: buffers that show stray reads and writes, and the tolerance of an answer."""
+"""Fixtures for the kernels: buffers that expose stray reads and writes, and the tolerances."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 Near = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
@@ -13,21 +14,21 @@ Near = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
     params=[
         torch.float32,
         torch.float16,
-        # The interpreter's products of bfloat16 are wrong.
+        # The interpreter multiplies matrices of bfloat16 incorrectly.
         pytest.param(torch.bfloat16, marks=pytest.mark.gpu),
     ],
     ids=lambda dtype: str(dtype)[6:],
 )
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    """Each type that activations and weights may have."""
+    """Each dtype that activations and weights may have."""
     return request.param
 
 
 @pytest.fixture
 def normal(device: str) -> Callable[..., torch.Tensor]:
-    """A factory of tensors of normal numbers, the same ones in each run.
+    """Make tensors of normally distributed numbers, the same in each run.
 
-    A tensor lies amid NaN: who reads before or after it does not stay unnoticed.
+    The memory before and after a tensor is NaN, so that reading it does not go unnoticed.
     """
     generator = torch.Generator().manual_seed(11)
 
@@ -43,23 +44,23 @@ def normal(device: str) -> Callable[..., torch.Tensor]:
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel allocates is full of NaN, so that what it leaves out shows."""
-    empty = torch.Tensor.new_empty
+    """Fill what a kernel's launcher allocates with NaN, so that unwritten elements show."""
+    new_empty = torch.Tensor.new_empty
 
     def full_of_nan(self: torch.Tensor, *shape: Any, **options: Any) -> torch.Tensor:
-        made = empty(self, *shape, **options)
-        return made.fill_(torch.nan) if made.is_floating_point() else made
+        tensor = new_empty(self, *shape, **options)
+        return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
 
     monkeypatch.setattr(torch.Tensor, "new_empty", full_of_nan)
 
 
 @pytest.fixture(scope="session")
 def near() -> Near:
-    """A check: `got` is near `exact`, of float64, for its type; `eager` is PyTorch's answer.
+    """Check that `got` is near `exact` (float64), given `eager`, PyTorch's result in the dtype.
 
-    float32 keeps 24 bits, and sums of a few hundred terms lose some of them: 1e-5 of the largest
-    number is a hundred roundings. In half precision the error may be twice eager PyTorch's,
-    root mean square, since eager rounds no more often.
+    float32 keeps 24 bits, of which sums of a few hundred terms lose some: 1e-5 of the largest
+    number is a hundred roundings. In half precision the root mean square error may be twice eager
+    PyTorch's, which rounds at least as often.
     """
 
     def check(got: torch.Tensor, exact: torch.Tensor, eager: torch.Tensor) -> None:
@@ -72,7 +73,20 @@ def near() -> Near:
         if eager.dtype == torch.float32:
             assert error.max() <= 1e-5 * exact.abs().max()
         else:
-            theirs = (eager.double() - exact).square().mean().sqrt()
-            assert error.square().mean().sqrt() <= 2 * theirs
+            eager_error = (eager.double() - exact).square().mean().sqrt()
+            assert error.square().mean().sqrt() <= 2 * eager_error
 
     return check
+
+
+@pytest.fixture(scope="session")
+def torch_activations() -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """PyTorch's activations by the names of `bertrt.kernels.ops.activations`."""
+    return {
+        "": lambda x: x,
+        "gelu": F.gelu,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "relu": F.relu,
+        "silu": F.silu,
+        "tanh": torch.tanh,
+    }

@@ -1,4 +1,4 @@
-"""A tiny graph of the dialect with every operator, and stand-ins for the kernels."""
+"""A tiny graph with every operator, and fake kernels that run the references."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bertrt.kernels.engine.program import Kernels
-from bertrt.kernels.ops import DOMAIN, OPERATORS, REFERENCES, VERSION, Place
+from bertrt.kernels.ops.operator import DOMAIN, VERSION, Stage
+from bertrt.kernels.ops.registry import OPERATORS, REFERENCES
 
 HIDDEN, WORDS, MASK = 16, 23, 4
 
@@ -40,31 +41,33 @@ def _weights() -> dict[str, np.ndarray]:
 
 
 def _nodes() -> list[onnx.NodeProto]:
-    def own(name: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
-        given = ["" if one == "-" else one for one in inputs.split()]
-        return helper.make_node(name, given, outputs.split(), domain=DOMAIN, **attributes)
+    def node(op_type: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
+        input_names = ["" if name == "-" else name for name in inputs.split()]
+        return helper.make_node(op_type, input_names, outputs.split(), domain=DOMAIN, **attributes)
 
     return [
-        own("Pack", "input_ids token_type_ids attention_mask", "ids types positions rows offsets"),
-        own("EmbedLayerNorm", "ids types positions word type position gamma beta", "embedded"),
-        own("Linear", "embedded w_qkv", "qkv"),
-        own("PackedAttention", "qkv offsets", "context", num_heads=2),
-        own("Linear", "context w_out", "summed"),
-        own("AddLayerNorm", "summed gamma beta b_out embedded", "x", epsilon=1e-5),
-        own("FirstRows", "offsets rows", "first"),
-        own("SelectRows", "x first", "cls"),
-        own("Linear", "cls w_pool -", "pooled", activation="tanh"),
-        own("MeanRows", "x offsets", "mean"),
-        own("UnitRows", "mean", "unit"),
-        own("MaskedRows", "ids masked_only", "picked", mask_id=MASK),
-        own("SelectRows", "x picked", "chosen"),
-        own("Linear", "chosen word", "scores", transposed=1),
-        own("Unpack", "scores input_ids rows masked_only", "logits"),
-        own("Linear", "x w_span", "span"),
-        own("Unpack", "span input_ids rows", "spans"),
-        helper.make_node("Split", ["spans"], ["one", "two"], axis=-1, num_outputs=2),
-        helper.make_node("Squeeze", ["one", "axes"], ["start"]),
-        helper.make_node("Squeeze", ["two", "axes"], ["end"]),
+        node("Pack", "input_ids token_type_ids attention_mask", "ids types positions rows offsets"),
+        node("EmbedLayerNorm", "ids types positions word type position gamma beta", "embedded"),
+        node("Linear", "embedded w_qkv", "qkv"),
+        node("PackedAttention", "qkv offsets", "context", num_heads=2),
+        node("Linear", "context w_out", "summed"),
+        node("AddLayerNorm", "summed gamma beta b_out embedded", "x", epsilon=1e-5),
+        node("FirstRows", "offsets rows", "first"),
+        node("SelectRows", "x first", "cls"),
+        node("Linear", "cls w_pool -", "pooled", activation="tanh"),
+        node("MeanRows", "x offsets", "mean"),
+        node("UnitRows", "mean", "unit"),
+        node("MaskedRows", "ids masked_only", "picked", mask_id=MASK),
+        node("SelectRows", "x picked", "chosen"),
+        node("Linear", "chosen word", "scores", transposed=1),
+        node("Unpack", "scores input_ids rows masked_only", "logits"),
+        node("Linear", "x w_span", "span"),
+        node("Unpack", "span input_ids rows", "spans"),
+        helper.make_node(
+            "Split", ["spans"], ["start_column", "end_column"], axis=-1, num_outputs=2
+        ),
+        helper.make_node("Squeeze", ["start_column", "axes"], ["start"]),
+        helper.make_node("Squeeze", ["end_column", "axes"], ["end"]),
     ]
 
 
@@ -91,23 +94,23 @@ def _model() -> onnx.ModelProto:
 
 @pytest.fixture
 def tiny() -> onnx.ModelProto:
-    """The graph, to change at will: outputs logits, pooled, unit, start and end."""
+    """A graph with the outputs logits, pooled, unit, start and end; tests may change it."""
     return _model()
 
 
 @pytest.fixture
 def tiny_path(tiny: onnx.ModelProto, tmp_path: Path) -> Path:
-    """The graph's file."""
+    """The file of the tiny graph."""
     path = tmp_path / "model.onnx"
     onnx.save(tiny, path)
     return path
 
 
 @pytest.fixture
-def feeds_of() -> Callable[..., dict[str, np.ndarray]]:
-    """A factory: the lengths of sequences to feeds, padded, with mask tokens and no flag.
+def make_inputs() -> Callable[..., dict[str, np.ndarray]]:
+    """Make padded inputs from sequence lengths, with mask tokens and without the flag.
 
-    `hole` leaves a token out in the middle of each sequence of at least three.
+    `hole` masks a token in the middle of each sequence of at least three tokens.
     """
 
     def make(lengths: Sequence[int], *, hole: bool = False) -> dict[str, np.ndarray]:
@@ -126,36 +129,36 @@ def feeds_of() -> Callable[..., dict[str, np.ndarray]]:
 
 @pytest.fixture
 def expected() -> Callable[..., dict[str, np.ndarray]]:
-    """A factory: feeds to the tiny graph's outputs by onnx.reference."""
+    """Run the tiny graph with onnx.reference."""
 
-    def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         evaluator = ReferenceEvaluator(_model(), new_ops=REFERENCES)
-        return dict(zip(evaluator.output_names, evaluator.run(None, feeds), strict=True))
+        return dict(zip(evaluator.output_names, evaluator.run(None, inputs), strict=True))
 
     return run
 
 
-class StandIn:
-    """The references as kernels, which record what is launched and spoil rows that mean nothing.
+class FakeKernels:
+    """The references as kernels. They record what is launched.
 
-    As from a kernel, rows of an attention's context from offsets[-1] on are not written: here they
-    are NaN, and so is what is computed of them.
+    Like a real kernel, attention does not write the rows from offsets[-1] on: here they are NaN,
+    and so is everything computed from them.
     """
 
     def __init__(self) -> None:
         self.launched: list[str] = []
         self.rows: list[int] = []
-        names = [name for name, one in OPERATORS.items() if one.place is Place.DEVICE]
+        names = [name for name, op in OPERATORS.items() if op.stage is Stage.DEVICE]
         self.kernels = Kernels({name: self._kernel(name) for name in names})
 
     def _kernel(self, name: str) -> Callable[..., torch.Tensor]:
-        def run(*given: Any, longest: int | None = None, **attributes: Any) -> torch.Tensor:
-            arrays = [None if one is None else one.numpy() for one in given]
+        def run(*inputs: Any, max_length: int | None = None, **attributes: Any) -> torch.Tensor:
+            arrays = [None if tensor is None else tensor.numpy() for tensor in inputs]
             result = OPERATORS[name].reference(*arrays, **attributes)
             if name == "PackedAttention":
                 offsets = arrays[1]
-                assert longest is not None
-                assert np.diff(offsets).max() <= longest
+                assert max_length is not None
+                assert np.diff(offsets).max() <= max_length
                 result[offsets[-1] :] = np.nan
             self.launched.append(name)
             self.rows.append(len(result))
@@ -165,6 +168,6 @@ class StandIn:
 
 
 @pytest.fixture
-def stand_in() -> StandIn:
-    """Kernels that are the references; see `StandIn`."""
-    return StandIn()
+def fake_kernels() -> FakeKernels:
+    """Kernels that run the references; see `FakeKernels`."""
+    return FakeKernels()

@@ -1,4 +1,4 @@
-"""ENTRY and EXIT on tensors mean what they mean in numpy, on random ragged batches."""
+"""Test that ENTRY and EXIT compute the same on tensors as in numpy, on random ragged batches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from bertrt.kernels.engine.boundary_ops import EXIT_ON_DEVICE, ON_HOST, Sizes, entry_on_device
-from bertrt.kernels.ops import OPERATORS, STANDARD, Place
+from bertrt.kernels.engine.boundary_ops import (
+    DEVICE_EXIT_OPERATORS,
+    HOST_OPERATORS,
+    BatchSizes,
+    device_entry_operators,
+)
+from bertrt.kernels.ops.operator import Stage
+from bertrt.kernels.ops.registry import OPERATORS, STANDARD_OPERATORS
 
 MASK = 4
 SHAPES = [(1, 1), (1, 9), (5, 7), (3, 2, 6), (2, 3, 1)]
@@ -19,8 +25,10 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def batch(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sizes]:
-    """Ids, types and mask of ragged sequences, some with holes and some without a token."""
+def make_batch(
+    shape: tuple[int, ...], seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, BatchSizes]:
+    """Make ids, types and mask of ragged sequences, some with holes and some without tokens."""
     random = np.random.default_rng(seed)
     lengths = random.integers(0, shape[-1] + 1, shape[:-1])
     mask = (np.arange(shape[-1]) < lengths[..., None]).astype(np.int64)
@@ -28,12 +36,14 @@ def batch(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray, np
     mask.flat[0] = 1
     ids = random.integers(0, 7, shape)
     masks = int(((ids == MASK) & (mask != 0)).sum())
-    sizes = Sizes(int(mask.sum()), int(mask.sum(-1).max()), masks)
+    sizes = BatchSizes(int(mask.sum()), int(mask.sum(-1).max()), masks)
     return ids, random.integers(0, 2, shape), mask, sizes
 
 
-def same(tensors: Any, arrays: Any) -> None:
-    tensors, arrays = (one if isinstance(one, tuple) else (one,) for one in (tensors, arrays))
+def check_equal(tensors: Any, arrays: Any) -> None:
+    tensors, arrays = (
+        value if isinstance(value, tuple) else (value,) for value in (tensors, arrays)
+    )
     assert len(tensors) == len(arrays)
     for tensor, array in zip(tensors, arrays, strict=True):
         assert tensor.cpu().numpy().dtype == array.dtype
@@ -41,28 +51,31 @@ def same(tensors: Any, arrays: Any) -> None:
         np.testing.assert_array_equal(tensor.cpu().numpy(), array)
 
 
-def test_every_operator_has_both() -> None:
-    places: dict[str, Place] = {**{name: one.place for name, one in OPERATORS.items()}, **STANDARD}
-    named = {place: {name for name in places if places[name] is place} for place in Place}
-    assert entry_on_device(Sizes(0, 0, 0)).keys() == named[Place.ENTRY]
-    assert EXIT_ON_DEVICE.keys() == named[Place.EXIT]
-    assert ON_HOST.keys() == named[Place.ENTRY] | named[Place.EXIT]
+def test_every_operator_exists_on_host_and_device() -> None:
+    operators = {**OPERATORS, **STANDARD_OPERATORS}
+    names = {stage: {n for n, op in operators.items() if op.stage is stage} for stage in Stage}
+    assert device_entry_operators(BatchSizes(0, 0, 0)).keys() == names[Stage.ENTRY]
+    assert DEVICE_EXIT_OPERATORS.keys() == names[Stage.EXIT]
+    assert HOST_OPERATORS.keys() == names[Stage.ENTRY] | names[Stage.EXIT]
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_tensors_mean_the_same(shape: tuple[int, ...], seed: int, device: torch.device) -> None:
-    ids, types, mask, sizes = batch(shape, seed)
-    entry = entry_on_device(sizes)
+def test_tensors_give_the_same_as_numpy(
+    shape: tuple[int, ...], seed: int, device: torch.device
+) -> None:
+    ids, types, mask, sizes = make_batch(shape, seed)
+    entry = device_entry_operators(sizes)
 
-    def there(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(device)
+    def to_device(value: Any) -> Any:
+        is_tensor = isinstance(value, np.ndarray) and value.ndim > 0
+        return torch.from_numpy(value).to(device) if is_tensor else value
 
-    def check(operators: Any, name: str, *given: Any, **more: Any) -> Any:
-        """Both ways, of which the numpy result goes on."""
-        tensors = [there(one) if isinstance(one, np.ndarray) and one.ndim else one for one in given]
-        result = ON_HOST[name](*given, **more)
-        same(operators[name](*tensors, **more), result)
+    def check(operators: Any, name: str, *inputs: Any, **attributes: Any) -> Any:
+        """Run an operator in numpy and on tensors, compare, and return the numpy result."""
+        result = HOST_OPERATORS[name](*inputs, **attributes)
+        tensors = operators[name](*map(to_device, inputs), **attributes)
+        check_equal(tensors, result)
         return result
 
     packed = check(entry, "Pack", ids, types, mask)
@@ -76,24 +89,24 @@ def test_tensors_mean_the_same(shape: tuple[int, ...], seed: int, device: torch.
         picked = check(entry, "MaskedRows", packed_ids, flag, mask_id=MASK)
         check(entry, "PickedOffsets", picked, offsets)
         x = random.standard_normal((len(picked), 3)).astype(np.float32)
-        check(EXIT_ON_DEVICE, "Unpack", x, ids, rows, flag)
+        check(DEVICE_EXIT_OPERATORS, "Unpack", x, ids, rows, flag)
     x = random.standard_normal((len(rows), 5)).astype(np.float32)
-    padded = check(EXIT_ON_DEVICE, "Unpack", x, ids, rows)
-    check(EXIT_ON_DEVICE, "Split", padded, axis=-1, num_outputs=2)
+    padded = check(DEVICE_EXIT_OPERATORS, "Unpack", x, ids, rows)
+    check(DEVICE_EXIT_OPERATORS, "Split", padded, axis=-1, num_outputs=2)
     numbers = random.standard_normal((len(offsets) - 1, 1)).astype(np.float32)
-    check(EXIT_ON_DEVICE, "Regroup", numbers, ids)
+    check(DEVICE_EXIT_OPERATORS, "Regroup", numbers, ids)
 
 
 @pytest.mark.parametrize("sizes", [None, np.array([1, 4])])
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_split_and_squeeze(axis: int, sizes: np.ndarray | None) -> None:
     x = np.arange(30.0, dtype=np.float32).reshape(2, 5, 3).swapaxes(1, axis)
-    split: Callable[..., Any] = ON_HOST["Split"]
+    split: Callable[..., Any] = HOST_OPERATORS["Split"]
     expected = tuple(np.split(x, [3] if sizes is None else [1], axis=axis))
-    for given in (x, torch.from_numpy(x.copy())):
-        parts = split(given, sizes, axis=axis, num_outputs=2)
-        same(tuple(map(torch.as_tensor, parts)), expected)
+    for value in (x, torch.from_numpy(x.copy())):
+        parts = split(value, sizes, axis=axis, num_outputs=2)
+        check_equal(tuple(map(torch.as_tensor, parts)), expected)
     for axes, shape in ((None, (3, 2)), (np.array([-1]), (1, 3, 2)), (np.array([0, 3]), (3, 2))):
         ones = np.zeros((1, 3, 2, 1), np.float32)
-        for given in (ones, torch.from_numpy(ones)):
-            assert tuple(ON_HOST["Squeeze"](given, axes).shape) == shape
+        for value in (ones, torch.from_numpy(ones)):
+            assert tuple(HOST_OPERATORS["Squeeze"](value, axes).shape) == shape

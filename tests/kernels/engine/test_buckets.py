@@ -1,4 +1,4 @@
-"""Buckets: sizes rounded up by little, few of them, and a bound on what is kept."""
+"""Test that sizes are rounded up by little, and to few buckets."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import pytest
 
 from bertrt.kernels.engine.buckets import (
     Bucket,
-    Recent,
     choose_bucket,
     round_length,
     round_rows,
@@ -26,7 +25,7 @@ def test_rows_are_rounded_up_by_less_than_an_eighth() -> None:
         assert size % 8 == 0
         assert size - count < max(8, count / 8)
         assert round_rows(size) == size
-    # Eight steps for each doubling from 64 on, and eight before.
+    # Eight sizes up to 64, and eight per doubling after.
     assert len(set(rounded)) <= 8 + 8 * 9
 
 
@@ -34,13 +33,13 @@ def test_rows_are_rounded_up_by_less_than_an_eighth() -> None:
     ("count", "rows", "sequences", "length"),
     [(0, 8, 1, 32), (1, 8, 1, 32), (3, 8, 4, 32), (9, 16, 16, 32), (65, 72, 128, 128)],
 )
-def test_sizes(count: int, rows: int, sequences: int, length: int) -> None:
+def test_rounded_sizes(count: int, rows: int, sequences: int, length: int) -> None:
     assert round_rows(count) == rows
     assert round_sequences(count) == sequences
     assert round_length(count) == length
 
 
-def test_a_bucket(tiny_path: Path) -> None:
+def test_choose_bucket(tiny_path: Path) -> None:
     plan = make_plan(read_graph(tiny_path)[0], ["logits"])
     assert plan.uploads == ("ids", "types", "positions", "offsets", "picked")
     tokens = np.zeros(40 + 3 + 3, np.int32)
@@ -50,24 +49,3 @@ def test_a_bucket(tiny_path: Path) -> None:
         "picked": np.zeros(0, np.int32),
     }
     assert choose_bucket(plan, arrays) == Bucket((48, 48, 48, 5, 8), 64)
-
-
-def test_the_longest_unused_goes_first() -> None:
-    recent: Recent[str, int] = Recent(most=2, room=100)
-    recent.put("a", 1, 10)
-    recent.put("b", 2, 10)
-    assert recent.get("a") == 1
-    recent.put("c", 3, 10)
-    assert recent.get("b") is None
-    assert (recent.get("a"), recent.get("c"), len(recent)) == (1, 3, 2)
-
-
-def test_room_is_a_bound_too() -> None:
-    recent: Recent[str, int] = Recent(most=9, room=100)
-    for index, name in enumerate("abcd"):
-        recent.put(name, index, 40)
-    assert len(recent) == 2
-    assert recent.fits(100)
-    assert not recent.fits(101)
-    recent.put("large", 9, 100)
-    assert (len(recent), recent.get("large")) == (1, 9)

@@ -1,4 +1,4 @@
-"""Arrays that are on the device: taken as they are there, or left to the host to refuse."""
+"""Test inputs on the device: valid ones are accepted, others are left to the host to refuse."""
 
 from typing import Any
 
@@ -10,41 +10,43 @@ from bertrt.arrays.inputs import complete_inputs
 from bertrt.artifact.manifest import TensorSpec
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError
-from bertrt.kernels.engine.boundary_ops import Sizes
-from bertrt.kernels.engine.device_inputs import NAMES, complete_device_feeds
+from bertrt.kernels.engine.boundary_ops import BatchSizes
+from bertrt.kernels.engine.device_inputs import TENSOR_INPUTS, complete_device_inputs
 
 CONFIG = ModelConfig.from_json(
     {"vocab_size": 100, "hidden_size": 8, "num_attention_heads": 2, "max_position_embeddings": 16}
 )
 FLAG = TensorSpec("masked_only", "bool", (), optional=True)
-INPUTS = (*(TensorSpec(name, "int64", ("batch", "sequence")) for name in NAMES), FLAG)
-CHOICES = tuple(TensorSpec(name, "int64", ("batch", "choices", "sequence")) for name in NAMES)
-PAST = (*INPUTS, TensorSpec("past_key_values.0.key", "float32", ("batch", 2, "past", 4)))
+SPECS = (*(TensorSpec(name, "int64", ("batch", "sequence")) for name in TENSOR_INPUTS), FLAG)
+CHOICES = tuple(
+    TensorSpec(name, "int64", ("batch", "choices", "sequence")) for name in TENSOR_INPUTS
+)
+PAST = (*SPECS, TensorSpec("past_key_values.0.key", "float32", ("batch", 2, "past", 4)))
 CPU = torch.device("cpu")
 IDS = torch.tensor([[1, 2, 3], [4, 5, 0]])
 MASK = [[1, 1, 1], [1, 0, 1]]
 
 
-def complete(inputs: Any = INPUTS, mask_id: int | None = None, **given: Any) -> Any:
-    return complete_device_feeds(given, inputs, CONFIG, CPU, mask_id)
+def complete(specs: Any = SPECS, mask_id: int | None = None, **arrays: Any) -> Any:
+    return complete_device_inputs(arrays, specs, CONFIG, CPU, mask_id)
 
 
-def test_defaults() -> None:
-    feeds = complete(input_ids=IDS)
-    assert feeds["input_ids"].data_ptr() == IDS.data_ptr()
-    assert feeds["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 1]]
-    assert feeds["token_type_ids"].tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert feeds.sizes == Sizes(tokens=6, longest=3, masks=0)
-    assert isinstance(feeds["masked_only"], np.ndarray)
-    assert not feeds["masked_only"]
+def test_missing_inputs_get_their_defaults() -> None:
+    inputs = complete(input_ids=IDS)
+    assert inputs["input_ids"].data_ptr() == IDS.data_ptr()
+    assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert inputs["token_type_ids"].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert inputs.sizes == BatchSizes(tokens=6, max_length=3, masks=0)
+    assert isinstance(inputs["masked_only"], np.ndarray)
+    assert not inputs["masked_only"]
     assert complete(input_ids=IDS, masked_only=torch.tensor(True))["masked_only"]
 
 
 @pytest.mark.parametrize("mask", [MASK, np.array(MASK), torch.tensor(MASK), torch.tensor(MASK) > 0])
 def test_sizes_with_a_mask(mask: Any) -> None:
-    feeds = complete(input_ids=IDS, attention_mask=mask, token_type_ids=None, mask_id=5)
-    assert feeds["attention_mask"].tolist() == MASK
-    assert feeds.sizes == Sizes(tokens=5, longest=3, masks=0)  # that mask token is padding
+    inputs = complete(input_ids=IDS, attention_mask=mask, token_type_ids=None, mask_id=5)
+    assert inputs["attention_mask"].tolist() == MASK
+    assert inputs.sizes == BatchSizes(tokens=5, max_length=3, masks=0)  # the mask token is padding
     assert complete(input_ids=IDS, attention_mask=mask, mask_id=0).sizes.masks == 1
 
 
@@ -56,7 +58,7 @@ def test_integers_of_any_width(dtype: torch.dtype) -> None:
 
 
 def test_choices_and_views() -> None:
-    assert complete(CHOICES, input_ids=IDS[None]).sizes == Sizes(6, 3, 0)
+    assert complete(CHOICES, input_ids=IDS[None]).sizes == BatchSizes(6, 3, 0)
     assert complete(input_ids=IDS.T)["input_ids"].tolist() == [[1, 4], [2, 5], [3, 0]]
 
 
@@ -68,12 +70,12 @@ class OnlyDlpack:
         return IDS.numpy().__dlpack_device__()
 
 
-def test_dlpack_alone_is_enough() -> None:
+def test_an_array_with_only_dlpack_is_accepted() -> None:
     assert complete(input_ids=OnlyDlpack())["input_ids"].data_ptr() == IDS.data_ptr()
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arrays",
     [
         {},
         {"attention_mask": IDS},
@@ -100,14 +102,14 @@ def test_dlpack_alone_is_enough() -> None:
     ],
     ids=str,
 )
-def test_what_the_host_refuses_is_left_to_it(given: dict[str, Any]) -> None:
+def test_invalid_inputs_are_left_to_the_host(arrays: dict[str, Any]) -> None:
     with pytest.raises(InputError) as expected:
-        complete_inputs(given, INPUTS, CONFIG)
+        complete_inputs(arrays, SPECS, CONFIG)
     with pytest.raises(InputError) as raised:
-        # The host is asked if this gives nothing, as `BatchRunner.run` does.
-        complete(**given) or complete_inputs(given, INPUTS, CONFIG)
+        # If this returns None, `BatchRunner.run` calls `complete_inputs`.
+        complete(**arrays) or complete_inputs(arrays, SPECS, CONFIG)
     assert str(raised.value) == str(expected.value)
 
 
-def test_a_cache_is_the_hosts() -> None:
+def test_a_key_value_cache_is_left_to_the_host() -> None:
     assert complete(PAST, input_ids=IDS) is None

@@ -1,4 +1,4 @@
-"""All heads through bertrt.load on the Triton engine, under its interpreter, against PyTorch."""
+"""Test all heads with `bertrt.load` on the Triton engine, in its interpreter, against PyTorch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import bertrt
-from bertrt.export.heads import HEADS as EXPORTED
+from bertrt.export.heads import HEADS as EXPORTED_HEADS
 
-HEADS = [head.class_name for head in EXPORTED]
-# Of the largest number for float16, whose steps are 5e-4 of a number: some twenty roundings.
+HEADS = [head.class_name for head in EXPORTED_HEADS]
+# For float16 relative to the largest number; its steps are 5e-4 of a number: about 20 roundings.
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for Triton's interpreter")
@@ -47,11 +47,11 @@ def eager(folder: Path, class_name: str, arrays: dict[str, np.ndarray]) -> dict[
 
 @pytest.mark.parametrize(
     ("class_name", "dtype"),
-    # Half precision differs by kernels, of which these heads have all.
+    # Half precision depends on the kernels, and these heads use all of them.
     [(name, "float32") for name in HEADS]
     + [(name, "float16") for name in ("BertModel", "BertForPreTraining", "BertForMultipleChoice")],
 )
-def test_run_equals_eager_pytorch(
+def test_run_matches_eager_pytorch(
     load_artifact: Callable[..., Any],
     make_checkpoint: Callable[..., Path],
     class_name: str,
@@ -68,7 +68,7 @@ def test_run_equals_eager_pytorch(
         real = np.ones(value.shape[:2], bool)
         if value.shape[:2] == arrays["input_ids"].shape:
             real = arrays["attention_mask"].astype(bool)
-            assert not value[~real].any()  # what is padded is zero
+            assert not value[~real].any()  # padding is zero
         size = max(1.0, float(np.abs(expected[name]).max())) if dtype == "float16" else 1.0
         np.testing.assert_allclose(
             value[real], expected[name][real], atol=TOLERANCE[dtype] * size, rtol=0
@@ -80,8 +80,8 @@ def test_info(load_artifact: Callable[..., Any]) -> None:
     info = rt.info
     assert (info["engine"], info["provider"]) == ("triton", "triton")
     assert info["max_batch_tokens"] == 16384
-    with rt.batcher() as stream:
-        assert "with 1 workers" in repr(stream)
+    with rt.batcher() as batcher:
+        assert "with 1 workers" in repr(batcher)
 
 
 QUESTIONS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
@@ -97,40 +97,40 @@ QUESTIONS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("class_name", QUESTIONS)
-def test_answers_are_those_of_the_cpu(load_artifact: Callable[..., Any], class_name: str) -> None:
+def test_answers_match_the_cpu(load_artifact: Callable[..., Any], class_name: str) -> None:
     inputs, options = QUESTIONS[class_name]
     rt = load_artifact(class_name, device="cuda", engine="triton", dtype="float32")
-    same(rt(*inputs, **options), load_artifact(class_name)(*inputs, **options))
+    check_equal(rt(*inputs, **options), load_artifact(class_name)(*inputs, **options))
 
 
-def same(got: Any, expected: Any) -> None:
-    """Equal, but for scores, which are equal to five digits."""
+def check_equal(got: Any, expected: Any) -> None:
+    """Check that two answers are equal, with scores equal to five digits."""
     if isinstance(expected, float):
         assert got == pytest.approx(expected, abs=1e-5)
     elif isinstance(expected, dict):
         assert got.keys() == expected.keys()
         for name in expected:
-            same(got[name], expected[name])
+            check_equal(got[name], expected[name])
     elif isinstance(expected, list):
         assert len(got) == len(expected)
-        for one, other in zip(got, expected, strict=True):
-            same(one, other)
+        for item, expected_item in zip(got, expected, strict=True):
+            check_equal(item, expected_item)
     else:
         assert got == expected
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler", "max"])
-def test_vectors_are_those_of_the_cpu(load_artifact: Callable[..., Any], pooling: str) -> None:
+def test_embeddings_match_the_cpu(load_artifact: Callable[..., Any], pooling: str) -> None:
     texts = ["the cat sat", "a", "plants create oxygen through a process"]
     rt = load_artifact("BertModel", device="cuda", engine="triton", dtype="float32")
     expected = load_artifact("BertModel").embed(texts, pooling=pooling)
     np.testing.assert_allclose(rt.embed(texts, pooling=pooling), expected, atol=1e-5)
 
 
-def test_importing_and_opening_brings_pytorch_only_when_needed(
+def test_pytorch_is_imported_only_for_a_triton_artifact(
     make_artifact: Callable[..., Path],
 ) -> None:
-    """The runtime itself stays light until an artifact for the Triton engine is loaded."""
+    """Importing the runtime imports neither PyTorch nor ONNX Runtime."""
     import subprocess
     import sys
 
@@ -149,7 +149,7 @@ def test_importing_and_opening_brings_pytorch_only_when_needed(
     assert done.returncode == 0, done.stderr
 
 
-def test_without_the_packages_it_is_one_sentence(
+def test_missing_packages_are_named_with_the_pip_command(
     make_artifact: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys

@@ -1,4 +1,4 @@
-"""The plan: only what the outputs need, zone by zone, and each value until its last use."""
+"""Test that a plan has only the needed nodes, stage by stage, and frees values after use."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,80 +9,80 @@ from onnx import helper
 
 from bertrt.errors import ArtifactError, InputError
 from bertrt.kernels.engine.graph import read_graph
-from bertrt.kernels.engine.plan import Height, Plan, Step, make_plan
-from bertrt.kernels.ops import DOMAIN
+from bertrt.kernels.engine.plan import Plan, RowCount, Step, make_plan
+from bertrt.kernels.ops.operator import DOMAIN
 
 
-def operators(steps: Sequence[Step]) -> list[str]:
-    return [step.node.operator for step in steps]
+def op_types(steps: Sequence[Step]) -> list[str]:
+    return [step.node.op_type for step in steps]
 
 
-def planned(path: Path, *outputs: str) -> Plan:
+def plan_of(path: Path, *outputs: str) -> Plan:
     return make_plan(read_graph(path)[0], outputs)
 
 
-def test_what_one_output_needs(tiny_path: Path) -> None:
-    plan = planned(tiny_path, "pooled")
-    assert operators(plan.entry) == ["Pack", "FirstRows"]
-    assert operators(plan.device) == [
+def test_a_plan_for_one_output(tiny_path: Path) -> None:
+    plan = plan_of(tiny_path, "pooled")
+    assert op_types(plan.entry) == ["Pack", "FirstRows"]
+    assert op_types(plan.device) == [
         *("EmbedLayerNorm", "Linear", "PackedAttention", "Linear", "AddLayerNorm"),
         *("SelectRows", "Linear"),
     ]
     assert plan.exit == ()
     assert plan.uploads == ("ids", "types", "positions", "offsets", "first")
-    assert plan.carried == ()
-    assert make_plan(read_graph(tiny_path)[0], ["start", "pooled"]).carried == ("rows",)
-    assert plan.offsets == plan.sequences == {"offsets"}
-    assert plan.results == {"pooled": Height("first")}
+    assert plan.entry_results == ()
+    assert make_plan(read_graph(tiny_path)[0], ["start", "pooled"]).entry_results == ("rows",)
+    assert plan.offsets == plan.attention_offsets == {"offsets"}
+    assert plan.device_results == {"pooled": RowCount("first")}
     assert "word" in plan.weights
     assert "w_span" not in plan.weights
 
 
-def test_zones_and_heights_of_all(tiny_path: Path) -> None:
-    plan = planned(tiny_path, "logits", "pooled", "unit", "start", "end")
-    assert operators(plan.exit) == ["Unpack", "Unpack", "Split", "Squeeze", "Squeeze"]
-    assert plan.results == {
-        "scores": Height("picked"),
-        "span": Height("ids"),
-        "pooled": Height("first"),
-        "unit": Height("offsets", -1),
+def test_stages_and_row_counts_of_all_outputs(tiny_path: Path) -> None:
+    plan = plan_of(tiny_path, "logits", "pooled", "unit", "start", "end")
+    assert op_types(plan.exit) == ["Unpack", "Unpack", "Split", "Squeeze", "Squeeze"]
+    assert plan.device_results == {
+        "scores": RowCount("picked"),
+        "span": RowCount("ids"),
+        "pooled": RowCount("first"),
+        "unit": RowCount("offsets", -1),
     }
 
 
-def test_values_die_after_their_last_use_and_never_sooner(tiny_path: Path) -> None:
-    plan = planned(tiny_path, "start", "pooled")
+def test_values_are_freed_after_their_last_use(tiny_path: Path) -> None:
+    plan = plan_of(tiny_path, "start", "pooled")
     steps = [*plan.entry, *plan.device, *plan.exit]
-    dead: set[str] = set()
+    freed: set[str] = set()
     for step in steps:
-        assert not dead & set(step.node.inputs)
-        dead.update(step.dies)
-    made = {name for step in steps for name in step.node.outputs}
-    assert dead == made - {"start", "pooled"}
-    embedded = next(step for step in plan.device if "embedded" in step.dies)
-    assert embedded.node.operator == "AddLayerNorm"
+        assert not freed & set(step.node.inputs)
+        freed.update(step.frees)
+    computed = {name for step in steps for name in step.node.outputs}
+    assert freed == computed - {"start", "pooled"}
+    embedded = next(step for step in plan.device if "embedded" in step.frees)
+    assert embedded.node.op_type == "AddLayerNorm"
 
 
-def test_partial_sums_go_from_a_linear_to_its_layer_norm_only(tiny_path: Path) -> None:
-    plan = planned(tiny_path, "logits", "start")
-    assert [step.node.outputs[0] for step in plan.device if step.sums] == ["summed"]
+def test_only_a_linear_before_a_layer_norm_may_be_partial(tiny_path: Path) -> None:
+    plan = plan_of(tiny_path, "logits", "start")
+    assert [step.node.outputs[0] for step in plan.device if step.allows_partial_sums] == ["summed"]
 
 
-def test_an_unknown_output(tiny_path: Path) -> None:
+def test_an_unknown_output_is_refused(tiny_path: Path) -> None:
     with pytest.raises(InputError, match="unknown output 'x': this graph gives logits, pooled"):
-        planned(tiny_path, "x")
+        plan_of(tiny_path, "x")
 
 
-def test_a_way_back_from_the_device_is_no_plan(tiny: onnx.ModelProto, tmp_path: Path) -> None:
+def test_entry_nodes_cannot_read_device_values(tiny: onnx.ModelProto, tmp_path: Path) -> None:
     masked = next(node for node in tiny.graph.node if node.op_type == "MaskedRows")
     masked.input[0] = "x"
     onnx.save(tiny, tmp_path / "model.onnx")
     with pytest.raises(ArtifactError, match="MaskedRows needs 'x' before that is computed"):
-        planned(tmp_path / "model.onnx", "logits")
+        plan_of(tmp_path / "model.onnx", "logits")
 
 
-def test_arithmetic_on_weights_alone_is_no_plan(tiny: onnx.ModelProto, tmp_path: Path) -> None:
+def test_arithmetic_on_weights_alone_is_refused(tiny: onnx.ModelProto, tmp_path: Path) -> None:
     tiny.graph.node.append(helper.make_node("UnitRows", ["word"], ["long"], domain=DOMAIN))
     tiny.graph.output[0].name = "long"
     onnx.save(tiny, tmp_path / "model.onnx")
     with pytest.raises(ArtifactError, match="UnitRows works on 'word', a weight"):
-        planned(tmp_path / "model.onnx", "long")
+        plan_of(tmp_path / "model.onnx", "long")

@@ -1,4 +1,4 @@
-"""The launch table: what was measured first, and what is cost_model fits the GPU and the sizes."""
+"""Test the launch table and the cost model: launches fit the GPU and the sizes."""
 
 import itertools
 import subprocess
@@ -7,77 +7,79 @@ import sys
 import pytest
 
 from bertrt.kernels.launch import cost_model, measured_table
-from bertrt.kernels.launch.configs import AttentionTiles, Gpu, LinearTiles, bucket
+from bertrt.kernels.launch.configs import AttentionTiles, Gpu, LinearTiles, next_power_of_two
 
 H200 = Gpu("NVIDIA H200", 132, 227 * 1024)
 L4 = Gpu("NVIDIA L4", 58, 99 * 1024)
 ROWS = [1, 2, 16, 17, 100, 128, 300, 1024, 4096, 16384, 65536]
-# Depths and widths in BERT-base, BERT-large and MiniLM, of a vocabulary and of a head.
+# Depths and widths of BERT-base, BERT-large and MiniLM layers, of a vocabulary and of a head.
 LAYERS = [(768, 2304), (768, 768), (3072, 768), (1024, 4096), (384, 1536), (768, 30522), (768, 2)]
 ODD = [(30, 30), (16, 1), (1000, 50)]
 
 
-def test_buckets() -> None:
-    assert [bucket(n) for n in (0, 1, 16, 17, 32, 33, 512, 513)] == [
+def test_sizes_are_rounded_up_to_powers_of_two() -> None:
+    assert [next_power_of_two(n) for n in (0, 1, 16, 17, 32, 33, 512, 513)] == [
         16, 16, 16, 32, 32, 64, 512, 1024
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("gpu", [H200, L4], ids=lambda gpu: gpu.name)
 @pytest.mark.parametrize(("depth", "columns"), LAYERS + ODD)
-def test_reasoned_products_can_be_launched(gpu: Gpu, depth: int, columns: int) -> None:
+def test_estimated_products_can_be_launched(gpu: Gpu, depth: int, columns: int) -> None:
     for rows in ROWS:
-        whole = cost_model.linear(gpu, rows, depth, columns, 2, True)
-        split = cost_model.split_linear(gpu, rows, depth, columns, 2)
+        whole = cost_model.choose_linear(gpu, rows, depth, columns, 2, True)
+        split = cost_model.choose_split_linear(gpu, rows, depth, columns, 2)
         assert isinstance(whole, LinearTiles)
         assert whole.splits == 1
         for tiles in (whole, split):
             step = (tiles.block_m + tiles.block_n) * tiles.block_k * 2
             assert step * tiles.stages <= gpu.shared_memory
-            assert tiles.block_m <= bucket(rows)
+            assert tiles.block_m <= next_power_of_two(rows)
             assert min(tiles.block_m, tiles.block_n, tiles.block_k) >= 16
             assert tiles.splits == 1 or tiles.splits * tiles.block_k <= depth
 
 
 def test_small_products_are_split_and_large_ones_are_not() -> None:
-    # 128 rows by 768 columns are 24 tiles of 64 by 64, for 132 multiprocessors.
-    assert cost_model.split_linear(H200, 128, 768, 768, 2).splits > 1
-    assert cost_model.split_linear(H200, 128, 3072, 768, 2).splits > 1
-    assert cost_model.split_linear(H200, 16384, 3072, 768, 2).splits == 1
+    # 128 rows by 768 columns are only 24 tiles of 64 by 64, for 132 multiprocessors.
+    assert cost_model.choose_split_linear(H200, 128, 768, 768, 2).splits > 1
+    assert cost_model.choose_split_linear(H200, 128, 3072, 768, 2).splits > 1
+    assert cost_model.choose_split_linear(H200, 16384, 3072, 768, 2).splits == 1
 
 
-def test_large_plain_products_and_float32_are_left_to_cublas() -> None:
-    assert cost_model.linear(H200, 16384, 768, 2304, 2, False) == "torch"
-    assert cost_model.linear(H200, 128, 768, 2304, 4, True) == "torch"
+def test_large_plain_products_and_float32_use_cublas() -> None:
+    assert cost_model.choose_linear(H200, 16384, 768, 2304, 2, False) == "torch"
+    assert cost_model.choose_linear(H200, 128, 768, 2304, 4, True) == "torch"
 
 
-def test_reasoned_attention_can_be_launched() -> None:
+def test_estimated_attention_can_be_launched() -> None:
     sizes = itertools.product((8, 32, 64, 80, 128, 256), (1, 16, 40, 64, 128, 512, 2000))
-    for (head_size, longest), itemsize, programs in itertools.product(sizes, (2, 4), (1, 10_000)):
-        tiles = cost_model.attention(H200, programs, head_size, longest, itemsize)
+    for (head_size, max_length), itemsize, programs in itertools.product(
+        sizes, (2, 4), (1, 10_000)
+    ):
+        tiles = cost_model.choose_attention(H200, programs, head_size, max_length, itemsize)
         assert min(tiles.block_m, tiles.block_n) >= 16
         assert tiles.block_m * 32 >= tiles.warps * 32
         loaded = 2 * tiles.block_n * tiles.stages + tiles.block_m
-        assert loaded * bucket(head_size) * itemsize <= L4.shared_memory
+        assert loaded * next_power_of_two(head_size) * itemsize <= L4.shared_memory
 
 
-def test_what_was_measured_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_launches_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     product, sums = LinearTiles(32, 32, 32, 4, 2), LinearTiles(16, 16, 16, 4, 2, splits=5)
     blocks = AttentionTiles(32, 32, 2, 1)
     monkeypatch.setattr(measured_table, "LINEAR", {H200.name: {(768, 768, True): {128: product}}})
     monkeypatch.setattr(measured_table, "SPLIT_LINEAR", {H200.name: {(768, 768): {128: sums}}})
     monkeypatch.setattr(measured_table, "ATTENTION", {H200.name: {(64, 128, True): blocks}})
     for rows in (65, 100, 128):
-        assert measured_table.linear(H200, rows, 768, 768, 2, True) == product
-        assert measured_table.split_linear(H200, rows, 768, 768, 2) == sums
-    assert measured_table.attention(H200, 16384, 12, 64, 100, 2) == blocks
-    # Other sizes, types and GPUs are cost_model.
-    assert measured_table.linear(H200, 129, 768, 768, 2, True) != product
-    assert measured_table.linear(H200, 128, 768, 768, 4, True) != product
-    assert measured_table.linear(L4, 128, 768, 768, 2, True) != product
-    assert measured_table.split_linear(L4, 128, 768, 768, 2) != sums
-    assert measured_table.attention(H200, 128, 12, 64, 100, 2) != blocks
-    assert measured_table.attention(H200, 16384, 12, 64, 100, 4) != blocks
+        assert measured_table.choose_linear(H200, rows, 768, 768, 2, True) == product
+        assert measured_table.choose_split_linear(H200, rows, 768, 768, 2) == sums
+    assert measured_table.choose_attention(H200, 16384, 12, 64, 100, 2) == blocks
+    # Other sizes, dtypes and GPUs are estimated.
+    assert measured_table.choose_linear(H200, 129, 768, 768, 2, True) != product
+    assert measured_table.choose_linear(H200, 128, 768, 768, 4, True) != product
+    assert measured_table.choose_linear(L4, 128, 768, 768, 2, True) != product
+    assert measured_table.choose_split_linear(L4, 128, 768, 768, 2) != sums
+    assert measured_table.choose_attention(H200, 128, 12, 64, 100, 2) != blocks
+    assert measured_table.choose_attention(H200, 16384, 12, 64, 100, 4) != blocks
 
 
 def test_the_table_needs_no_torch() -> None:

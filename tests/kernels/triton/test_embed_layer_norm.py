@@ -1,4 +1,4 @@
-"""EmbedLayerNorm against PyTorch's embedding and layer_norm, and against its reference."""
+"""Test EmbedLayerNorm against PyTorch's embedding and layer_norm, and against its reference."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bertrt.kernels.ops import OPERATORS
+from bertrt.kernels.ops.registry import OPERATORS
 from bertrt.kernels.triton import KERNELS
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -18,7 +18,7 @@ TABLES = (50, 2, 20)
 
 @pytest.fixture
 def arguments(normal: Make, device: str) -> Callable[..., list[torch.Tensor]]:
-    """A factory of the operator's inputs, with the first and the last row of each table in use."""
+    """Make the operator's inputs, which use the first and the last row of each table."""
 
     def make(rows: int, columns: int, dtype: torch.dtype) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(2)
@@ -34,26 +34,30 @@ def arguments(normal: Make, device: str) -> Callable[..., list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 30), (7, 384), (3, 1000), (0, 64)])
-def test_is_layer_norm_of_three_embeddings(
+def test_matches_layer_norm_of_three_embeddings(
     rows: int,
     columns: int,
     dtype: torch.dtype,
     arguments: Callable[..., list[torch.Tensor]],
     near: Callable[..., None],
 ) -> None:
-    given = arguments(rows, columns, dtype)
+    inputs = arguments(rows, columns, dtype)
 
-    def torchs(cast: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        pairs = zip(given[:3], given[3:6], strict=True)
-        word, kind, place = (F.embedding(index, cast(table)) for index, table in pairs)
-        return F.layer_norm(word + kind + place, (columns,), cast(given[6]), cast(given[7]), 1e-12)
+    def torch_layer_norm(cast: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        pairs = zip(inputs[:3], inputs[3:6], strict=True)
+        word, type_, position = (F.embedding(index, cast(table)) for index, table in pairs)
+        return F.layer_norm(
+            word + type_ + position, (columns,), cast(inputs[6]), cast(inputs[7]), 1e-12
+        )
 
-    got = embed_layer_norm(*given)
+    got = embed_layer_norm(*inputs)
     assert got.dtype == dtype
-    near(got, torchs(torch.Tensor.double), torchs(lambda one: one))
+    near(got, torch_layer_norm(torch.Tensor.double), torch_layer_norm(lambda x: x))
 
 
-def test_equals_its_reference(arguments: Callable[..., list[torch.Tensor]]) -> None:
-    given = arguments(9, 48, torch.float32)
-    want = OPERATORS["EmbedLayerNorm"].reference(*(one.cpu().numpy() for one in given), epsilon=0.5)
-    np.testing.assert_allclose(embed_layer_norm(*given, epsilon=0.5).cpu(), want, atol=1e-5)
+def test_matches_the_reference(arguments: Callable[..., list[torch.Tensor]]) -> None:
+    inputs = arguments(9, 48, torch.float32)
+    expected = OPERATORS["EmbedLayerNorm"].reference(
+        *(tensor.cpu().numpy() for tensor in inputs), epsilon=0.5
+    )
+    np.testing.assert_allclose(embed_layer_norm(*inputs, epsilon=0.5).cpu(), expected, atol=1e-5)

@@ -1,27 +1,28 @@
-"""The table of kernels: one for each operator of the device, called as its reference is."""
+"""Test the table of kernels: every DEVICE operator has one, with its reference's signature."""
 
 import inspect
 
 import pytest
 
-from bertrt.kernels.ops import OPERATORS, Place
+from bertrt.kernels.ops.operator import Stage
+from bertrt.kernels.ops.registry import OPERATORS
 from bertrt.kernels.triton import KERNELS
 
-ON_DEVICE = [name for name, one in OPERATORS.items() if one.place is Place.DEVICE]
+ON_DEVICE = [name for name, op in OPERATORS.items() if op.stage is Stage.DEVICE]
 
 
-def test_each_operator_of_the_device_has_a_kernel() -> None:
+def test_every_device_operator_has_a_kernel() -> None:
     assert sorted(KERNELS) == sorted(ON_DEVICE)
 
 
-@pytest.mark.parametrize("name", ON_DEVICE)
-def test_a_kernel_is_called_as_its_reference_is(name: str) -> None:
-    kernel, reference = KERNELS[name], OPERATORS[name].reference
+@pytest.mark.parametrize("op_type", ON_DEVICE)
+def test_a_kernel_has_the_signature_of_its_reference(op_type: str) -> None:
+    kernel, reference = KERNELS[op_type], OPERATORS[op_type].reference
     assert kernel.__name__ == reference.__name__
-    ours = inspect.signature(kernel).parameters
+    parameters = inspect.signature(kernel).parameters
     for parameter in inspect.signature(reference).parameters.values():
-        assert ours[parameter.name].kind == parameter.kind
-        assert ours[parameter.name].default == parameter.default
-    more = [one for one in ours if one not in inspect.signature(reference).parameters]
-    assert all(ours[one].kind is inspect.Parameter.KEYWORD_ONLY for one in more)
-    assert all(ours[one].default is not inspect.Parameter.empty for one in more)
+        assert parameters[parameter.name].kind == parameter.kind
+        assert parameters[parameter.name].default == parameter.default
+    extra = [name for name in parameters if name not in inspect.signature(reference).parameters]
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in extra)
+    assert all(parameters[name].default is not inspect.Parameter.empty for name in extra)

@@ -1,4 +1,4 @@
-"""Tensors that stay on the GPU: no copy to the host, the caller's streams, the caller's memory."""
+"""Test tensors that stay on the GPU: no copies, the caller's stream, results that are kept."""
 
 import warnings
 from collections.abc import Callable
@@ -45,7 +45,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("class_name", HEADS)
-def test_results_are_those_of_the_host_to_the_bit(
+def test_results_match_the_host_bit_by_bit(
     load_artifact: Callable[..., Any], class_name: str
 ) -> None:
     rt = load_artifact(class_name, device="cuda", engine="triton", dtype="float16")
@@ -60,13 +60,13 @@ def test_results_are_those_of_the_host_to_the_bit(
         expected = rt.run(**arrays, **options)
         like = tensors["input_ids"]
         mixed = {**arrays, "input_ids": like}
-        for given in (tensors, arrays, mixed):
-            for name, tensor in rt.run(**given, **options, like=like).items():
+        for inputs in (tensors, arrays, mixed):
+            for name, tensor in rt.run(**inputs, **options, like=like).items():
                 assert tensor.device == like.device
                 assert not tensor.is_inference()
                 np.testing.assert_array_equal(tensor.cpu().numpy(), expected[name])
-        for given in (tensors, mixed):
-            for name, array in rt.run(**given, **options).items():
+        for inputs in (tensors, mixed):
+            for name, array in rt.run(**inputs, **options).items():
                 np.testing.assert_array_equal(array, expected[name])
         for name, tensor in rt.run(**tensors, **options, like=torch.zeros(1)).items():
             assert tensor.device.type == "cpu"
@@ -74,9 +74,9 @@ def test_results_are_those_of_the_host_to_the_bit(
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
-def test_it_waits_for_the_device_once(rt: Any) -> None:
+def test_a_run_waits_for_the_device_once(rt: Any) -> None:
     tensors = on_gpu(arrays_of([4, 1, 6]))
-    for _ in range(3):  # launched and captured before what counts
+    for _ in range(3):  # launched and captured before the run that counts
         rt.run(**tensors, like=tensors["input_ids"])
     torch.cuda.set_sync_debug_mode("warn")
     try:
@@ -85,12 +85,12 @@ def test_it_waits_for_the_device_once(rt: Any) -> None:
             rt.run(**tensors, like=tensors["input_ids"])
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    waits = [one for one in caught if "synchronizing CUDA operation" in str(one.message)]
+    waits = [w for w in caught if "synchronizing CUDA operation" in str(w.message)]
     assert len(waits) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
-def test_inputs_of_the_host_do_not_wait_at_all(rt: Any) -> None:
+def test_a_run_of_host_inputs_never_waits(rt: Any) -> None:
     arrays = arrays_of([4, 1, 6])
     like = torch.zeros(1, device="cuda")
     for _ in range(3):
@@ -105,19 +105,19 @@ def test_inputs_of_the_host_do_not_wait_at_all(rt: Any) -> None:
 def test_results_survive_later_runs(rt: Any) -> None:
     batches = [arrays_of(lengths, seed) for seed in range(20) for lengths in BATCHES]
     expected = [rt.run(**arrays).logits for arrays in batches]
-    given = [on_gpu(arrays) for arrays in batches]
-    # None is looked at before all were run; numpy's runs come in between.
+    inputs = [on_gpu(arrays) for arrays in batches]
+    # Read the results only after all runs, with runs of numpy arrays in between.
     results = []
-    for index, tensors in enumerate(given):
+    for index, tensors in enumerate(inputs):
         results.append(rt.run(**tensors, like=tensors["input_ids"]).logits)
         if index % 7 == 0:
             rt.run(**batches[index // 2])
-    for got, wanted in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(got.cpu().numpy(), wanted)
+    for got, logits in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(got.cpu().numpy(), logits)
 
 
-def test_the_order_is_that_of_the_callers_stream(rt: Any) -> None:
-    """Inputs that are still being made, and results that are used at once."""
+def test_runs_are_ordered_by_the_callers_stream(rt: Any) -> None:
+    """The inputs are still being computed, and the results are used at once."""
     arrays = arrays_of([6, 6, 2])
     expected = rt.run(**arrays).logits
     source = on_gpu(arrays)
@@ -127,20 +127,20 @@ def test_the_order_is_that_of_the_callers_stream(rt: Any) -> None:
     for _ in range(5):
         with torch.cuda.stream(stream):
             ids = torch.zeros_like(source["input_ids"])
-            torch.cuda._sleep(20_000_000)  # some ten milliseconds
+            torch.cuda._sleep(20_000_000)  # about ten milliseconds
             ids.copy_(source["input_ids"])
             got = rt.run(input_ids=ids, attention_mask=source["attention_mask"], like=ids).logits
-            ids.fill_(7)  # after the run, by the stream's order
+            ids.fill_(7)  # after the run, in the stream's order
             twice = got * 2
             del got
-        # What is freed may be used again, after what used it.
+        # Freed memory may be reused, but only after the work that reads it.
         again = rt.run(**on_gpu(arrays_of([6, 6, 2], seed=9)), like=ids).logits
         stream.synchronize()
         np.testing.assert_array_equal(twice.cpu().numpy(), expected * 2)
         del again
 
 
-def test_many_threads_with_streams_of_their_own(rt: Any) -> None:
+def test_many_threads_with_their_own_streams(rt: Any) -> None:
     batches = [arrays_of(lengths) for lengths in BATCHES]
     expected = [rt.run(**arrays).logits for arrays in batches]
 
@@ -157,15 +157,15 @@ def test_many_threads_with_streams_of_their_own(rt: Any) -> None:
             np.testing.assert_array_equal(got, expected[index % len(expected)])
 
 
-def test_faults_have_the_hosts_sentences(rt: Any) -> None:
+def test_invalid_inputs_have_the_hosts_error_messages(rt: Any) -> None:
     ids = torch.tensor([[5, 6, 7]], device="cuda")
-    for given, message in (
+    for inputs, message in (
         ({"input_ids": ids + 1_000_000}, "input_ids has the id 1000005: this model's are 0 to"),
         ({"input_ids": ids.float()}, "input_ids has dtype float32: give integers"),
         ({"input_ids": ids, "attention_mask": ids * 0}, "row 0 of attention_mask is all zeros"),
     ):
         with pytest.raises(InputError, match=message):
-            rt.run(**given)
+            rt.run(**inputs)
     assert rt.run(input_ids=ids, like=ids).logits.is_cuda
 
 
@@ -174,15 +174,15 @@ def test_cupy(rt: Any) -> None:
     arrays = arrays_of([4, 1, 6])
     expected = rt.run(**arrays).logits
     for _ in range(3):
-        given = {name: cupy.asarray(array) for name, array in arrays.items()}
-        got = rt.run(**given, like=given["input_ids"]).logits
+        inputs = {name: cupy.asarray(array) for name, array in arrays.items()}
+        got = rt.run(**inputs, like=inputs["input_ids"]).logits
         assert isinstance(got, cupy.ndarray)
         np.testing.assert_array_equal(cupy.asnumpy(got), expected)
 
 
-def test_the_device_is_named(tiny_path: Path) -> None:
-    one = TritonSession(tiny_path)
-    assert one.info() == {"device": "cuda"}
-    assert one.providers() == [f"cuda:{torch.cuda.current_device()}"]
-    assert one.info()["device"].startswith(f"cuda:{torch.cuda.current_device()} ")
-    assert torch.cuda.get_device_name() in one.info()["device"]
+def test_info_names_the_device(tiny_path: Path) -> None:
+    session = TritonSession(tiny_path)
+    assert session.info() == {"device": "cuda"}
+    assert session.providers() == [f"cuda:{torch.cuda.current_device()}"]
+    assert session.info()["device"].startswith(f"cuda:{torch.cuda.current_device()} ")
+    assert torch.cuda.get_device_name() in session.info()["device"]

@@ -1,4 +1,4 @@
-"""Tensors in and tensors out, under Triton's interpreter, whose device is the CPU."""
+"""Test tensors in and out in Triton's interpreter, whose device is the CPU."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +10,20 @@ import torch
 
 import bertrt
 from bertrt.errors import InputError
-from bertrt.kernels.engine import session as module
 from bertrt.kernels.engine.buckets import Bucket
-from bertrt.kernels.engine.cuda_graphs import Launched
-from bertrt.kernels.engine.device_inputs import DeviceFeeds
+from bertrt.kernels.engine.device_inputs import DeviceInputs
 from bertrt.kernels.engine.graph import read_graph
+from bertrt.kernels.engine.loaded_graph import LoadedGraph
 from bertrt.kernels.engine.plan import make_plan
+from bertrt.kernels.engine.runner import EagerRunner
 from bertrt.kernels.engine.session import TritonSession
 from bertrt.kernels.engine.transfer import upload
-from bertrt.kernels.engine.upload_buffer import Staging
+from bertrt.kernels.engine.upload_buffer import UploadBuffer
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for Triton's interpreter")
 
 CPU = torch.device("cpu")
-# Each has a way into the graph or out of it that the others have not.
+# Each enters or leaves the graph in a way that the others do not.
 HEADS: dict[str, dict[str, Any]] = {
     "BertModel": {"outputs": ["last_hidden_state", "mean_embedding"]},
     "BertForMaskedLM": {"masked_only": True},
@@ -48,24 +48,23 @@ def arrays_of(class_name: str) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which way each run goes, and that on the device nothing goes by the host's ENTRY or EXIT."""
-    taken: list[str] = []
-    opened = module._Opened
-    for name in ("run", "run_there"):
-        run = getattr(opened, name)
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record where each run's inputs are, and which method of LoadedGraph runs them."""
+    recorded: list[str] = []
+    for name in ("run", "run_on_device"):
+        run = getattr(LoadedGraph, name)
 
-        def watched(self: Any, feeds: Any, outputs: Any, run: Any = run, name: str = name) -> Any:
-            taken.append(f"{'device' if isinstance(feeds, DeviceFeeds) else 'host'} {name}")
-            return run(self, feeds, outputs)
+        def record(self: Any, inputs: Any, outputs: Any, run: Any = run, name: str = name) -> Any:
+            recorded.append(f"{'device' if isinstance(inputs, DeviceInputs) else 'host'} {name}")
+            return run(self, inputs, outputs)
 
-        monkeypatch.setattr(opened, name, watched)
-    return taken
+        monkeypatch.setattr(LoadedGraph, name, record)
+    return recorded
 
 
 @pytest.mark.parametrize("class_name", HEADS)
-def test_results_are_those_of_the_host_to_the_bit(
-    load_artifact: Callable[..., Any], ways: list[str], class_name: str
+def test_results_match_the_host_bit_by_bit(
+    load_artifact: Callable[..., Any], calls: list[str], class_name: str
 ) -> None:
     rt = load_artifact(class_name, device="cuda", engine="triton", dtype="float32")
     arrays, options = arrays_of(class_name), dict(HEADS[class_name])
@@ -74,10 +73,10 @@ def test_results_are_those_of_the_host_to_the_bit(
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     expected = rt.run(**arrays, **options)
     like = torch.zeros(1)
-    for given in (tensors, arrays, {**arrays, "input_ids": tensors["input_ids"]}):
-        there = rt.run(**given, **options, like=like)
-        assert list(there) == list(expected)
-        for name, tensor in there.items():
+    for inputs in (tensors, arrays, {**arrays, "input_ids": tensors["input_ids"]}):
+        results = rt.run(**inputs, **options, like=like)
+        assert list(results) == list(expected)
+        for name, tensor in results.items():
             assert isinstance(tensor, torch.Tensor)
             assert (tensor.dtype, tensor.is_contiguous()) == (torch.float32, True)
             assert not tensor.is_inference()
@@ -85,16 +84,16 @@ def test_results_are_those_of_the_host_to_the_bit(
     for name, array in rt.run(**tensors, **options).items():
         assert isinstance(array, np.ndarray)
         np.testing.assert_array_equal(array, expected[name])
-    assert ways == [
-        *("host run", "device run_there", "host run_there", "device run_there"),
-        "device run_there",
+    assert calls == [
+        *("host run", "device run_on_device", "host run_on_device", "device run_on_device"),
+        "device run_on_device",
     ]
 
 
-def test_refusals_are_the_hosts_sentences(load_artifact: Callable[..., Any]) -> None:
+def test_invalid_inputs_have_the_hosts_error_messages(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertForMaskedLM", device="cuda", engine="triton", dtype="float32")
     ids = torch.tensor([[5, 6, 7]])
-    for given, message in (
+    for inputs, message in (
         ({"input_ids": ids + 1_000_000}, "input_ids has the id 1000005: this model's are 0 to"),
         ({"input_ids": ids.float()}, "input_ids has dtype float32: give integers"),
         ({"input_ids": ids, "attention_mask": ids}, "attention_mask has values other than 0"),
@@ -104,65 +103,70 @@ def test_refusals_are_the_hosts_sentences(load_artifact: Callable[..., Any]) -> 
         ({"input_ids": ids, "like": "torch"}, "like is a str"),
     ):
         with pytest.raises(InputError, match=message):
-            rt.run(**given)
+            rt.run(**inputs)
 
 
-def test_results_are_the_callers_own(
-    tiny_path: Path, feeds_of: Callable[..., Any], expected: Callable[..., Any], stand_in: Any
+def test_results_are_owned_by_the_caller(
+    tiny_path: Path,
+    make_inputs: Callable[..., Any],
+    expected: Callable[..., Any],
+    fake_kernels: Any,
 ) -> None:
-    """What a later run overwrites, as a CUDA graph's replay does, is nobody's result."""
+    """A later run may overwrite a runner's results, as a CUDA graph's replay does."""
 
-    class Overwriting(Launched):
-        def run(self, *given: Any, **more: Any) -> Any:
-            program, bucket, arrays, take = given
+    class OverwritingRunner(EagerRunner):
+        def run(self, *arguments: Any, **options: Any) -> Any:
+            program, bucket, arrays, consume = arguments
 
-            def spoil(results: dict[str, torch.Tensor]) -> Any:
-                taken = take(results)
+            def consume_and_overwrite(results: dict[str, torch.Tensor]) -> Any:
+                consumed = consume(results)
                 for result in results.values():
                     result.numpy().fill(np.nan)
-                return taken
+                return consumed
 
-            return super().run(program, bucket, arrays, spoil, **more)
+            return super().run(program, bucket, arrays, consume_and_overwrite, **options)
 
-    one = TritonSession(tiny_path, kernels=stand_in.kernels, strategy=lambda: Overwriting(CPU))
-    feeds = {**feeds_of([5, 1, 3]), "masked_only": np.array(False)}
+    session = TritonSession(
+        tiny_path, kernels=fake_kernels.kernels, make_runner=lambda: OverwritingRunner(CPU)
+    )
+    inputs = {**make_inputs([5, 1, 3]), "masked_only": np.array(False)}
     for flag in (False, True):
-        feeds["masked_only"] = np.array(flag)
-        wanted = expected(feeds)
-        for name, tensor in one.run_there(feeds).items():
-            np.testing.assert_allclose(tensor.numpy(), wanted[name], rtol=1e-5, atol=1e-5)
+        inputs["masked_only"] = np.array(flag)
+        reference = expected(inputs)
+        for name, tensor in session.run_on_device(inputs).items():
+            np.testing.assert_allclose(tensor.numpy(), reference[name], rtol=1e-5, atol=1e-5)
 
 
-def test_tensors_gather_as_arrays_are_sent(tiny_path: Path) -> None:
+def test_upload_buffers_filled_from_host_and_device_are_equal(tiny_path: Path) -> None:
     plan = make_plan(read_graph(tiny_path)[0], ["logits", "pooled"])
     random = np.random.default_rng(0)
     arrays = {name: random.integers(1, 9, 5).astype(np.int32) for name in plan.uploads}
     bucket = Bucket(tuple(range(5, 5 + len(arrays))), 32)
-    sent, gathered = Staging(plan, bucket, CPU), Staging(plan, bucket, CPU)
+    from_host, from_device = UploadBuffer(plan, bucket, CPU), UploadBuffer(plan, bucket, CPU)
     for array in arrays.values():
         array.sort()
-    sent.send(arrays)
+    from_host.fill(arrays, on_device=False)
     tensors = upload(arrays, CPU)
     assert list(tensors) == list(arrays)
-    gathered.gather(tensors)
-    for name, upload_ in sent.uploads.items():
-        assert torch.equal(upload_, gathered.uploads[name])
+    from_device.fill(tensors, on_device=True)
+    for name, tensor in from_host.tensors.items():
+        assert torch.equal(tensor, from_device.tensors[name])
         np.testing.assert_array_equal(tensors[name].numpy(), arrays[name])
 
 
-def test_what_is_on_the_device(tiny_path: Path) -> None:
-    one = TritonSession(tiny_path, strategy=lambda: Launched(CPU))
+def test_is_on_device(tiny_path: Path) -> None:
+    session = TritonSession(tiny_path, make_runner=lambda: EagerRunner(CPU))
     for value in (None, [1, 2], np.ones(2), np.int64(3), "torch"):
-        assert not one.holds(value)
-    assert one._inner is None  # none of them needs the session
-    assert one.holds(torch.ones(2))
-    assert not one.holds(torch.ones(2, device="meta"))
-    assert one.holds(torch.ones(2, requires_grad=True))
+        assert not session.is_on_device(value)
+    assert session._inner is None  # none of these loads the graph
+    assert session.is_on_device(torch.ones(2))
+    assert not session.is_on_device(torch.ones(2, device="meta"))
+    assert session.is_on_device(torch.ones(2, requires_grad=True))
 
 
-def test_the_device_is_named_once_it_is_in_use(make_artifact: Callable[..., Path]) -> None:
+def test_info_names_the_device_once_it_is_in_use(make_artifact: Callable[..., Path]) -> None:
     path = make_artifact("BertForMaskedLM", device="cuda", engine="triton", dtype="float32")
     with bertrt.load(path) as rt:
         assert rt.info["device"] == "cuda"
         rt.run(input_ids=[[5, 6]])
-        assert rt.info["device"] == "cpu, by Triton's interpreter"
+        assert rt.info["device"] == "cpu (Triton interpreter)"
