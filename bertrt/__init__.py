@@ -1,4 +1,4 @@
-"""BERT checkpoints to answers in milliseconds, without PyTorch in the process.
+"""Answer texts with BERT artifacts, without PyTorch in the process.
 
 import bertrt
 rt = bertrt.load("out")

@@ -1,14 +1,14 @@
-"""Everything that bertrt raises on purpose.
+"""The errors that bertrt raises.
 
     BertrtError
-    ├── InputError       a caller's text, array or option is not usable
-    ├── ArtifactError    a directory is not a sound bertrt artifact
-    ├── DeviceError      a device, provider or ONNX Runtime itself is missing
-    ├── BusyError        a live stream is asked for more than it can answer
+    ├── InputError       a text, array or option cannot be used
+    ├── ArtifactError    a directory is not a valid artifact
+    ├── DeviceError      a device, a provider or ONNX Runtime is missing
+    ├── BusyError        a dynamic batcher is full or too slow
     └── ExportError      a checkpoint cannot be exported
         └── ParityError  the exported graph does not give the checkpoint's answers
 
-A message says what was wrong, with the value, and what to do, in one line.
+Each message is one line: what is wrong, with the value, and what to do.
 """
 
 from typing import Any
@@ -26,23 +26,23 @@ __all__ = [
 
 
 class BertrtError(Exception):
-    """The base of every error that bertrt raises on purpose."""
+    """The base class of all errors that bertrt raises."""
 
 
 class InputError(BertrtError, ValueError):
-    """A caller's text, array or option is not usable; nothing was computed."""
+    """A text, array or option cannot be used; nothing was computed."""
 
 
 class ArtifactError(BertrtError):
-    """A directory is not a sound bertrt artifact: foreign, damaged, or made by a newer version."""
+    """A directory is not a valid artifact: foreign, damaged, or of another schema."""
 
 
 class DeviceError(BertrtError):
-    """A device, an execution provider or ONNX Runtime itself is not there as asked for."""
+    """A device, an execution provider or ONNX Runtime is missing or cannot be used."""
 
 
 class BusyError(BertrtError):
-    """A live stream is full, or had no answer in time; the request was dropped."""
+    """A dynamic batcher is full, or did not answer in time; the request was dropped."""
 
 
 class ExportError(BertrtError):
@@ -54,6 +54,6 @@ class ParityError(ExportError):
 
 
 def shorten(value: Any) -> str:
-    """A value as it is shown in a message: its repr, at most 60 characters of it."""
+    """Return a value's repr for a message, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -39,7 +39,8 @@ def progress_bar() -> Iterator[ProgressCallback]:
         nonlocal last
         line = what
         if total is not None:
-            filled = round(min(max(done / total, 0), 1) * _WIDTH)
+            share = done / total if total else 1.0
+            filled = round(min(max(share, 0), 1) * _WIDTH)
             line = f"[{'#' * filled}{'-' * (_WIDTH - filled)}] {what}"
         if line != last:
             last = line

@@ -107,7 +107,7 @@ class Runtime:
         self._reset()
 
     def _reset(self) -> None:
-        self._batchers: weakref.WeakSet[DynamicBatcher] = weakref.WeakSet()
+        self._batchers: list[weakref.ref[DynamicBatcher]] = []
         self._own: dict[str, DynamicBatcher] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -261,8 +261,8 @@ class Runtime:
         check_whole("workers", workers, least=1)
         if workers > threads:
             raise InputError(
-                f"workers is {workers}, and this runtime has {threads} threads: give at most as "
-                "many, or load the artifact with more threads"
+                f"workers is {workers}, but threads are {threads}: give at most {threads}, or load "
+                "the artifact with more threads"
             )
         runner = self._runner.for_workers(workers)
         if max_batch_tokens is None:
@@ -274,7 +274,8 @@ class Runtime:
             max_batch_tokens=max_batch_tokens,
             workers=workers,
         )
-        self._batchers.add(batcher)
+        # Both calls are atomic, so threads need no lock. The callback forgets a freed batcher.
+        self._batchers.append(weakref.ref(batcher, self._batchers.remove))
         return batcher
 
     async def acall(self, *inputs: Any, **options: Any) -> Answer:
@@ -323,8 +324,9 @@ class Runtime:
 
         Requests that batchers have accepted are answered first.
         """
-        for batcher in list(self._batchers):
-            batcher.close()
+        for reference in list(self._batchers):
+            if (batcher := reference()) is not None:
+                batcher.close()
         self._own.clear()
         self._pool.close()
 

@@ -1,7 +1,7 @@
-"""Text to token ids and back, with the tokenizers library.
+"""Encode text to token ids and decode it again, with the tokenizers library.
 
-A `tokenizers.Tokenizer` keeps its truncation as state, which threads would share. So this class
-never changes one after it is made: each (length, stride, strategy) in use has a copy of its own.
+A `tokenizers.Tokenizer` keeps its truncation as state, which threads would share. So `Tokenizer`
+never changes one once it is set up: it makes a copy for each (length, stride, strategy) in use.
 """
 
 import functools
@@ -17,7 +17,7 @@ from bertrt.errors import ArtifactError, InputError, shorten
 
 __all__ = ["Encoding", "Text", "Tokenizer", "pad", "write_vocabulary"]
 
-# One text, or one text that the caller has split into words.
+# A text, or the words of a text that the caller has split.
 Text = str | Sequence[str]
 
 STRATEGIES = ("longest_first", "only_first", "only_second")
@@ -37,27 +37,27 @@ _CLEAN_UP = (
 
 
 class Tokenizer:
-    """A BERT tokenizer whose every method is safe from many threads."""
+    """A BERT tokenizer. Thread-safe; can be pickled."""
 
     def __init__(self, json: str, facts: TokenizerFacts) -> None:
-        """Read the text of a tokenizer.json.
+        """Create a tokenizer from the contents of a tokenizer.json and from `facts` about it.
 
-        Raises ArtifactError when it cannot be read, or gives a golden sentence other ids than
-        those that the exporter saw.
+        Raises ArtifactError if the file cannot be used, or if it gives a golden text in `facts`
+        other ids than it did at export.
         """
         self._json = json
         self.facts = facts
         try:
-            self._plain = self._copy()
+            self._tokenizer = self._load()
         except Exception as error:
-            # The library raises a bare Exception for a JSON that it cannot use.
+            # The library raises a plain Exception for JSON that it cannot use.
             raise ArtifactError(f"tokenizer.json cannot be used: {error}") from error
-        self._truncating = functools.lru_cache(maxsize=16)(self._make_truncating)
+        self._truncating_copy = functools.lru_cache(maxsize=16)(self._make_truncating_copy)
         for text, ids in facts.golden:
-            if tuple(self._plain.encode(text).ids) != ids:
+            if tuple(self._tokenizer.encode(text).ids) != ids:
                 raise ArtifactError(
-                    f"tokenizers {tokenizers.__version__} splits {text!r} otherwise than the "
-                    "exporter's version did: export the checkpoint again with this version"
+                    f"tokenizers {tokenizers.__version__} encodes {text!r} differently from the "
+                    "version used at export: export the checkpoint again with this version"
                 )
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[str, TokenizerFacts]]:
@@ -65,27 +65,27 @@ class Tokenizer:
 
     @property
     def max_length(self) -> int:
-        """The longest input in tokens, special tokens included."""
+        """The maximum length of an input in tokens, including special tokens."""
         return self.facts.max_length
 
     @property
     def pad_id(self) -> int:
-        """The id that fills a row on the right; 0 when the vocabulary has no padding token."""
+        """The id of the padding token; 0 if the vocabulary has none."""
         return self.facts.special_ids.get("pad") or 0
 
     @property
     def mask_id(self) -> int | None:
-        """The id of the mask token, if there is one."""
+        """The id of the mask token; None if the vocabulary has none."""
         return self.facts.special_ids.get("mask")
 
     @property
     def marks_subwords(self) -> bool:
-        """Whether a piece that continues a word is written with a prefix, as WordPiece's ##ing."""
-        return bool(getattr(self._plain.model, "continuing_subword_prefix", None))
+        """Whether subwords that continue a word have a prefix, such as WordPiece's ##ing."""
+        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
 
     def get_vocab(self) -> dict[str, int]:
-        """Every token and its id, added tokens included; a new dict each time."""
-        return dict(self._plain.get_vocab(with_added_tokens=True))
+        """Return every token and its id, including added tokens; a new dict each time."""
+        return dict(self._tokenizer.get_vocab(with_added_tokens=True))
 
     def encode(
         self,
@@ -102,19 +102,19 @@ class Tokenizer:
 
         Args:
             text: the text, or its words.
-            pair: the second text, or its words; an empty one is none, as in transformers.
-            truncation: False refuses what is too long; True (the same as "longest_first"),
-                "only_first" or "only_second" cuts that part.
-            max_length: the longest result in tokens; the model's own length when None.
-            stride: with truncation, the tokens that a window shares with the one before; the
-                further windows are the result's `overflowing`. None drops what is cut.
+            pair: the second text, or its words. An empty one is ignored, as in transformers.
+            truncation: False makes a text that is too long an InputError; True (the same as
+                "longest_first"), "only_first" and "only_second" truncate that part.
+            max_length: the maximum length in tokens; the model's when None.
+            stride: with truncation, how many tokens consecutive windows share; windows after the
+                first are in the result's `overflowing`. None is 0.
             special_tokens: whether to add [CLS] and [SEP].
-            empty_pair: whether an empty second text makes a pair all the same, as it does in
-                the lists of pairs that transformers takes.
+            empty_pair: whether an empty second text makes a pair too, as it does in the lists of
+                pairs that transformers takes.
 
-        Raises InputError for a text that is not one, or is too long.
+        Raises InputError if a text is not a string or a list of strings, or is too long.
         """
-        limit = self._limit(max_length)
+        limit = self._check_max_length(max_length)
         if not empty_pair:
             pair = pair or None
         words = not isinstance(text, str)
@@ -122,7 +122,7 @@ class Tokenizer:
             raise InputError("a text and its pair must both be strings or both be lists of words")
         for part in (text,) if pair is None else (text, pair):
             _check_text(part)
-        tokenizer = self._plain
+        tokenizer = self._tokenizer
         if truncation is not False:
             strategy = "longest_first" if truncation is True else truncation
             added = tokenizer.num_special_tokens_to_add(pair is not None) if special_tokens else 0
@@ -133,80 +133,83 @@ class Tokenizer:
             if limit <= added + (stride or 0):
                 raise InputError(
                     f"max_length is {limit}, which leaves no room for text beside {added} special "
-                    f"tokens and a stride of {stride or 0}: give a larger one"
+                    f"tokens and a stride of {stride or 0}: raise it"
                 )
-            tokenizer = self._truncating(limit, stride or 0, strategy)
+            tokenizer = self._truncating_copy(limit, stride or 0, strategy)
         try:
             encoding = tokenizer.encode(
                 text, pair, is_pretokenized=words, add_special_tokens=special_tokens
             )
         except BaseException as error:
-            # A strategy that names one part, where the other alone is too long, is an Exception;
-            # a stride longer than what is left of that part is a panic, which is not.
+            # "only_first" and "only_second" raise an Exception if the other part alone is too
+            # long, and panic if the stride is longer than what is left; a PanicException is a
+            # BaseException.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            raise InputError(f"the text cannot be cut to {limit} tokens: {error}") from error
+            raise InputError(f"the text cannot be truncated to {limit} tokens: {error}") from error
         if len(encoding) > limit:
-            which = f"the text {shorten(text)}" + (" with its pair" if pair is not None else "")
+            what = f"the text {shorten(text)}" + (" with its pair" if pair is not None else "")
             raise InputError(
-                f"{which} has {len(encoding)} tokens and the limit is {limit}: "
+                f"{what} has {len(encoding)} tokens and the limit is {limit}: "
                 "shorten it, or pass truncation=True"
             )
         return encoding
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        """The text of token ids, as transformers' `decode` writes it."""
-        text = self._plain.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+        """Return the text of token ids, as transformers' `decode` does."""
+        text = self._tokenizer.decode(
+            [int(i) for i in ids], skip_special_tokens=skip_special_tokens
+        )
         if self.facts.clean_up_tokenization_spaces:
             for spaced, joined in _CLEAN_UP:
                 text = text.replace(spaced, joined)
         return text
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """The text of tokens, as transformers' `convert_tokens_to_string` writes it."""
-        decoder = self._plain.decoder
+        """Return the text of tokens, as transformers' `convert_tokens_to_string` does."""
+        decoder = self._tokenizer.decoder
         text: str = " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
         return text
 
     def token_to_id(self, token: str) -> int | None:
-        """The id of a token, None when the vocabulary lacks it."""
+        """Return the id of a token; None if it is not in the vocabulary."""
         try:
-            found: int | None = self._plain.token_to_id(token)
-        except UnicodeEncodeError:  # a lone surrogate is in no vocabulary
+            id: int | None = self._tokenizer.token_to_id(token)
+        except UnicodeEncodeError:  # no vocabulary contains a lone surrogate
             return None
-        return found
+        return id
 
     def id_to_token(self, id: int) -> str | None:
-        """The token of an id, None when the id is out of range."""
-        found: str | None = self._plain.id_to_token(id) if id >= 0 else None
-        return found
+        """Return the token of an id; None if the id is out of range."""
+        token: str | None = self._tokenizer.id_to_token(id) if id >= 0 else None
+        return token
 
     def build_inputs_with_special_tokens(
         self, ids: Sequence[int], pair: Sequence[int] | None = None
     ) -> list[int]:
-        """`[CLS] ids [SEP]`, or `[CLS] ids [SEP] pair [SEP]`."""
-        cls, sep = self._special("cls"), self._special("sep")
+        """Return `[CLS] ids [SEP]`, or `[CLS] ids [SEP] pair [SEP]`."""
+        cls, sep = self._special_id("cls"), self._special_id("sep")
         return [cls, *ids, sep] + ([*pair, sep] if pair is not None else [])
 
     def special_tokens_mask(self, ids: Sequence[int]) -> list[int]:
-        """1 for each id that is a special token (unk too, as in transformers), 0 for text."""
+        """Return 1 for each special token, also for unknown ones as in transformers, 0 for text."""
         special = {
-            id for id, token in self._plain.get_added_tokens_decoder().items() if token.special
+            id for id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
         }
         special.update(id for id in self.facts.special_ids.values() if id is not None)
         return [int(id in special) for id in ids]
 
     def token_type_ids(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
-        """0 for `[CLS] ids [SEP]`, 1 for `pair [SEP]`."""
+        """Return 0 for each token of `[CLS] ids [SEP]`, 1 for each of `pair [SEP]`."""
         return [0] * (len(ids) + 2) + ([1] * (len(pair) + 1) if pair is not None else [])
 
     def save_vocabulary(self, directory: str | Path) -> Path:
-        """Write vocab.txt, as `write_vocabulary` does, and return its path."""
+        """Write vocab.txt with `write_vocabulary`, and return its path."""
         path = Path(directory) / "vocab.txt"
-        write_vocabulary(self._plain, path)
+        write_vocabulary(self._tokenizer, path)
         return path
 
-    def _limit(self, max_length: int | None) -> int:
+    def _check_max_length(self, max_length: int | None) -> int:
         if max_length is None:
             return self.max_length
         if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
@@ -217,20 +220,20 @@ class Tokenizer:
             )
         return max_length
 
-    def _special(self, role: str) -> int:
+    def _special_id(self, role: str) -> int:
         id = self.facts.special_ids.get(role)
         if id is None:
             raise InputError(f"this tokenizer has no {role} token")
         return id
 
-    def _copy(self) -> tokenizers.Tokenizer:
+    def _load(self) -> tokenizers.Tokenizer:
         tokenizer = tokenizers.Tokenizer.from_str(self._json)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
 
-    def _make_truncating(self, limit: int, stride: int, strategy: str) -> tokenizers.Tokenizer:
-        tokenizer = self._copy()
+    def _make_truncating_copy(self, limit: int, stride: int, strategy: str) -> tokenizers.Tokenizer:
+        tokenizer = self._load()
         tokenizer.enable_truncation(limit, stride=stride, strategy=strategy)
         return tokenizer
 
@@ -247,14 +250,14 @@ def _check_text(text: Text) -> None:
         except UnicodeEncodeError as error:
             raise InputError(
                 f"the text has the lone surrogate {part[error.start]!r} at position {error.start}, "
-                "which is no character: decode the bytes it came from with errors='replace'"
+                "which is not a character: decode the bytes it came from with errors='replace'"
             ) from None
 
 
 def write_vocabulary(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
-    """Write one token a line, its number the token's id; an id without a token is an empty line.
+    """Write a vocabulary with one token a line, in the order of their ids.
 
-    Added tokens are left out.
+    An id without a token is an empty line. Added tokens are left out.
     """
     tokens = {id: token for token, id in tokenizer.get_vocab(with_added_tokens=False).items()}
     lines = "".join(f"{tokens.get(id, '')}\n" for id in range(max(tokens) + 1))
@@ -262,16 +265,17 @@ def write_vocabulary(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
 
 
 def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, np.ndarray]:
-    """Encodings as int64 arrays [B, S], padded on the right to the longest.
+    """Return encodings as arrays, padded on the right to the longest.
 
-    Returns input_ids, attention_mask (1 for tokens, 0 for padding) and token_type_ids.
+    The arrays are int64 [B, S]: input_ids, attention_mask (1 for tokens, 0 for padding) and
+    token_type_ids.
     """
-    lengths = np.array([len(one) for one in encodings])
+    lengths = np.array([len(encoding) for encoding in encodings])
     shape = (len(encodings), lengths.max())
     ids = np.full(shape, pad_id, dtype=np.int64)
     mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
     types = np.zeros(shape, dtype=np.int64)
-    for row, (length, one) in enumerate(zip(lengths, encodings, strict=True)):
-        ids[row, :length] = one.ids
-        types[row, :length] = one.type_ids
+    for row, (length, encoding) in enumerate(zip(lengths, encodings, strict=True)):
+        ids[row, :length] = encoding.ids
+        types[row, :length] = encoding.type_ids
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

@@ -1,8 +1,8 @@
-"""Shared fixtures: tiny random checkpoints of every head, their artifacts, and hard texts.
+"""Shared fixtures: tiny random checkpoints of every head, their artifacts, and difficult texts.
 
-Checkpoints are written by transformers itself, so that what bertrt makes of them can be compared
-with what transformers makes of the same folder. Random weights are scaled up: a fresh BERT's
-logits are all nearly alike, and a test on them would pass for the wrong row.
+transformers writes the checkpoints, so bertrt and transformers can be compared on the same folder.
+Random weights are scaled up: the logits of a newly initialized BERT are nearly equal, and a test
+on them would pass with the wrong row.
 """
 
 import os
@@ -11,12 +11,12 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Tiny models gain nothing from threads, which wait for work by spinning.
+# Tiny models gain nothing from threads, and idle threads spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
-# Without a GPU, Triton's interpreter runs the kernels; triton asks for it when it is imported.
+# Without a GPU, Triton's interpreter runs the kernels. triton reads this when it is imported.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
@@ -34,7 +34,7 @@ from typing import Any
 
 import pytest
 
-# A job in the background ignores SIGINT, and so would every process that a test interrupts.
+# A background job ignores SIGINT, and processes that tests start and interrupt inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -59,7 +59,7 @@ based president united states born 1998 2024 100 cafe naive resume
 
 
 def vocabulary(*, cased: bool = False) -> list[str]:
-    """A small WordPiece vocabulary: every letter as a word and as a piece, and some words."""
+    """Return a small WordPiece vocabulary: each letter as a word and as a piece, and some words."""
     letters = string.ascii_lowercase + (string.ascii_uppercase if cased else "")
     signs = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" + "£€中国京人一é🙂")
     words = [*WORDS, *(["Paris", "London", "John", "Mary", "The", "I"] if cased else [])]
@@ -118,13 +118,13 @@ LABELS = {
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """About forty texts that tokenizers and pipelines are known to trip over."""
+    """About forty texts that are difficult for tokenizers and pipelines."""
     return list(TEXTS)
 
 
 @pytest.fixture(scope="session")
 def device() -> str:
-    """The GPU, or the CPU, where Triton's interpreter runs the kernels."""
+    """The device to run kernels on: the GPU, or the CPU with Triton's interpreter."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -132,11 +132,13 @@ def device() -> str:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A folder made at most once a run, however many test processes ask for it."""
+    """A factory of folders: each is written once a run, also with several test processes."""
     base = tmp_path_factory.getbasetemp()
-    # The processes of one run each have a folder of their own, in the run's.
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
-    shared.mkdir(exist_ok=True)
+    # Each process of a run has its own folder within the run's.
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    # Artifacts for environments without PyTorch are kept: see tests/bertrt/conftest.py.
+    shared = Path(os.environ.get("BERTRT_TEST_ARTIFACTS", run / "shared"))
+    shared.mkdir(parents=True, exist_ok=True)
 
     def make(name: str, key: object, write: Callable[[Path], Any]) -> Path:
         path = shared / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
@@ -157,7 +159,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_checkpoint(made_once: Callable[..., Path]) -> Callable[..., Path]:
-    """A factory: class name and config changes to a checkpoint folder with its tokenizer."""
+    """A factory: class name and config changes to the folder of a checkpoint and its tokenizer."""
 
     def make(class_name: str, *, cased: bool = False, scale: float = 6.0, **config: Any) -> Path:
         key = ("checkpoint", cased, scale, sorted(config.items()))
@@ -197,7 +199,7 @@ def _write_checkpoint(
     model = getattr(transformers, class_name)(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim == 1:  # fresh biases are zero and LayerNorm weights one
+            if parameter.ndim == 1:  # biases are initialized to 0, LayerNorm weights to 1
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -213,7 +215,11 @@ def make_artifact(
     make_checkpoint: Callable[..., Path], made_once: Callable[..., Path]
 ) -> Callable[..., Path]:
     """A factory: task, class name and config changes to an exported artifact's directory."""
-    from bertrt.export import export
+
+    def write(checkpoint: Path, output: Path, **options: Any) -> None:
+        from bertrt.export import export
+
+        export(checkpoint, output, **options)
 
     def make(
         class_name: str,
@@ -228,7 +234,7 @@ def make_artifact(
         return made_once(
             class_name,
             ("artifact", task, device, engine, dtype, sorted(changes.items())),
-            lambda output: export(
+            lambda output: write(
                 checkpoint, output, task=task, device=device, engine=engine, dtype=dtype
             ),
         )
@@ -237,24 +243,26 @@ def make_artifact(
 
 
 @pytest.fixture(scope="session")
-def load_artifact(make_artifact: Callable[..., Path]) -> Callable[..., Any]:
-    """A factory: like make_artifact, opened; the runtimes are closed with the session."""
+def load_artifact(make_artifact: Callable[..., Path]) -> Iterator[Callable[..., Any]]:
+    """A factory: the arguments of `make_artifact` to a runtime, which is closed at the end."""
     import bertrt
 
     opened: dict[Path, Any] = {}
 
-    def open_(class_name: str, **changes: Any) -> Any:
+    def load(class_name: str, **changes: Any) -> Any:
         path = make_artifact(class_name, **changes)
         if path not in opened:
             opened[path] = bertrt.load(path, threads=1)
         return opened[path]
 
-    return open_
+    yield load
+    for runtime in opened.values():
+        runtime.close()
 
 
 @pytest.fixture(scope="session")
 def pipeline_of(make_checkpoint: Callable[..., Path]) -> Callable[..., Any]:
-    """A factory: task, class name and config changes to transformers' own pipeline, on the CPU."""
+    """A factory: task, class name and config changes to transformers' pipeline on the CPU."""
 
     def make(task: str, class_name: str, **changes: Any) -> Any:
         import transformers
@@ -268,7 +276,7 @@ def pipeline_of(make_checkpoint: Callable[..., Path]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def graphs() -> ModuleType:
-    """tests/traced_graphs.py, loaded once a process, so that each head is traced once."""
+    """The module tests/traced_graphs.py, loaded once a process, so each head is traced once."""
     path = Path(__file__).parent / "traced_graphs.py"
     if path.stem not in sys.modules:
         spec = importlib.util.spec_from_file_location(path.stem, path)

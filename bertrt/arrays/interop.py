@@ -1,6 +1,6 @@
-"""Arrays from anywhere: those of other libraries in, and results in the caller's kind out.
+"""Convert arrays of other libraries to numpy, and results to the caller's type of array.
 
-No library is imported here: who has made an array has imported its library already.
+No library is imported here: a caller who has its arrays has imported it already.
 """
 
 import sys
@@ -11,37 +11,37 @@ import numpy as np
 
 from bertrt.errors import InputError
 
-__all__ = ["converter", "place_of", "to_numpy"]
+__all__ = ["converter", "device_of", "to_numpy"]
 
-# Makes an array of the caller's kind of a result.
+# Converts a result to the caller's type of array.
 Convert: TypeAlias = Callable[[Any], Any]
 
-# DLPack's numbers for memory that the CPU reads: its own, and that pinned for a GPU's copies.
+# DLPack's device types that the CPU can read: its own memory, and memory pinned for a GPU.
 _ON_HOST = (1, 3, 11)
 
 
 def to_numpy(name: str, value: Any) -> np.ndarray:
-    """An array-like of any library as a numpy array, without a copy where its memory allows.
+    """Return an array of any library as a numpy array, without a copy where possible.
 
     Args:
-        name: the input's, for messages.
+        name: the name of the input, for messages.
         value: numbers in nested lists, or anything with `__dlpack__` or `__array__`: an array of
-            numpy, PyTorch, JAX, TensorFlow or CuPy. One on a GPU is copied to the host.
+            numpy, PyTorch, JAX, TensorFlow or CuPy. An array on a GPU is copied to the host.
 
-    Raises InputError for what is no array.
+    Raises InputError for a value that is not an array.
     """
     if isinstance(value, np.ndarray):
         return value
     try:
-        if _is_elsewhere(value):
-            return _fetched(value)
+        if _is_on_device(value):
+            return _fetch(value)
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
     except ValueError as error:
         raise InputError(f"{name} is not an array: its rows differ in length") from error
     except Exception as error:
-        # Each library has errors of its own.
+        # Each library raises errors of its own.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(
             f"{name} is a {type(value).__name__} that cannot be read as an array ({reason}): give "
@@ -49,34 +49,34 @@ def to_numpy(name: str, value: Any) -> np.ndarray:
         ) from error
 
 
-def place_of(value: Any) -> tuple[int, int] | None:
-    """Where an array is, by DLPack's numbers for the kind of device and the device.
+def device_of(value: Any) -> tuple[int, int] | None:
+    """Return an array's device as DLPack's (device type, device id).
 
-    None for numpy's arrays, for what DLPack does not know, and for TensorFlow's: that does not say
-    which of its streams an array is of, so that its arrays go by way of the host.
+    None for numpy arrays, for values that DLPack does not know, and for TensorFlow's arrays: these
+    do not say which stream they are computed on, so they are copied through the host.
     """
     if isinstance(value, np.ndarray) or _library(value) == "tensorflow":
         return None
     try:
         kind, number = value.__dlpack_device__()
-    except Exception:  # an array that is on many devices, for one
+    except Exception:  # for example, an array that is spread over several devices
         return None
     return int(kind), int(number)
 
 
 def converter(like: Any) -> Convert:
-    """What turns results into arrays of the kind of `like`, on its device.
+    """Return a function that converts results to arrays of the type and device of `like`.
 
-    It takes numpy arrays, and tensors on a device where `place_of` says that `like` is there too.
-    The result has their memory, where its library allows that.
+    It takes numpy arrays, and tensors on a device if `device_of` says that `like` is there too. The
+    converted array shares their memory where its library allows that.
 
-    Raises InputError for what is no array of numpy, PyTorch, JAX, TensorFlow or CuPy.
+    Raises InputError unless `like` is an array of numpy, PyTorch, JAX, TensorFlow or CuPy.
     """
     make = _LIBRARIES.get(_library(like))
     if make is None:
         raise InputError(
             f"like is a {type(like).__name__}: give an array of numpy, PyTorch, JAX, TensorFlow or "
-            "CuPy, whose kind the results shall be of"
+            "CuPy"
         )
     return make(like)
 
@@ -85,15 +85,15 @@ def _library(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _is_elsewhere(value: Any) -> bool:
-    """Whether an array's memory is a device's, by DLPack."""
+def _is_on_device(value: Any) -> bool:
+    """Return whether an array's memory is on a device, according to DLPack."""
     device = getattr(value, "__dlpack_device__", None)
     return device is not None and int(device()[0]) not in _ON_HOST
 
 
-def _fetched(value: Any) -> np.ndarray:
-    """A copy on the host of an array on a device."""
-    for method in ("cpu", "get", "numpy"):  # PyTorch's name for it, CuPy's and TensorFlow's
+def _fetch(value: Any) -> np.ndarray:
+    """Return a host copy of an array on a device."""
+    for method in ("cpu", "get", "numpy"):  # the methods of PyTorch, CuPy and TensorFlow
         if hasattr(value, method):
             return np.asarray(getattr(value, method)())
     return np.asarray(value)  # JAX
@@ -144,7 +144,7 @@ def _cupy(like: Any) -> Convert:
     return convert
 
 
-# By the package that an array's class is in; JAX' arrays are of its compiled part.
+# By the package of an array's class; JAX's arrays belong to jaxlib.
 _LIBRARIES: dict[str, Callable[[Any], Convert]] = {
     "numpy": _numpy,
     "torch": _torch,

@@ -1,4 +1,4 @@
-"""The outputs of a run by name: a dict with attributes, like transformers' output classes."""
+"""The outputs of a run: a dict with attributes, like transformers' output classes."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ __all__ = ["ModelOutput"]
 class ModelOutput(dict[str, Any]):
     """A dict of arrays whose items are attributes too: `output["logits"]`, `output.logits`.
 
-    A whole number or a slice picks from its values in order, as in transformers: `output[0]`.
-    `hidden_states` and `attentions`, of a graph that gives them, are tuples with an array a layer.
+    A whole number or a slice selects values in order, as in transformers: `output[0]`.
+    `hidden_states` and `attentions`, if the graph gives them, are tuples with an array a layer.
     """
 
     def __getitem__(self, key: Any) -> Any:
@@ -26,5 +26,5 @@ class ModelOutput(dict[str, Any]):
         return [*super().__dir__(), *self]
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The values in order."""
+        """Return the values in order."""
         return tuple(self.values())

@@ -16,13 +16,13 @@ from bertrt.errors import ArtifactError, InputError
 
 __all__ = ["Artifact", "sha256_of"]
 
-# Files above this many bytes take longer to hash than anybody would want to wait for.
+# Files above this many bytes take noticeably long to hash.
 _LARGE = 16_000_000
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact directory whose files were found whole."""
+    """An artifact directory whose files match the manifest."""
 
     path: Path
     manifest: Manifest
@@ -34,11 +34,11 @@ class Artifact:
 
         Args:
             directory: the artifact.
-            large_files_later: whether to leave the hashes of files above 16 MB to
-                `check_large_files`; the graph can be opened meanwhile.
+            large_files_later: leave the hashes of files above 16 MB to `check_large_files`; the
+                graph can be opened meanwhile.
 
-        Raises ArtifactError with one sentence for a directory that is missing, foreign, damaged
-        or made by a newer version, and InputError for what is no path at all.
+        Raises ArtifactError for a directory that is missing, foreign, damaged or of another schema,
+        and InputError if `directory` is not a path.
         """
         if not isinstance(directory, (str, os.PathLike)):
             raise InputError(f"the artifact's directory is {directory!r}: give a path")
@@ -70,11 +70,11 @@ class Artifact:
         return cls(path, manifest, ModelConfig.from_json(config))
 
     def check_large_files(self) -> None:
-        """Hash the files that `open` left for later, until they are found whole once.
+        """Hash the files that `open` left for later; once they have passed, do nothing.
 
         Raises ArtifactError as `open` does.
         """
-        # Not a cached_property, whose lock a fork could leave locked in the child.
+        # Not a cached_property: a fork could leave its lock locked in the child.
         if "found_whole" in self.__dict__:
             return
         for entry in self.manifest.files:
@@ -83,20 +83,20 @@ class Artifact:
         self.__dict__["found_whole"] = True
 
     def graph_path(self, instructions: Collection[str] = ()) -> Path:
-        """The path of the graph for a processor with these instruction sets, links and all.
+        """Return the path of the graph file for a processor with these instruction sets.
 
-        ONNX Runtime looks for weights beside it, and in a hub's cache, which is made of links,
-        only the links have the names that the graph knows.
+        Links are not resolved: ONNX Runtime looks for weights beside the graph, and in a hub's
+        cache, which is made of links, only the links have the names that the graph refers to.
         """
         graph = self.manifest.graph
-        for one in graph.variants:
-            if one.instructions in instructions:
-                return self.path / one.file
+        for variant in graph.variants:
+            if variant.instructions in instructions:
+                return self.path / variant.file
         return self.path / graph.file
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -28,7 +28,7 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of the artifact: its plain name, its size in bytes and its hash."""
+    """A file of the artifact: its name, its size in bytes and its sha256."""
 
     name: str
     size: int
@@ -37,10 +37,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A graph input or output; a named dimension is dynamic, and its name says which it is.
+    """An input or output of the graph. Named dimensions are dynamic: "batch", "sequence", …
 
-    An optional input has a default. An optional output is one that transformers' model has not,
-    and is given only to those who ask for it.
+    An optional input has a default. An optional output is one that transformers' model lacks; a run
+    returns it only on request.
     """
 
     name: str
@@ -51,10 +51,10 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Variant:
-    """The file of the same graph for processors that have an instruction set, such as "avx512f".
+    """Another file of the same graph, for processors with an instruction set such as "avx512f".
 
-    Its inputs, outputs and weights are those of the graph; `fused` counts what it has in place of
-    other operators.
+    It has the graph's inputs, outputs and weights; `fused` counts the operators that replace
+    others.
     """
 
     instructions: str
@@ -64,11 +64,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Graph:
-    """The graph's file and what a session must know to run it.
+    """The graph's file and what a session needs to run it.
 
-    `fused` counts each fused operator. A graph for
-    another engine than ONNX Runtime has no `least_onnxruntime`, and in `least` the first versions
-    of the packages that run it. `variants` are files for some processors, the best first.
+    Attributes:
+        file: the name of the file.
+        opset: the version of the standard ONNX operators.
+        least_onnxruntime: the oldest ONNX Runtime that runs it; "" for another engine.
+        inputs, outputs: in the order of the graph.
+        fused: how many of each fused operator it has.
+        least: the oldest versions of the packages that an engine other than ONNX Runtime needs.
+        variants: files for some processors, the best first.
     """
 
     file: str
@@ -83,10 +88,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """What the runtime relies on in a tokenizer.
+    """What the runtime needs to know about the tokenizer.
 
     `special_ids` maps the roles pad, unk, cls, sep and mask to ids (None: no such token).
-    `golden` holds sentences with the ids that the exporter saw, checked again at every load.
+    `golden` holds sentences with their token ids at export, which every load checks again.
     """
 
     max_length: int
@@ -100,10 +105,10 @@ class TokenizerFacts:
 class Manifest:
     """The contents of bertrt.json.
 
-    `parity` compares the graph with PyTorch, of an int8 artifact the graph before quantization;
-    `quantization` says how that was made and how near it is, and is None for float32.
-    `text_graph` names the graph that takes text, and on which texts its tokenizer differs; None
-    when there is none.
+    `parity` compares the graph with PyTorch; for int8, the graph before quantization.
+    `quantization` says how an int8 graph was made and how close its answers are; None for other
+    dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
+    splits differently; None without such a graph.
     """
 
     schema: int
@@ -120,7 +125,7 @@ class Manifest:
     text_graph: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
-        """The text of bertrt.json."""
+        """Return the text of bertrt.json."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the runtime reads of a checkpoint's config.json: sizes, labels, and the kind of problem."""
+"""The fields of a checkpoint's config.json that the runtime uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["ModelConfig"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The fields of a BERT config that change how its answers are read."""
+    """Sizes, labels and the problem type of a BERT."""
 
     vocab_size: int
     hidden_size: int
@@ -27,9 +27,9 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ModelConfig":
-        """Read a parsed config.json; fields it leaves out have BertConfig's defaults.
+        """Read a parsed config.json; missing fields get BertConfig's defaults.
 
-        Raises ArtifactError when a field has a type that cannot be meant.
+        Raises ArtifactError for a field of the wrong type.
         """
         try:
             labels = _labels(data)

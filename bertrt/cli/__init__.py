@@ -1,6 +1,7 @@
-"""The command line: one module a command, and here what they share at the edge.
+"""The command line: one module for each command. `main` parses arguments and reports errors.
 
-Modules of this package import nothing heavy until their command runs, so that `--help` is quick.
+Modules of this package import large packages only when their command runs, so that `--help` is
+fast.
 """
 
 import argparse
@@ -11,48 +12,48 @@ from collections.abc import Sequence
 
 from bertrt._version import __version__
 from bertrt.cli import bench, doctor, export, inspect, run
-from bertrt.cli.table import printable
+from bertrt.cli.formatting import escape_control
 from bertrt.errors import BertrtError
 
 __all__ = ["main"]
 
 COMMANDS = (export, run, inspect, bench, doctor)
-# What a shell reports of a process that such a signal ended.
+# The exit statuses of processes that SIGINT and SIGPIPE end.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 _EPILOG = """\
 exit status:
-  0  done
-  1  failed; one line on standard error says why
-  2  the command line is wrong
+  0  success
+  1  failure; one line on standard error says why
+  2  invalid arguments
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; `argv` is the process's own when None.
+    """Run a command and return its exit status; `argv` are the process's arguments when None.
 
-    This is the one place where errors become statuses. Raises SystemExit for --help, --version
-    and wrong usage, as argparse does, and for SIGTERM during an export.
+    All errors become exit statuses here. Raises SystemExit for --help, --version and invalid
+    arguments, as argparse does, and for SIGTERM during an export.
     """
     _use_utf8()
     arguments = _parse(argv)
     try:
         status: int = arguments.run(arguments)
     except (Exception, KeyboardInterrupt) as error:
-        status = _status_of(error)
+        status = _report(error)
     try:
         print(end="", flush=True)
     except OSError as error:
-        # Python flushes again at exit, and would complain again.
+        # Python flushes again at exit, and would print another error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = status or _status_of(error)
+        status = status or _report(error)
     return status
 
 
-def _status_of(error: BaseException) -> int:
-    """The exit status that an error means; one line says what it was, if anyone has to know."""
+def _report(error: BaseException) -> int:
+    """Print an error in one line, unless it is an interrupt or a closed pipe; return its status."""
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED
-    if isinstance(error, BrokenPipeError):  # the reader has seen enough
+    if isinstance(error, BrokenPipeError):  # the reader has closed the pipe
         return _BROKEN_PIPE
     message = str(error) or type(error).__name__
     if not isinstance(error, (BertrtError, OSError, MemoryError)):
@@ -60,40 +61,40 @@ def _status_of(error: BaseException) -> int:
             traceback.print_exception(error)
         message = (
             f"this is a bug in bertrt, {type(error).__name__}: {error} "
-            "(BERTRT_TRACEBACK=1 shows where)"
+            "(set BERTRT_TRACEBACK=1 for a traceback)"
         )
-    print("bertrt: error:", printable(" ".join(message.split())), file=sys.stderr)
+    print("bertrt: error:", escape_control(" ".join(message.split())), file=sys.stderr)
     return 1
 
 
 def _use_utf8() -> None:
-    """Texts come and go as UTF-8, whatever the locale: half a JSON document is no use."""
+    """Write UTF-8 in any locale, and escape what cannot be encoded, so that JSON stays complete."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the arguments; texts may stand on both sides of an option.
+    """Parse the arguments; texts may come before and after options.
 
-    argparse takes positional arguments in one go, so that of `run DIR --json TEXT` it leaves TEXT
-    over.
+    argparse takes all positional arguments at the first place where they occur, so that it does
+    not recognize TEXT in `run DIR --json TEXT`.
     """
-    parser = _parser()
-    arguments, left = parser.parse_known_args(argv)
-    end = left.index("--") if "--" in left else len(left)
-    options = [one for one in left[:end] if one.startswith("-")]
-    if left and (options or not hasattr(arguments, "texts")):
-        parser.error(f"unrecognized arguments: {' '.join(options or left)}")
-    if left:
-        arguments.texts += left[:end] + left[end + 1 :]
+    parser = _build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    end = rest.index("--") if "--" in rest else len(rest)
+    options = [argument for argument in rest[:end] if argument.startswith("-")]
+    if rest and (options or not hasattr(arguments, "texts")):
+        parser.error(f"unrecognized arguments: {' '.join(options or rest)}")
+    if rest:
+        arguments.texts += rest[:end] + rest[end + 1 :]
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bertrt",
-        description="BERT checkpoints to answers in milliseconds.",
+        description="Export BERT checkpoints to ONNX, and answer texts with them in milliseconds.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

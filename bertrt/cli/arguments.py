@@ -1,40 +1,42 @@
-"""Arguments that several commands share."""
+"""Command-line arguments that several commands share."""
 
 import argparse
 from pathlib import Path
 
-__all__ = ["add_directory", "add_running"]
+__all__ = ["add_directory", "add_session_options"]
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
-    """Declare the artifact's directory, `directory`."""
+    """Add the argument `directory`, an artifact."""
     parser.add_argument(
-        "directory", metavar="DIR", type=Path, help="an artifact, made by 'bertrt export'"
+        "directory", metavar="DIR", type=Path, help="an artifact that 'bertrt export' made"
     )
 
 
-def add_running(parser: argparse.ArgumentParser) -> None:
-    """Declare how sessions run: `threads`, `allow_spinning` and `max_batch_tokens`."""
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options `threads`, `max_batch_tokens` and `allow_spinning` of `bertrt.load`."""
     parser.add_argument(
         "--threads",
         metavar="N",
         type=_whole_or_auto,
         default="auto",
-        help="number of threads, or 'auto' for the CPUs that this process may use (the default)",
+        help="the number of threads, or 'auto' for the CPUs that this process may use "
+        "(default: auto)",
     )
     parser.add_argument(
         "--max-batch-tokens",
         metavar="N",
         type=_whole_or_auto,
         default="auto",
-        help="most padded tokens of a batch, or 'auto' for what suits the caches (the default)",
+        help="the maximum number of padded tokens in a batch, or 'auto' for one that suits the "
+        "CPU's caches (default: auto)",
     )
     parser.add_argument(
         "--allow-spinning",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="let idle threads spin for a moment before they sleep (the default); "
-        "--no-allow-spinning is kinder to a machine that others use too",
+        help="whether idle threads spin briefly before they sleep; --no-allow-spinning leaves more "
+        "CPU time to other processes (default: spin)",
     )
 
 

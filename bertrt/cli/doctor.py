@@ -1,38 +1,38 @@
-"""`bertrt doctor`: what bertrt finds on this machine, and what is missing."""
+"""`bertrt doctor`: show what bertrt finds on this machine, and what is missing."""
 
 import argparse
 import json
 import sys
 
-from bertrt.cli.table import aligned, printable
+from bertrt.cli.formatting import align_columns, escape_control
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
-SUMMARY = "show versions, providers, threads and GPU, and what is missing"
+SUMMARY = "show versions, providers, threads and GPUs, and what is missing"
 DESCRIPTION = """\
-Show what bertrt finds here: versions, ONNX Runtime's providers, threads and why that many,
-telemetry, GPU. The exit status is 1 when something that answering needs is missing or broken.
-PyTorch is never imported."""
-JSON_HELP = "print one JSON document"
+Show what bertrt finds on this machine: versions, ONNX Runtime's providers, the number of threads
+and the reason for it, telemetry, and GPUs. The exit status is 1 if something that inference needs
+is missing or broken. PyTorch is not imported."""
+JSON_HELP = "print the findings as one JSON document"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The command has no arguments of its own."""
+    """Add nothing: the command has no further arguments."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine, and print what was found; 1 when there is a problem."""
-    from bertrt.cli.examine import examine
+    """Print the findings; return 1 if there are problems."""
+    from bertrt.cli.diagnose import diagnose
 
-    findings, problems = examine()
+    findings, problems = diagnose()
     if arguments.json:
         document = {"healthy": not problems, "problems": problems, **findings}
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         rows = [(name.replace("_", " "), _text(value)) for name, value in findings.items()]
-        print(*aligned(rows), sep="\n")
+        print(*align_columns(rows), sep="\n")
     for problem in problems:
-        print("bertrt: error:", printable(" ".join(problem.split())), file=sys.stderr)
+        print("bertrt: error:", escape_control(" ".join(problem.split())), file=sys.stderr)
     return 1 if problems else 0
 
 
@@ -43,4 +43,4 @@ def _text(value: object) -> str:
         return ", ".join(f"{k} {v or 'not installed'}" for k, v in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(value) or "none"
-    return printable(str(value))
+    return escape_control(str(value))

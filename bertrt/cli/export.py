@@ -1,4 +1,4 @@
-"""`bertrt export`: from a checkpoint to an artifact."""
+"""`bertrt export`: turn a checkpoint into an artifact."""
 
 import argparse
 import contextlib
@@ -18,93 +18,105 @@ __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
 SUMMARY = "turn a BERT checkpoint into an artifact"
 DESCRIPTION = """\
-Turn a BERT checkpoint into an artifact: a directory with an ONNX graph that is proved to give the
-checkpoint's own answers. When they differ by more than 1e-4, nothing is written."""
-JSON_HELP = "print bertrt.json's contents, and the directory, as one JSON document"
+Turn a BERT checkpoint into an artifact: a directory with an ONNX graph, a tokenizer and a manifest.
+The graph's outputs are compared with PyTorch's in float32; if they differ by more than 1e-4,
+nothing is written."""
+JSON_HELP = "print the directory and the contents of bertrt.json as one JSON document"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument(
         "--model",
         required=True,
-        help="a hub id such as google-bert/bert-base-uncased, a local folder, or 'demo' for the "
-        "embedded model",
+        help="the checkpoint: a Hugging Face Hub id such as google-bert/bert-base-uncased, a local "
+        "folder, or 'demo' for the model that comes with bertrt",
     )
-    parser.add_argument("--task", help="the head, as a Hugging Face task; else the checkpoint's")
+    parser.add_argument(
+        "--task", help="the task, by its Hugging Face name (default: the checkpoint's own)"
+    )
     parser.add_argument(
         "--output",
         metavar="DIR",
         type=Path,
-        help="the directory to make; else one here, named after the model and the task",
+        help="the directory to create (default: one named after the model and the task, in the "
+        "current directory)",
     )
     parser.add_argument(
         "--device",
         choices=("any", "cpu", "cuda"),
         default="cpu",
-        help="cpu: fastest on ONNX Runtime's CPU provider (the default); any: standard ONNX "
-        "operators only; cuda: an NVIDIA GPU",
+        help="the device to make the graph for: cpu, fastest on ONNX Runtime's CPU provider; any, "
+        "standard ONNX operators only; cuda, an NVIDIA GPU (default: cpu)",
     )
     parser.add_argument(
         "--engine",
         choices=("triton", "ort"),
-        help="for cuda: bertrt's own Triton kernels (the default), or ONNX Runtime's CUDA provider",
+        help="for cuda, the engine: triton, bertrt's own kernels; ort, ONNX Runtime's CUDA "
+        "provider (default: triton)",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "int8", "float16", "bfloat16"),
-        help="float32 (the default), or for cuda float16 (its default) or bfloat16; for cpu int8: "
-        "linear layers in int8, the fastest mixture whose answers stay near float32's",
+        help="the data type: float32; for cuda also float16 or bfloat16; for cpu also int8, which "
+        "quantizes the linear layers as far as answers stay close to float32's (default: float32, "
+        "for cuda float16)",
     )
     parser.add_argument(
         "--calibration",
         metavar="FILE",
         type=Path,
-        help="for int8, texts like those that will be asked, one a line; else built-in ones",
+        help="for int8, a file of texts like those to be answered, one a line (default: built-in "
+        "texts)",
     )
     parser.add_argument(
         "--min-cosine",
         metavar="C",
         type=float,
-        help="for int8, the least cosine of an embedding to float32's (0.995)",
+        help="for int8, the minimum cosine similarity of embeddings to those of float32 "
+        "(default: 0.995)",
     )
     parser.add_argument(
         "--min-agreement",
         metavar="A",
         type=float,
-        help="for int8, the least share of the other heads' decisions that stay the same (0.99)",
+        help="for int8, the minimum share of decisions that are the same as in float32, for tasks "
+        "other than embeddings (default: 0.99)",
     )
-    parser.add_argument("--revision", metavar="R", help="a branch, tag or commit of a hub id")
     parser.add_argument(
-        "--offline", action="store_true", help="take a hub id from the local cache only"
+        "--revision", metavar="R", help="for a Hub id, the branch, tag or commit to export"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="for a Hub id, use only the local cache"
     )
     parser.add_argument(
         "--allow-new-head",
         action="store_true",
-        help="make a new, untrained head when the checkpoint lacks it",
+        help="create a new, untrained head if the checkpoint lacks it",
     )
     parser.add_argument(
         "--with-tokenizer",
         action="store_true",
-        help="write model_text.onnx too, a graph that takes text (needs onnxruntime-extensions)",
+        help="also write model_text.onnx, a graph that takes text (needs onnxruntime-extensions)",
     )
     parser.add_argument(
         "--output-hidden-states",
         action="store_true",
-        help="have the graph give each layer's hidden states too",
+        help="add the hidden states of each layer to the graph's outputs",
     )
     parser.add_argument(
         "--output-attentions",
         action="store_true",
-        help="have the graph give each layer's attention weights too, which makes it slower",
+        help="add the attention weights of each layer to the graph's outputs, which makes it "
+        "slower",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an artifact that is at DIR"
+        "--overwrite", action="store_true", help="replace an artifact that exists at DIR"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, and say what was made and how near it is to PyTorch."""
+    """Export, and print what was made and how close its outputs are to PyTorch's."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with _stopped_by_sigterm(), progress_bar() as report:
@@ -114,10 +126,10 @@ def run(arguments: argparse.Namespace) -> int:
             from bertrt.export.atomic_dir import default_output
         except ImportError as error:
             raise ExportError(
-                f"bertrt export needs PyTorch and more, and not all of it can be imported "
-                f"({error}): install it with pip install 'bertrt[export]'"
+                f"bertrt export needs packages that cannot be imported ({error}): install them "
+                "with pip install 'bertrt[export]'"
             ) from error
-        from bertrt.cli.manifest import as_json, summary
+        from bertrt.cli.format_manifest import format_summary, manifest_json
 
         manifest = export(
             arguments.model,
@@ -136,21 +148,19 @@ def run(arguments: argparse.Namespace) -> int:
             output_hidden_states=arguments.output_hidden_states,
             output_attentions=arguments.output_attentions,
             overwrite=arguments.overwrite,
-            progress=lambda number, count, name: report(
-                number - 1, count, f"{number}/{count} {name}"
-            ),
+            progress=report,
         )
     output = arguments.output or default_output(manifest.source["model"], manifest.task)
     if arguments.json:
-        print(json.dumps(as_json(output, manifest), indent=2, ensure_ascii=False))
+        print(json.dumps(manifest_json(output, manifest), indent=2, ensure_ascii=False))
     else:
-        print(*summary(output, manifest), sep="\n")
+        print(*format_summary(output, manifest), sep="\n")
     return 0
 
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM an exception, so that a half-written directory is removed."""
+    """Raise SystemExit on SIGTERM, so that an unfinished directory is removed."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""`bertrt inspect`: what is in an artifact."""
+"""`bertrt inspect`: show what an artifact contains."""
 
 import argparse
 import json
@@ -7,27 +7,27 @@ from bertrt.cli.arguments import add_directory
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
-SUMMARY = "show what is in an artifact"
+SUMMARY = "show what an artifact contains"
 DESCRIPTION = """\
-Show what is in an artifact: task, source, graph, how near its answers are to PyTorch, tokenizer
-and files. Every file's hash is checked first; nothing is run."""
-JSON_HELP = "print bertrt.json's contents, and the directory, as one JSON document"
+Show what an artifact contains: its task, source, graph, how close its outputs are to PyTorch's,
+tokenizer and files. The hashes of all files are checked first; the graph is not run."""
+JSON_HELP = "print the directory and the contents of bertrt.json as one JSON document"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     add_directory(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest."""
     from bertrt.artifact.directory import Artifact
-    from bertrt.cli.manifest import as_json, details
+    from bertrt.cli.format_manifest import format_details, manifest_json
 
     artifact = Artifact.open(arguments.directory)
     if arguments.json:
-        document = as_json(arguments.directory, artifact.manifest)
+        document = manifest_json(arguments.directory, artifact.manifest)
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        print(*details(arguments.directory, artifact.manifest), sep="\n")
+        print(*format_details(arguments.directory, artifact.manifest), sep="\n")
     return 0

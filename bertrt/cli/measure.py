@@ -1,4 +1,4 @@
-"""How `bertrt bench` measures: shapes in turn, on random ids, until the time is up."""
+"""The measurement of `bertrt bench`: run shapes in turn, on random ids, until the time is up."""
 
 import dataclasses
 import time
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from bertrt.artifact.directory import Artifact
-from bertrt.cli.table import aligned
+from bertrt.cli.formatting import align_columns
 from bertrt.progress import ProgressCallback
 from bertrt.runtime import Runtime
 
-__all__ = ["Measurement", "measure", "table"]
+__all__ = ["Measurement", "format_report", "measure"]
 
-_LEAST_ROUNDS = 3
-_OF_INFO = (
+_MIN_ROUNDS = 3
+# The keys of `Runtime.info` that a report has.
+_INFO_KEYS = (
     "task",
     "provider",
     "device",
@@ -31,7 +32,7 @@ _OF_INFO = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """One shape's runs: their number, latencies in milliseconds, and what the median gives."""
+    """The result of one shape. Throughputs are those at the median latency."""
 
     shape: str
     runs: int
@@ -46,25 +47,24 @@ def measure(
     directory: Path,
     *,
     shapes: Sequence[tuple[int, int]] | None,
-    default: Sequence[tuple[int, int]],
+    default_shapes: Sequence[tuple[int, int]],
     seconds: float,
     threads: int | str,
     allow_spinning: bool,
     max_batch_tokens: int | str,
-    report_progress: ProgressCallback,
+    progress: ProgressCallback,
 ) -> dict[str, Any]:
-    """Measure an artifact's graph.
+    """Measure an artifact's graph, and return a report that is ready for JSON.
 
     Args:
         directory: the artifact.
-        shapes: batch and sequence of each; None takes `default`, cut to the model's length.
-        seconds: how long to measure; each shape is run three times at least.
+        shapes: (batch size, sequence length) of each; `default_shapes` when None.
+        default_shapes: as `shapes`, but shortened to the model's length.
+        seconds: how long to measure; each shape runs at least three times.
         threads, allow_spinning, max_batch_tokens: as for `bertrt.load`.
-        report_progress: called with how much is done, in milliseconds.
+        progress: called as `progress(done, total, what)`, in milliseconds.
 
-    Returns a report ready for JSON.
-
-    Raises InputError for a shape that the model has no positions for.
+    Raises InputError for a shape that is longer than the model's positions.
     """
     started = time.perf_counter()
     artifact = Artifact.open(directory, large_files_later=True)
@@ -76,46 +76,50 @@ def measure(
     ) as runtime:
         load_ms = _milliseconds(started)
         if shapes is None:
-            longest = artifact.config.max_position_embeddings
-            shapes = list(dict.fromkeys((batch, min(length, longest)) for batch, length in default))
-        feeds = _random_ids(artifact, shapes)
+            limit = artifact.config.max_position_embeddings
+            shapes = list(
+                dict.fromkeys((batch, min(length, limit)) for batch, length in default_shapes)
+            )
+        ids_by_shape = _random_ids(artifact, shapes)
 
-        report_progress(0, 1, "warm up")
-        first_ms = _run(runtime, feeds[0])
-        for ids in feeds:
+        progress(0, 1, "warm up")
+        first_ms = _run(runtime, ids_by_shape[0])
+        for ids in ids_by_shape:
             _run(runtime, ids)
-        times: list[list[float]] = [[] for _ in feeds]
+        latencies: list[list[float]] = [[] for _ in shapes]
         started = time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < seconds or len(times[0]) < _LEAST_ROUNDS:
-            report_progress(
+        elapsed = 0.0
+        while elapsed < seconds or len(latencies[0]) < _MIN_ROUNDS:
+            progress(
                 round(elapsed * 1000),
                 round(seconds * 1000),
                 f"measure {int(elapsed)} of {seconds:g} s",
             )
-            for latencies, ids in zip(times, feeds, strict=True):
-                latencies.append(_run(runtime, ids))
+            for shape_latencies, ids in zip(latencies, ids_by_shape, strict=True):
+                shape_latencies.append(_run(runtime, ids))
+            elapsed = time.perf_counter() - started
         info = runtime.info
-    results = [_result(*shape, latencies) for shape, latencies in zip(shapes, times, strict=True)]
+    results = [_result(*shape, times) for shape, times in zip(shapes, latencies, strict=True)]
     return {
         "directory": str(directory),
-        **{name: info[name] for name in _OF_INFO},
+        **{name: info[name] for name in _INFO_KEYS},
         "load_ms": load_ms,
         "first_run_ms": first_ms,
         "results": [dataclasses.asdict(result) for result in results],
     }
 
 
-def table(report: Mapping[str, Any]) -> list[str]:
-    """A report as lines."""
-    head = ("shape", "median ms", "p20", "p80", "texts/s", "tokens/s", "runs")
+def format_report(report: Mapping[str, Any]) -> list[str]:
+    """Return a report as lines, with a table of the results."""
+    header = ("shape", "median ms", "p20", "p80", "texts/s", "tokens/s", "runs")
     rows = [
         (
-            one["shape"],
-            *(f"{one[name]:.3f}" for name in ("median_ms", "p20_ms", "p80_ms")),
-            *(f"{one[name]:.1f}" for name in ("texts_per_second", "tokens_per_second")),
-            str(one["runs"]),
+            result["shape"],
+            *(f"{result[name]:.3f}" for name in ("median_ms", "p20_ms", "p80_ms")),
+            *(f"{result[name]:.1f}" for name in ("texts_per_second", "tokens_per_second")),
+            str(result["runs"]),
         )
-        for one in report["results"]
+        for result in report["results"]
     ]
     return [
         f"{report['task']} on {report['provider']} ({report['device']}), "
@@ -123,20 +127,20 @@ def table(report: Mapping[str, Any]) -> list[str]:
         f"({report['threads_reason']}), {'spinning' if report['allow_spinning'] else 'sleeping'}",
         f"load {report['load_ms']:.1f} ms, first run {report['first_run_ms']:.1f} ms",
         "",
-        *aligned([head, *rows], numbers=range(1, len(head))),
+        *align_columns([header, *rows], right_aligned=range(1, len(header))),
     ]
 
 
 def _random_ids(artifact: Artifact, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """Token ids [B, S], or [B, 1, S] for multiple choice; the same ones every time."""
+    """Return token ids [B, S] for each shape, [B, 1, S] for multiple choice; always the same."""
     random = np.random.default_rng(0)
     ids = [random.integers(0, artifact.config.vocab_size, shape) for shape in shapes]
-    choices = len(artifact.manifest.graph.inputs[0].shape) == 3
-    return [one[:, None] for one in ids] if choices else ids
+    has_choices = len(artifact.manifest.graph.inputs[0].shape) == 3
+    return [array[:, None] for array in ids] if has_choices else ids
 
 
 def _run(runtime: Runtime, ids: np.ndarray) -> float:
-    """Run the graph once; the time it took, in milliseconds."""
+    """Run the graph once, and return the time in milliseconds."""
     started = time.perf_counter()
     runtime.run(input_ids=ids)
     return _milliseconds(started)

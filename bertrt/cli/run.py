@@ -1,4 +1,4 @@
-"""`bertrt run`: answers to texts, from the command line or from standard input."""
+"""`bertrt run`: answer texts from the command line or from standard input."""
 
 import argparse
 import contextlib
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from io import BufferedIOBase
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from bertrt.cli.arguments import add_directory, add_running
-from bertrt.cli.lines import line_groups
-from bertrt.cli.table import printable
+from bertrt.cli.arguments import add_directory, add_session_options
+from bertrt.cli.formatting import escape_control
+from bertrt.cli.read_lines import read_line_groups
 from bertrt.errors import InputError
 from bertrt.progress import ProgressCallback, progress_bar
 
@@ -21,24 +21,30 @@ __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
 SUMMARY = "answer texts with an artifact"
 DESCRIPTION = """\
-Answer each TEXT, or each line of standard input as it comes.
+Answer each TEXT, or each line of standard input as soon as it is read.
 
-A text that is a JSON object is an input of several parts:
+An input of several parts is a JSON object:
   {"text": "A", "text_pair": "B"}                     a pair
   {"question": "Who?", "context": "Mary."}            question answering
   {"prompt": "The cat sat", "choices": ["a", "b"]}    multiple choice
 
-A text that cannot be answered is named on standard error with its number, the others are answered
-all the same, and the exit status is 1. It is 1 too when there is no text at all. Standard input
-and output are UTF-8."""
-JSON_HELP = 'print one JSON document a line for each text; {"error": "…"} where there is no answer'
+If a text cannot be answered, an error with its number is printed on standard error, and the other
+texts are still answered. The exit status is then 1, and also if there is no text at all. Standard
+input and output are UTF-8."""
+JSON_HELP = 'print each answer as JSON on one line; {"error": "…"} for a text that has none'
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     add_directory(parser)
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="else lines of standard input")
-    parser.add_argument("--task", help="another task over the same graph")
+    parser.add_argument(
+        "texts", metavar="TEXT", nargs="*", help="the texts (default: the lines of standard input)"
+    )
+    parser.add_argument(
+        "--task",
+        help="another task that the graph can answer, such as zero-shot-classification for a "
+        "text-classification artifact (default: the artifact's own)",
+    )
     parser.add_argument(
         "-o",
         "--option",
@@ -48,15 +54,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         dest="options",
         type=_option,
         help="an option of the task, such as top_k=3 or candidate_labels=sports,politics; VALUE "
-        "is read as JSON if it is JSON, else it is a string; may be repeated",
+        "is JSON, or else a string; may be repeated",
     )
-    add_running(parser)
+    add_session_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer texts until there are no more; 1 when one of them could not be answered."""
+    """Answer all texts; return 1 if one of them could not be answered."""
     import bertrt
-    from bertrt.cli.answers import AnswerPrinter
+    from bertrt.cli.format_answers import AnswerPrinter
 
     options = dict(arguments.options)
     unit = "text" if arguments.texts else "line"
@@ -69,12 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
             allow_spinning=arguments.allow_spinning,
             max_batch_tokens=arguments.max_batch_tokens,
         ) as runtime,
-        _counter() as report,
+        _text_counter() as report,
     ):
-        # An empty iterator checks the options now, once, and not at every text.
+        # A call without inputs checks the options once, and not for each text.
         runtime(iter(()), **options)
         task = "zero-shot-classification" if "candidate_labels" in options else runtime.info["task"]
-        show = _print_json if arguments.json else AnswerPrinter(task)
+        print_answer = _print_json if arguments.json else AnswerPrinter(task)
         for group in [arguments.texts] if arguments.texts else _standard_input():
             answers = _answers(runtime, group, options)
             report(0, None, "")
@@ -82,9 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
                 total += 1
                 if isinstance(answer, InputError):
                     failed += 1
-                    message = printable(f"{unit} {total}: {answer}")
+                    message = escape_control(f"{unit} {total}: {answer}")
                     print("bertrt: error:", message, file=sys.stderr)
-                show(answer)
+                print_answer(answer)
             print(end="", flush=True)
             report(total, None, f"{total:,} {unit}s")
     if total == 0:
@@ -92,8 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _counter() -> contextlib.AbstractContextManager[ProgressCallback]:
-    """Report how many texts are done, unless the answers themselves go to the terminal."""
+def _text_counter() -> contextlib.AbstractContextManager[ProgressCallback]:
+    """Show how many texts are done, unless answers are printed on the terminal."""
     if sys.stdout.isatty():
         return contextlib.nullcontext(lambda done, total, what: None)
     return progress_bar()
@@ -103,27 +109,27 @@ def _standard_input() -> Iterable[list[bytes]]:
     if sys.stdin is None:  # closed by the shell
         return ()
     if sys.stdin.isatty():
-        print("bertrt: type texts, one a line; Ctrl-D ends", file=sys.stderr)
-    return line_groups(cast(BufferedIOBase, sys.stdin.buffer))
+        print("bertrt: type one text a line; end with Ctrl-D", file=sys.stderr)
+    return read_line_groups(cast(BufferedIOBase, sys.stdin.buffer))
 
 
 def _answers(
     runtime: "Runtime", texts: Sequence[str | bytes], options: dict[str, Any]
 ) -> list[Any]:
-    """An answer for each text, or the InputError that says why there is none."""
+    """Return an answer for each text, or the InputError that says why it has none."""
     try:
         answers: list[Any] = runtime([_parse(text) for text in texts], **options)
     except InputError as error:
         if len(texts) == 1:
             return [error]
-        # One bad text fails a list before anything is computed, so halves cost little.
+        # An invalid text fails its list before anything is computed, so splitting costs little.
         half = len(texts) // 2
         return _answers(runtime, texts[:half], options) + _answers(runtime, texts[half:], options)
     return answers
 
 
 def _parse(text: str | bytes) -> Any:
-    """A text as an input: the object if it is a JSON object, else the text itself."""
+    """Return the input that a text stands for: a JSON object's contents, or the text itself."""
     if isinstance(text, bytes):
         try:
             text = text.decode()
@@ -147,11 +153,11 @@ def _option(text: str) -> tuple[str, Any]:
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     try:
-        return name, json.loads(value, parse_constant=_no_constant)
+        return name, json.loads(value, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         return name, value
 
 
-def _no_constant(name: str) -> NoReturn:
-    """NaN and Infinity are no JSON, although Python reads them."""
+def _reject_constant(name: str) -> NoReturn:
+    """Reject NaN and Infinity, which are not JSON, although Python reads them."""
     raise ValueError(name)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's CUDA provider: its options, its libraries, and why it is not to be had."""
+"""ONNX Runtime's CUDA provider: its options, its libraries, and errors that say what is missing."""
 
 import contextlib
 import ctypes
@@ -9,69 +9,76 @@ from types import ModuleType
 
 from bertrt.errors import DeviceError
 
-__all__ = ["CUDA", "cuda_options", "failure", "missing", "preload", "refused_graphs"]
+__all__ = [
+    "CUDA",
+    "cuda_options",
+    "gpu_error",
+    "graphs_refused",
+    "preload_libraries",
+    "provider_missing",
+]
 
 CUDA = "CUDAExecutionProvider"
 
-_ELSEWHERE = "or export for another device"
-_DRIVER = "run where there is an NVIDIA GPU and its driver, " + _ELSEWHERE
+_OTHER_DEVICE = "or export for another device"
+_NEEDS_DRIVER = "run where there is an NVIDIA GPU and its driver, " + _OTHER_DEVICE
 # How ONNX Runtime quotes errors of the driver, of cuBLAS and of cuDNN.
 _FAILURE = re.compile(r"(CUDA|CUBLAS|CUDNN) (failure|error)[^\n]*")
-# Why an open session could not capture CUDA graphs; the second is the wording of older versions.
+# Why an open session cannot capture CUDA graphs; the second wording is that of older versions.
 _NO_GRAPHS = re.compile(r"This session cannot use the (graph capture|CUDA Graph) feature[^\n]*")
 
 
 def cuda_options(*, graphs: bool) -> dict[str, str]:
-    """The provider's options; `graphs` lets a run capture a CUDA graph."""
+    """Return the provider's options; `graphs` lets runs capture CUDA graphs."""
     return {
-        # Float32 is float32, not the tensor cores' 19 bits.
+        # Compute float32 products in float32, not in the tensor cores' 19-bit format.
         "use_tf32": "0",
-        # Trying all algorithms for convolutions, the default, is of no use to a graph without any.
+        # The default tries all convolution algorithms, and these graphs have no convolutions.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # By powers of two the memory that is held can be twice what is used.
+        # Growing by powers of two can hold twice the memory that is used.
         "arena_extend_strategy": "kSameAsRequested",
         "enable_cuda_graph": "1" if graphs else "0",
     }
 
 
-def preload(ort: ModuleType) -> None:
-    """Load those of CUDA's and cuDNN's libraries that were installed as Python packages."""
-    # What it does not find it prints, which is no part of a program's output.
+def preload_libraries(ort: ModuleType) -> None:
+    """Load the CUDA and cuDNN libraries that are installed as Python packages."""
+    # ONNX Runtime prints what it does not find, which does not belong in a program's output.
     with contextlib.redirect_stdout(sys.stderr):
         ort.preload_dlls()
 
 
-def refused_graphs(error: Exception) -> str | None:
-    """ONNX Runtime's sentence, where opening failed because the graph cannot be captured."""
+def graphs_refused(error: Exception) -> str | None:
+    """Return ONNX Runtime's reason if opening failed because the graph cannot be captured."""
     found = _NO_GRAPHS.search(str(error))
     return found[0].strip() if found else None
 
 
-def failure(error: Exception) -> DeviceError | None:
-    """What to raise for an error of opening a session; None: it is not the GPU's."""
+def gpu_error(error: Exception) -> DeviceError | None:
+    """Return the error to raise if a session could not be opened because of the GPU, or None."""
     found = _FAILURE.search(str(error))
     if found is None:
         return None
-    return DeviceError(f"ONNX Runtime cannot use the GPU ({found[0].strip()}): {_DRIVER}")
+    return DeviceError(f"ONNX Runtime cannot use the GPU ({found[0].strip()}): {_NEEDS_DRIVER}")
 
 
-def missing(ort: ModuleType) -> DeviceError:
-    """What to raise where ONNX Runtime left the provider out in silence."""
+def provider_missing(ort: ModuleType) -> DeviceError:
+    """Return the error to raise if ONNX Runtime silently left out the provider."""
     reason = _load_error(Path(ort.__file__ or "").parent / "capi")
     if "libcuda.so" in reason:
-        return DeviceError(f"there is no NVIDIA driver here ({reason}): {_DRIVER}")
+        return DeviceError(f"there is no NVIDIA driver here ({reason}): {_NEEDS_DRIVER}")
     if "cannot open shared object file" in reason:
         return DeviceError(
-            f"not all of CUDA's libraries are here ({reason}): pip install "
+            f"some of CUDA's libraries are missing ({reason}): pip install "
             "'onnxruntime-gpu[cuda,cudnn]' brings those that it was built with"
         )
-    return DeviceError(f"ONNX Runtime left out {CUDA}, and does not say why: {_DRIVER}")
+    return DeviceError(f"ONNX Runtime left out {CUDA} without a reason: {_NEEDS_DRIVER}")
 
 
 def _load_error(folder: Path) -> str:
-    """What the system says when it loads the provider's library; "" when it finds all it needs.
+    """Return the system's message when it cannot load the provider's library; "" if it can.
 
-    ONNX Runtime says it on standard error only.
+    ONNX Runtime prints this message on standard error only.
     """
     try:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))

@@ -141,8 +141,9 @@ def _inherit_cuda_use() -> None:
 
 def _note_pytorch() -> None:
     # Looked up, not imported: only a process that has PyTorch can have used CUDA through it.
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    is_initialized = getattr(cuda, "is_initialized", None)  # None while PyTorch is being imported
+    if is_initialized is not None and is_initialized():
         mark_cuda_in_use()
 
 

@@ -5,7 +5,7 @@ session: sixteen threads would capture each graph sixteen times, and threads tha
 theirs behind. A capture also fails when another thread allocates GPU memory meanwhile, for this
 session or for another.
 
-The main thread makes its calls itself, because handing a call over takes some 0.1 ms. All other
+The main thread makes its calls itself, because handing a call over takes about 0.1 ms. All other
 threads hand theirs to one thread of this module.
 """
 

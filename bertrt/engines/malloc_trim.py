@@ -1,4 +1,4 @@
-"""What the C library keeps of freed memory, given back to the system."""
+"""Return memory that the C library keeps after `free` to the system."""
 
 import ctypes
 
@@ -6,10 +6,10 @@ __all__ = ["trim"]
 
 
 def trim() -> None:
-    """Give freed memory back; does nothing where the C library is not glibc.
+    """Call glibc's `malloc_trim`; does nothing with another C library.
 
-    ONNX Runtime frees each weight as it was stored when it has arranged it for its kernels. glibc
-    keeps most of that for later allocations, which do not come: half a model's weights.
+    After ONNX Runtime has arranged a weight for its kernels, it frees the weight as stored. glibc
+    keeps most of that memory for later allocations that never come: half a model's weights.
     """
     try:
         malloc_trim = ctypes.CDLL(None).malloc_trim

@@ -1,7 +1,7 @@
-"""The one door to ONNX Runtime: telemetry off before the import, one clear sentence without it.
+"""Import ONNX Runtime with telemetry off, and with a clear error if it cannot be used.
 
 Official Linux wheels since 1.29 send telemetry unless `ORT_DISABLE_TELEMETRY=1` is set before the
-first import. A value that the user has set already is left alone.
+first import. A value that the user has set is left alone.
 """
 
 import functools
@@ -17,8 +17,8 @@ _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 
 def wheels() -> dict[str, str]:
-    """The ONNX Runtime wheels that are installed, name to version; more than one is a fault."""
-    from importlib import metadata  # slow to import, and not needed before a session is
+    """Return the installed ONNX Runtime wheels, name to version; more than one is a fault."""
+    from importlib import metadata  # slow to import, and not needed before a session is opened
 
     found = {}
     for name in _WHEELS:
@@ -30,16 +30,16 @@ def wheels() -> dict[str, str]:
 
 
 def telemetry_disabled() -> bool:
-    """Whether this process keeps ONNX Runtime's telemetry off."""
+    """Return whether ONNX Runtime's telemetry is off in this process."""
     return os.environ.get("ORT_DISABLE_TELEMETRY", "1") not in ("", "0")
 
 
 @functools.cache
 def onnxruntime() -> ModuleType:
-    """The onnxruntime module, imported on the first call.
+    """Return the onnxruntime module, imported on the first call.
 
-    Raises DeviceError when no ONNX Runtime wheel is installed, or both are: they own the same
-    files, so that what two of them together do depends on the order of installation.
+    Raises DeviceError if no ONNX Runtime wheel is installed, or if both are: they own the same
+    files, and which of them end up on disk depends on the order of installation.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     installed = wheels()

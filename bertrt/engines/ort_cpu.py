@@ -1,4 +1,4 @@
-"""Arrays to arrays: one ONNX Runtime session on one graph, built on first use in each process."""
+"""ONNX Runtime on the CPU: one session on one graph, opened on first use in each process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 
 from bertrt.engines.fork_safe import ForkSafe
-from bertrt.engines.ort_options import OrtOptions, open_session, shrinking
+from bertrt.engines.ort_options import OrtOptions, open_session, shrinking_run_options
 from bertrt.errors import BertrtError
 
 __all__ = ["OrtCpuSession"]
 
-# A run of more tokens than this gives its working memory back to the system when it is done, and
-# the next run that of its outputs; the session would keep what the largest run so far needed.
+# A run of more tokens than this returns its working memory to the system when it is done, and the
+# next run that of its outputs. The session would otherwise keep what its largest run needed.
 _LARGE_RUN = 8192
 
 
 class OrtCpuSession(ForkSafe):
-    """A graph that can be run from many threads, and survives fork and pickle.
+    """A session that is thread-safe and can be pickled and used after a fork.
 
-    ONNX Runtime's own session does neither: its threads do not exist in a forked child. So it is
-    made on the first run, again on the first run in a child, and never travels in a pickle.
+    ONNX Runtime's own session can be neither: its threads do not exist in a forked child.
     """
 
     _settings = ("_graph", "_options")
@@ -29,13 +28,12 @@ class OrtCpuSession(ForkSafe):
     def __init__(
         self, graph: Path, options: OrtOptions, check: Callable[[], None] | None = None
     ) -> None:
-        """Name the graph's file, how to run it, and a check to make while it is being opened.
+        """Prepare to open a graph file on the first run.
 
         Args:
             graph: the file.
             options: how to run it.
-            check: raises ArtifactError for files that may not be used; called at most until it
-                passes once, in a thread of its own, and nothing is run before it has passed.
+            check: raises ArtifactError for files that must not be used; see `ForkSafe`.
         """
         self._graph = graph
         self._options = options
@@ -46,34 +44,34 @@ class OrtCpuSession(ForkSafe):
         self._after_large = False
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Run the graph and return its outputs by name; `outputs` limits which.
 
-        Raises DeviceError when the provider is not to be had, ArtifactError when ONNX Runtime
-        cannot read the graph or the check fails, and BertrtError when the run itself fails or the
-        session is closed.
+        Raises DeviceError if the provider is not available, ArtifactError if ONNX Runtime cannot
+        read the graph or the check fails, and BertrtError if the run itself fails or the session is
+        closed.
         """
         session = self._open()
-        names = list(outputs) if outputs else [one.name for one in session.get_outputs()]
-        large = max((feed.size for feed in feeds.values()), default=0) > _LARGE_RUN
+        names = list(outputs) if outputs else [output.name for output in session.get_outputs()]
+        large = max((array.size for array in inputs.values()), default=0) > _LARGE_RUN
         shrink, self._after_large = large or self._after_large, large
         try:
-            values = session.run(names, dict(feeds), shrinking() if shrink else None)
+            values = session.run(names, dict(inputs), shrinking_run_options() if shrink else None)
         except Exception as error:
             raise BertrtError(f"ONNX Runtime failed on this input: {error}") from error
         return dict(zip(names, values, strict=True))
 
     def inputs_with_defaults(self) -> list[str]:
-        """The names of the graph's inputs that a caller may leave out."""
-        return [one.name for one in self._open().get_overridable_initializers()]
+        """Return the names of the graph's optional inputs."""
+        return [value.name for value in self._open().get_overridable_initializers()]
 
     def info(self) -> dict[str, Any]:
-        """Nothing beyond what the runtime knows."""
+        """Return nothing: the runtime knows how this session runs."""
         return {}
 
     def providers(self) -> list[str]:
-        """The execution providers of the open session, in order."""
+        """Return the execution providers of the open session, in order."""
         return list(self._open().get_providers())
 
     def _make(self) -> Any:

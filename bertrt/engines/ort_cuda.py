@@ -1,4 +1,4 @@
-"""Arrays to arrays by ONNX Runtime on a GPU, with its CUDA graphs where it can capture them."""
+"""ONNX Runtime on a GPU, with CUDA graphs where it can capture them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.engines.cuda_provider import CUDA, refused_graphs
+from bertrt.engines.cuda_provider import CUDA, graphs_refused
 from bertrt.engines.fork_safe import ForkSafe, check_cuda_after_fork, mark_cuda_in_use
 from bertrt.engines.gpu_thread import on_gpu_thread
 from bertrt.engines.io_binding import CaptureError, IoBindings
@@ -18,10 +18,10 @@ __all__ = ["OrtCudaSession"]
 
 
 class OrtCudaSession(ForkSafe):
-    """A graph that can be run from many threads; the runs take turns on the GPU.
+    """A thread-safe session whose runs take turns on the GPU.
 
-    It is opened on the first run, and on the first run of a copy from a pickle. A forked child
-    opens it again unless the parent had used the GPU by then: CUDA does not survive a fork.
+    It can be pickled. A forked child opens it again, unless the parent had used the GPU before the
+    fork: CUDA does not survive a fork.
     """
 
     _settings = ("_graph", "_options", "_longest")
@@ -34,14 +34,12 @@ class OrtCudaSession(ForkSafe):
         *,
         longest: int,
     ) -> None:
-        """Name the graph's file, how to run it, and a check to make while it is being opened.
+        """Prepare to open a graph file on the first run.
 
         Args:
-            graph: the file. Its inputs are `input_ids` and what has its shape, as int64; it has
-                no other, and no size but theirs.
+            graph: the file. All its inputs are int64 with the shape of `input_ids`.
             options: how to run it; with `cuda_graphs`, as CUDA graphs where that is possible.
-            check: raises ArtifactError for files that may not be used; called at most until it
-                passes once, and nothing is run before it has passed.
+            check: raises ArtifactError for files that must not be used; see `ForkSafe`.
             longest: the longest sequence that the model has positions for.
         """
         self._graph = graph
@@ -51,46 +49,46 @@ class OrtCudaSession(ForkSafe):
 
     def _reset(self) -> None:
         super()._reset()
-        self._no_graphs = "" if self._options.cuda_graphs else "they were not asked for"
+        self._no_graphs = "" if self._options.cuda_graphs else "they were not requested"
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Run the graph and return its outputs by name; `outputs` limits which.
 
-        Raises DeviceError when the GPU is not to be had, ArtifactError when ONNX Runtime cannot
-        read the graph or the check fails, InputError for an input that is missing, and BertrtError
-        when the run itself fails or the session is closed.
+        Raises DeviceError if the GPU cannot be used, ArtifactError if ONNX Runtime cannot read the
+        graph or the check fails, InputError for a missing input, and BertrtError if the run itself
+        fails or the session is closed.
         """
-        return on_gpu_thread(self._run, feeds, outputs)
+        return on_gpu_thread(self._run, inputs, outputs)
 
     def close(self) -> None:
-        """Free the session's memory; a later run is an error."""
+        """Free the session; a later run is an error."""
         on_gpu_thread(super().close)
 
     def info(self) -> dict[str, Any]:
-        """Whether CUDA graphs are used: True, "no" with the reason, or that nothing ran yet."""
+        """Return whether CUDA graphs are used: True, "no: …" with the reason, or not known yet."""
         if self._no_graphs:
             return {"cuda_graphs": f"no: {self._no_graphs}"}
         return {"cuda_graphs": True if self._inner is not None else "not known before a run"}
 
     def providers(self) -> list[str]:
-        """The execution providers of the open session, in order."""
+        """Return the execution providers of the open session, in order."""
         return list(on_gpu_thread(self._open).session.get_providers())
 
-    def _run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None) -> Any:
+    def _run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None) -> Any:
         try:
-            return self._open().run(feeds, outputs)
+            return self._open().run(inputs, outputs)
         except CaptureError as error:
             self._no_graphs = f"ONNX Runtime could not capture one ({_one_line(error)})"
         except BertrtError:
             raise
         except Exception as error:
             raise BertrtError(f"ONNX Runtime failed on this input: {error}") from error
-        # A capture that failed leaves its stream unusable, and a session has but one.
+        # A failed capture leaves its stream unusable, and a session has only one.
         with self._lock:
             self._inner = None
-        return self._run(feeds, outputs)
+        return self._run(inputs, outputs)
 
     def _make(self) -> IoBindings:
         cuda = self._options.provider == CUDA
@@ -100,7 +98,7 @@ class OrtCudaSession(ForkSafe):
         try:
             session = open_session(self._graph, replace(self._options, cuda_graphs=graphs))
         except ArtifactError as error:
-            refusal = refused_graphs(error)
+            refusal = graphs_refused(error)
             if not graphs or refusal is None:
                 raise
             self._no_graphs = refusal

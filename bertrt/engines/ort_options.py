@@ -1,15 +1,21 @@
-"""How ONNX Runtime runs a graph: optimization level, threads, waiting and memory."""
+"""Open ONNX Runtime sessions: optimization level, threads, waiting and memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertrt.engines.cuda_provider import CUDA, cuda_options, failure, missing, preload
+from bertrt.engines.cuda_provider import (
+    CUDA,
+    cuda_options,
+    gpu_error,
+    preload_libraries,
+    provider_missing,
+)
 from bertrt.engines.malloc_trim import trim
 from bertrt.engines.ort import onnxruntime
 from bertrt.errors import ArtifactError, DeviceError
 
-__all__ = ["OrtOptions", "open_session", "shrinking"]
+__all__ = ["OrtOptions", "open_session", "shrinking_run_options"]
 
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
@@ -18,18 +24,21 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _CPU = "CPUExecutionProvider"
-# What the level "extended" would fuse, and what measures slower on the CPU provider than the nodes
-# that it is made of.
+# Fusions of the level "extended" that measure slower on the CPU provider than the nodes they fuse.
 _SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion")
 
 
 @dataclass(frozen=True)
 class OrtOptions:
-    """How to run a graph.
+    """How ONNX Runtime runs a graph.
 
-    `level` is ONNX Runtime's graph optimization level: "disabled", "basic", "extended" or "all".
-    `allow_spinning` is whether threads that wait for work stay awake for it, some 50 ms of CPU time
-    after each run; else they sleep at once. `cuda_graphs` lets runs on a GPU capture CUDA graphs.
+    Attributes:
+        level: the graph optimization level: "disabled", "basic", "extended" or "all".
+        threads: the number of threads of a run.
+        provider: the execution provider.
+        allow_spinning: let threads that wait for work spin, for about 50 ms of CPU time after each
+            run; otherwise they sleep at once.
+        cuda_graphs: let runs on a GPU capture CUDA graphs.
     """
 
     level: str
@@ -40,10 +49,10 @@ class OrtOptions:
 
 
 def open_session(graph: Path, options: OrtOptions) -> Any:
-    """An `onnxruntime.InferenceSession` on a graph's file, on the one provider asked for.
+    """Open an `onnxruntime.InferenceSession` on a graph file, on the requested provider only.
 
-    Raises DeviceError when the provider is not to be had, and ArtifactError when ONNX Runtime
-    cannot read the graph.
+    Raises DeviceError if the provider is not available, and ArtifactError if ONNX Runtime cannot
+    read the graph.
     """
     ort = onnxruntime()
     available = ort.get_available_providers()
@@ -57,7 +66,7 @@ def open_session(graph: Path, options: OrtOptions) -> Any:
         )
     provider: Any = options.provider
     if provider == CUDA:
-        preload(ort)
+        preload_libraries(ort)
         provider = (CUDA, cuda_options(graphs=options.cuda_graphs))
     try:
         session = ort.InferenceSession(
@@ -68,7 +77,7 @@ def open_session(graph: Path, options: OrtOptions) -> Any:
             enable_fallback=False,
         )
     except Exception as error:
-        if options.provider == CUDA and (reason := failure(error)):
+        if options.provider == CUDA and (reason := gpu_error(error)):
             raise reason from error
         raise ArtifactError(
             f"ONNX Runtime {ort.__version__} cannot open {graph.name}: {error}"
@@ -77,29 +86,29 @@ def open_session(graph: Path, options: OrtOptions) -> Any:
     trim()
     if session.get_providers()[0] != options.provider:
         if options.provider == CUDA:
-            raise missing(ort)
+            raise provider_missing(ort)
         raise DeviceError(
             f"{options.provider} was asked for and ONNX Runtime gave {session.get_providers()}"
         )
     return session
 
 
-def shrinking() -> Any:
-    """Run options with which a run frees the memory that the session does not need for itself."""
+def shrinking_run_options() -> Any:
+    """Return run options that free the memory of a run which the session itself does not need."""
     options = onnxruntime().RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 
 def _native(options: OrtOptions) -> Any:
-    """The `onnxruntime.SessionOptions`."""
+    """Return the `onnxruntime.SessionOptions`."""
     ort = onnxruntime()
     native = ort.SessionOptions()
     native.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[options.level])
     native.intra_op_num_threads = options.threads
     native.inter_op_num_threads = 1
     native.log_severity_level = 3
-    # A memory plan is kept for every shape that was ever run, and gains no time.
+    # ONNX Runtime would keep a memory plan for every shape that ever ran, and save no time by it.
     native.enable_mem_pattern = False
     if not options.allow_spinning:
         native.add_session_config_entry("session.intra_op.allow_spinning", "0")

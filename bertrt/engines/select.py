@@ -1,4 +1,4 @@
-"""Which engine runs an artifact's graph, by the target that it was exported for."""
+"""Choose the engine of an artifact's target and open its graph."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -21,43 +21,46 @@ __all__ = ["DeviceSession", "GraphSession", "find_target", "open_graph"]
 
 
 class GraphSession(Protocol):
-    """What runs a graph; see `bertrt.engines.ort_cpu.OrtCpuSession`."""
+    """A session on a graph; see `bertrt.engines.ort_cpu.OrtCpuSession`."""
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+        self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """The outputs by name."""
+        """Run the graph and return its outputs by name; `outputs` limits which."""
 
     def check_open(self) -> None:
-        """Raise BertrtError when this was closed."""
+        """Raise BertrtError after `close`."""
 
     def info(self) -> dict[str, Any]:
-        """What `Runtime.info` says of how this session runs."""
+        """Return what `Runtime.info` says about how this session runs."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free the session."""
 
 
 @runtime_checkable
 class DeviceSession(GraphSession, Protocol):
-    """A session that takes and gives arrays on its device too; see `kernels/session.py`."""
+    """A session that also takes and returns arrays on its device; see `bertrt.kernels.engine`."""
 
     def complete_inputs(
-        self, given: Mapping[str, Any], inputs: tuple[TensorSpec, ...], config: ModelConfig
+        self, arrays: Mapping[str, Any], specs: tuple[TensorSpec, ...], config: ModelConfig
     ) -> Mapping[str, Any] | None:
-        """What to run for arrays on the device; None where `complete_inputs` has to say."""
+        """Return checked inputs for arrays on the device.
+
+        Returns None if `bertrt.arrays.inputs.complete_inputs` has to check them on the host.
+        """
 
     def is_on_device(self, value: Any) -> bool:
-        """Whether an array is on this session's device."""
+        """Return whether an array is on this session's device."""
 
     def run_on_device(
-        self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """As `run`, with results that stay on the device."""
+        """Run the graph as `run` does, and leave the outputs on the device."""
 
 
 def find_target(target: Mapping[str, str]) -> Target:
-    """The target that a manifest names.
+    """Return the target that a manifest names.
 
     Raises ArtifactError for a target that this version does not run.
     """
@@ -77,15 +80,15 @@ def find_target(target: Mapping[str, str]) -> Target:
 def open_graph(
     artifact: Artifact, target: Target, options: OrtOptions, instructions: Collection[str] = ()
 ) -> GraphSession:
-    """A session on an artifact's graph, which opens on its first run.
+    """Return a session on an artifact's graph; it opens on its first run.
 
     Args:
-        artifact: what holds the graph.
-        target: what `find_target` found for it.
-        options: for ONNX Runtime.
-        instructions: the processor's instruction sets, by which the graph's file is chosen.
+        artifact: the artifact.
+        target: the artifact's target, from `find_target`.
+        options: how ONNX Runtime runs the graph.
+        instructions: the processor's instruction sets; they decide which graph file is opened.
 
-    Raises DeviceError when the packages that the engine needs are not installed, or too old.
+    Raises DeviceError if the packages that the engine needs are missing or too old.
     """
     graph = artifact.graph_path(instructions)
     if target.engine == "ort" and target.device == "cuda":

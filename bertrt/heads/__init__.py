@@ -1,4 +1,4 @@
-"""The nine heads, one file each; `HEADS` is the list."""
+"""The heads: one module for each task, listed in `HEADS`."""
 
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import FeatureExtraction
@@ -14,6 +14,7 @@ from bertrt.heads.zero_shot_classification import ZeroShotClassification
 
 __all__ = ["HEADS", "Head"]
 
+# Head classes by task.
 HEADS: dict[str, type[Head]] = {
     head.task: head
     for head in (

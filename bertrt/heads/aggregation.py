@@ -1,8 +1,8 @@
-"""Tokens and their label scores to entities: the aggregation strategies of token classification.
+"""Aggregate tokens and their label scores into entities, for token classification.
 
-The rules are those of transformers' TokenClassificationPipeline. A word is its first token and
-those that continue it; a group is a run of tokens or words with the same tag, where a `B-` label
-starts a new one.
+The rules are those of transformers' TokenClassificationPipeline. A word consists of a token and
+the subwords that continue it. A group consists of consecutive tokens or words with the same tag; a
+`B-` label starts a new one.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +16,20 @@ __all__ = ["STRATEGIES", "Token", "aggregate", "resolve_overlaps"]
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
 Entity = dict[str, Any]
-# Tokens to the text that they stand for.
-Join = Callable[[Sequence[str]], str]
+# Turns tokens into a string, as `Tokenizer.convert_tokens_to_string` does.
+TokensToString = Callable[[Sequence[str]], str]
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token of a text: what it reads, its place among the tokens and in the text's characters.
+    """A token of a text.
 
-    `scores` is float32 [labels], and `is_subword` says that it continues the token before.
+    Attributes:
+        word: the token, such as "##ing"; an unknown token's text.
+        scores: the probabilities of the labels, float32 [labels].
+        index: its position among the tokens of its window.
+        start, end: its position in the text, in characters.
+        is_subword: whether it continues the word of the token before.
     """
 
     word: str
@@ -36,8 +41,8 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A token or a word with its one label."""
+class LabeledSpan:
+    """A token or a word, with its best label and that label's score."""
 
     label: str
     score: float
@@ -47,61 +52,69 @@ class Piece:
 
 
 def aggregate(
-    tokens: Sequence[Token], strategy: str, labels: Sequence[str], join: Join
+    tokens: Sequence[Token],
+    strategy: str,
+    labels: Sequence[str],
+    tokens_to_string: TokensToString,
 ) -> list[Entity]:
-    """The entities of a text's tokens, in the order of the text.
+    """Return the entities of a text, in the order of the text; plain Python values.
 
     Args:
-        tokens: the text's tokens, special tokens left out.
+        tokens: the text's tokens, without special tokens.
         strategy: "none" gives `{entity, score, index, word, start, end}` for each token; the
-            others `{entity_group, score, word, start, end}` for each group. "simple" groups
-            tokens; "first", "average" and "max" group words, and take a word's scores from its
+            others give `{entity_group, score, word, start, end}` for each group. "simple" groups
+            tokens. "first", "average" and "max" group words, and take a word's scores from its
             first token, from the mean of its tokens, or from the token with the highest score.
         labels: the model's labels.
-        join: the text of a list of tokens.
-
-    Returns entities with plain Python values.
+        tokens_to_string: turns tokens into a string.
     """
+    if strategy in ("none", "simple"):
+        spans = [_label([token], token.scores, labels, token.word) for token in tokens]
+    else:
+        spans = [
+            _label(
+                word,
+                _word_scores(word, strategy),
+                labels,
+                tokens_to_string([token.word for token in word]),
+            )
+            for word in _group_words(tokens)
+        ]
     if strategy == "none":
         return [
             {
-                "entity": piece.label,
-                "score": piece.score,
+                "entity": span.label,
+                "score": span.score,
                 "index": token.index,
-                "word": piece.word,
-                "start": piece.start,
-                "end": piece.end,
+                "word": span.word,
+                "start": span.start,
+                "end": span.end,
             }
-            for token in tokens
-            for piece in [_piece([token], token.scores, labels, token.word)]
+            for token, span in zip(tokens, spans, strict=True)
         ]
-    if strategy == "simple":
-        pieces = [_piece([token], token.scores, labels, token.word) for token in tokens]
-    else:
-        pieces = [
-            _piece(word, _scores(word, strategy), labels, join([token.word for token in word]))
-            for word in _words(tokens)
-        ]
-    return [_entity(group, join) for group in _groups(pieces)]
+    return [_merge(group, tokens_to_string) for group in _group_spans(spans)]
 
 
 def resolve_overlaps(entities: Sequence[Entity]) -> list[Entity]:
-    """Of entities that overlap, found in windows that do, the longest; of equals the best scored.
+    """Return entities in the order of the text, without those that overlap a better one.
 
-    Returns them in the order of the text.
+    Overlapping windows give overlapping entities. Of two the longer is kept, and of equally long
+    ones the one with the higher score.
     """
     kept: list[Entity] = []
-    for entity in sorted(entities, key=lambda one: one["start"]):
+    for entity in sorted(entities, key=lambda entity: entity["start"]):
         if kept and entity["start"] < kept[-1]["end"]:
-            kept[-1] = max(
-                kept[-1], entity, key=lambda one: (one["end"] - one["start"], one["score"])
-            )
+            kept[-1] = max(kept[-1], entity, key=_length_and_score)
         else:
             kept.append(entity)
     return kept
 
 
-def _words(tokens: Sequence[Token]) -> list[list[Token]]:
+def _length_and_score(entity: Entity) -> tuple[int, float]:
+    return entity["end"] - entity["start"], entity["score"]
+
+
+def _group_words(tokens: Sequence[Token]) -> list[list[Token]]:
     words: list[list[Token]] = []
     for token in tokens:
         if words and token.is_subword:
@@ -111,8 +124,8 @@ def _words(tokens: Sequence[Token]) -> list[list[Token]]:
     return words
 
 
-def _scores(word: Sequence[Token], strategy: str) -> np.ndarray:
-    """A word's label scores [labels]."""
+def _word_scores(word: Sequence[Token], strategy: str) -> np.ndarray:
+    """Return the scores of a word's labels, float32 [labels]."""
     if strategy == "first":
         return word[0].scores
     if strategy == "max":
@@ -121,33 +134,35 @@ def _scores(word: Sequence[Token], strategy: str) -> np.ndarray:
     return mean
 
 
-def _piece(tokens: Sequence[Token], scores: np.ndarray, labels: Sequence[str], word: str) -> Piece:
+def _label(
+    tokens: Sequence[Token], scores: np.ndarray, labels: Sequence[str], word: str
+) -> LabeledSpan:
     best = int(scores.argmax())
-    return Piece(labels[best], float(scores[best]), word, tokens[0].start, tokens[-1].end)
+    return LabeledSpan(labels[best], float(scores[best]), word, tokens[0].start, tokens[-1].end)
 
 
-def _groups(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    groups: list[list[Piece]] = []
-    for piece in pieces:
-        same = groups and _tag(piece.label) == _tag(groups[-1][-1].label)
-        if same and not piece.label.startswith("B-"):
-            groups[-1].append(piece)
+def _group_spans(spans: Sequence[LabeledSpan]) -> list[list[LabeledSpan]]:
+    groups: list[list[LabeledSpan]] = []
+    for span in spans:
+        same_tag = groups and _tag(span.label) == _tag(groups[-1][-1].label)
+        if same_tag and not span.label.startswith("B-"):
+            groups[-1].append(span)
         else:
-            groups.append([piece])
+            groups.append([span])
     return groups
 
 
 def _tag(label: str) -> str:
-    """`PER` of `B-PER` and `I-PER`; a label of another form is a tag by itself."""
+    """Return the tag of a label: `PER` for `B-PER` and `I-PER`; other labels are their own tag."""
     return label[2:] if label.startswith(("B-", "I-")) else label
 
 
-def _entity(group: Sequence[Piece], join: Join) -> Entity:
+def _merge(group: Sequence[LabeledSpan], tokens_to_string: TokensToString) -> Entity:
     return {
-        # Not `_tag`: transformers cuts at the first hyphen whatever stands before it.
+        # Not `_tag`: transformers splits at the first hyphen, whatever the prefix.
         "entity_group": group[0].label.split("-", 1)[-1],
-        "score": float(np.mean([piece.score for piece in group])),
-        "word": join([piece.word for piece in group]),
+        "score": float(np.mean([span.score for span in group])),
+        "word": tokens_to_string([span.word for span in group]),
         "start": group[0].start,
         "end": group[-1].end,
     }

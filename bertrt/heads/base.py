@@ -1,6 +1,6 @@
-"""The base class of heads: from inputs to encodings, and from the graph's outputs to answers.
+"""The base classes of heads, which encode inputs and turn the graph's outputs into answers.
 
-A head knows neither sessions nor files. It has a tokenizer and a config, and is given a
+A head knows neither sessions nor files. It has a tokenizer and a config, and receives a
 `GraphRunner` when it answers.
 """
 
@@ -27,10 +27,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """A head's options. A subclass checks its own in `__post_init__`.
+    """Options that every head has. Subclasses add their own and check them in `__post_init__`.
 
-    `truncation` is False (an over-long text is an InputError) or True, "longest_first",
-    "only_first" or "only_second"; `max_length` is in tokens, the model's own length when None.
+    Attributes:
+        truncation: False makes a text that is too long an InputError; True, "longest_first",
+            "only_first" and "only_second" truncate it.
+        max_length: the maximum length in tokens; the model's when None.
     """
 
     truncation: bool | str = False
@@ -39,20 +41,20 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One input as encodings, and whatever `finish` needs to know about it."""
+    """The encodings of one input, and what else `finish` needs to know about it."""
 
     encodings: Sequence[Encoding]
     context: Any = None
 
 
 class Head(ABC):
-    """One task: its inputs, its options, and how outputs become answers."""
+    """A task: its inputs, its options, and how the graph's outputs become answers."""
 
     task: ClassVar[str]
-    options: ClassVar[type[Options]] = Options
-    # Whose outputs `finish` reads: see `GraphRunner.run_encodings`.
+    options_class: ClassVar[type[Options]] = Options
+    # The tokens whose outputs `finish` reads: see `GraphRunner.run_encodings`.
     tokens: ClassVar[str] = "all"
-    # Keyword arguments of a call that are inputs, not options.
+    # The keyword arguments of a call that are inputs, not options.
     input_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
@@ -61,10 +63,10 @@ class Head(ABC):
 
     @abstractmethod
     def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
-        """Split a call's arguments into inputs; the flag says that there was a single one.
+        """Parse a call's arguments; return its inputs, and whether it had a single one.
 
-        `named` holds the keywords listed in `input_names`. Raises InputError for arguments in a
-        form that this head does not take.
+        `named` holds the keyword arguments listed in `input_names`. Raises InputError for
+        arguments that this head does not accept.
         """
 
     @abstractmethod
@@ -73,7 +75,7 @@ class Head(ABC):
 
     @abstractmethod
     def finish(self, prepared: Prepared, samples: Sequence[SampleOutputs], options: Any) -> Answer:
-        """Make an input's answer from the outputs of its encodings; plain Python, JSON-ready."""
+        """Return an input's answer, from the outputs of its encodings; plain Python, JSON-ready."""
 
     def build_request(self, input: Any, runner: GraphRunner, options: Any) -> HeadRequest:
         """Build the request of one input; nothing runs yet."""
@@ -85,44 +87,47 @@ class Head(ABC):
         return HeadRequest(prepared.encodings, finish, tokens=self.tokens)
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner, options: Any) -> list[Answer]:
-        """Answer many inputs, their encodings batched together."""
+        """Answer many inputs, with their encodings batched together."""
         requests = [self.build_request(input, runner, options) for input in inputs]
         owners = [i for i, request in enumerate(requests) for _ in request.encodings]
         starts = [0, *accumulate(len(request.encodings) for request in requests)]
         encodings = [encoding for request in requests for encoding in request.encodings]
-        arrived: dict[int, dict[int, SampleOutputs]] = {}
+        # Each input is finished, and its outputs freed, as soon as its last encoding has run.
+        pending: dict[int, dict[int, SampleOutputs]] = {}
         answers: list[Answer] = [None] * len(requests)
         for index, outputs in runner.run_encodings(encodings, tokens=self.tokens):
             owner = owners[index]
-            samples = arrived.setdefault(owner, {})
+            samples = pending.setdefault(owner, {})
             samples[index - starts[owner]] = outputs
             if len(samples) == len(requests[owner].encodings):
                 answers[owner] = requests[owner].finish([samples[i] for i in sorted(samples)])
-                del arrived[owner]
+                del pending[owner]
         return answers
 
-    def unwrap(self, answer: Answer, input: Any, given: Mapping[str, Any]) -> Answer:
+    def unwrap(self, answer: Answer, input: Any) -> Answer:
         """Return the answer to a call with a single input; transformers wraps some in a list."""
         return answer
 
-    def parse_options(self, given: Mapping[str, Any], options: type[Options] | None = None) -> Any:
-        """Parse the options of a call into the head's options class, or another one.
+    def parse_options(
+        self, options: Mapping[str, Any], options_class: type[Options] | None = None
+    ) -> Any:
+        """Parse the options of a call into `options_class`; the head's own when None.
 
         Raises InputError for an unknown option or a wrong value.
         """
-        options = options or self.options
-        known = [field.name for field in fields(options)]
-        for name in given:
+        options_class = options_class or self.options_class
+        known = [field.name for field in fields(options_class)]
+        for name in options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
                 raise InputError(f"{self.task} has no option {name!r}: {hint}")
-        return options(**given)
+        return options_class(**options)
 
 
 @dataclass(frozen=True)
 class TextPair:
-    """A text, the second text of a pair, and whether the caller gave them as a dict."""
+    """A text or a pair of texts; `from_dict` says whether the caller passed a dict."""
 
     text: Text
     pair: Text | None = None
@@ -133,8 +138,11 @@ class TextHead(Head):
     """A head whose input is a text or a pair of texts."""
 
     def read_inputs(self, *args: Any, **named: Any) -> tuple[list[TextPair], bool]:
-        """`"A"`, `["A", "B"]`, `"A", "B"` (a pair), `("A", "B")`, `{"text": …, "text_pair": …}`."""
-        if len(args) == 2 and all(isinstance(one, str) for one in args):
+        """Parse `"A"`, a pair (`"A", "B"`, `("A", "B")` or a dict), or a list of texts and pairs.
+
+        A dict is `{"text": "A", "text_pair": "B"}`; `text_pair` may be missing.
+        """
+        if len(args) == 2 and all(isinstance(arg, str) for arg in args):
             return [TextPair(*args)], True
         if len(args) != 1:
             raise InputError(
@@ -143,11 +151,11 @@ class TextHead(Head):
         if isinstance(args[0], list):
             if not args[0]:
                 raise InputError("the list of texts is empty: give at least one text")
-            return [_text_pair(one) for one in args[0]], False
-        return [_text_pair(args[0])], True
+            return [_parse_text_pair(value) for value in args[0]], False
+        return [_parse_text_pair(args[0])], True
 
 
-def _text_pair(value: Any) -> TextPair:
+def _parse_text_pair(value: Any) -> TextPair:
     if isinstance(value, str):
         return TextPair(value)
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, str) for v in value):

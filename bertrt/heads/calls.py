@@ -1,4 +1,4 @@
-"""A runtime's calls, parsed: which head answers, with which options, from which inputs.
+"""Parse a runtime's calls: which head answers, with which options, from which inputs.
 
 `Runtime` answers a call at once; `DynamicBatcher` turns it into a request and queues that. Both
 parse it here.
@@ -25,10 +25,10 @@ class Call(Protocol):
     """A call whose options are parsed. Its inputs are read later, perhaps in several chunks."""
 
     def read(self, *inputs: Any) -> tuple[list[Any], bool]:
-        """Split the call's arguments into inputs; the flag says that there was a single one."""
+        """Parse the call's arguments; return its inputs, and whether it had a single one."""
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> Any:
-        """Answer many inputs, batched together; a sequence with one answer for each."""
+        """Answer many inputs, batched together; return a sequence with one answer for each."""
 
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
         """Build the request of one input; nothing runs yet."""
@@ -41,7 +41,7 @@ class Call(Protocol):
 
 
 class CallParser:
-    """Parses the calls of a runtime: one head, and what its graph gives."""
+    """Parses the calls of a runtime, which has one head and one graph."""
 
     def __init__(
         self, task: str, tokenizer: Tokenizer, config: ModelConfig, outputs: Sequence[str]
@@ -63,38 +63,38 @@ class CallParser:
         """Parse the keyword arguments of a call. Raises InputError for a wrong option."""
         head = self.head
         if "candidate_labels" in options and head.task == "text-classification":
-            # Candidate labels ask a classifier a zero-shot question.
+            # With candidate labels a classifier answers as zero-shot-classification does.
             head = HEADS["zero-shot-classification"](self._tokenizer, self._config)
         named = {name: options[name] for name in head.input_names if name in options}
-        given = {name: value for name, value in options.items() if name not in named}
-        return _HeadCall(head, head.parse_options(given), named, given)
+        rest = {name: value for name, value in options.items() if name not in named}
+        return _HeadCall(head, head.parse_options(rest), named)
 
     def parse_embed(self, options: Mapping[str, Any]) -> Call:
         """Parse the keyword arguments of `embed`.
 
-        Raises InputError for a wrong option, and for another task's artifact.
+        Raises InputError for a wrong option, and if the artifact is for another task.
         """
         head = self.head
         if not isinstance(head, FeatureExtraction):
             raise InputError(
-                f"embed needs an artifact for feature-extraction, and this one is for {head.task}: "
+                f"embed needs an artifact for feature-extraction, but this one is for {head.task}: "
                 "export the checkpoint again with --task feature-extraction"
             )
         parsed = head.parse_options(options, EmbedOptions)
-        head.check_embed(parsed, self._outputs)
+        head.check_embed_options(parsed, self._outputs)
         return _EmbedCall(head, parsed, self._outputs)
 
 
 def build_request(call: Call, runner: GraphRunner, *inputs: Any) -> HeadRequest:
-    """Build the request of a call with one input, given alone or in a list.
+    """Build the request of a call with one input, alone or in a list.
 
     Raises InputError for more than one input.
     """
     items, single = call.read(*inputs)
     if len(items) != 1:
         raise InputError(
-            f"a batcher answers one input at a time, and this is a list of {len(items)}: submit "
-            "each, or call the runtime itself"
+            f"a batcher answers one input at a time, but got a list of {len(items)}: submit each, "
+            "or call the runtime itself"
         )
     request = call.request(items[0], runner)
 
@@ -107,12 +107,11 @@ def build_request(call: Call, runner: GraphRunner, *inputs: Any) -> HeadRequest:
 
 @dataclass(frozen=True)
 class _HeadCall:
-    """A call of a head. `named` are inputs given by keyword, `given` the options as given."""
+    """A call of a head; `named` holds the inputs that were passed by keyword."""
 
     head: Head
     options: Any
     named: Mapping[str, Any]
-    given: Mapping[str, Any]
 
     def read(self, *inputs: Any) -> tuple[list[Any], bool]:
         return self.head.read_inputs(*inputs, **self.named)
@@ -124,7 +123,7 @@ class _HeadCall:
         return self.head.build_request(input, runner, self.options)
 
     def unwrap(self, answer: Answer, input: Any) -> Answer:
-        return self.head.unwrap(answer, input, self.given)
+        return self.head.unwrap(answer, input)
 
     def wrap(self, answer: Answer) -> Answer:
         return [answer]

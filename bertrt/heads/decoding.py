@@ -1,4 +1,4 @@
-"""The decoding loop: prompts to continuations, one token a step, with or without a cache."""
+"""The decoding loop: continue prompts one token at a time, with or without a key/value cache."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,42 +6,48 @@ import numpy as np
 
 from bertrt.artifact.graph_io import PAST, PRESENT
 
-__all__ = ["Choose", "Run", "generate"]
+__all__ = ["ChooseTokens", "RunGraph", "generate"]
 
-# The graph: named arrays in, named arrays out.
-Run = Callable[..., dict[str, np.ndarray]]
-# Scores [B, V], the ids so far [B, S] and the rows' numbers to one token a row, int64 [B].
-Choose = Callable[[np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
+# Runs the graph on named arrays and returns its outputs by name.
+RunGraph = Callable[..., dict[str, np.ndarray]]
+# Maps scores [B, V], the ids so far [B, S] and the indices of the prompts [B] to the next tokens,
+# int64 [B].
+ChooseTokens = Callable[[np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
 
 
 def generate(
-    run: Run, prompts: np.ndarray, *, steps: int, stop: Sequence[int], choose: Choose
+    run: RunGraph,
+    prompts: np.ndarray,
+    *,
+    max_new_tokens: int,
+    stop_tokens: Sequence[int],
+    choose: ChooseTokens,
 ) -> list[list[int]]:
-    """Continue each prompt by up to `steps` tokens.
+    """Continue each prompt by up to `max_new_tokens` tokens; return the new tokens of each.
 
     Args:
-        run: the graph. When it returns keys and values (`present.*`), a step reads the newest
-            tokens only and gets the others from there; otherwise it reads every row anew, as it
-            must where attention looks both ways, and as graphs for a GPU do.
-        prompts: int64 [B, S], all of one length: BERT's positions are absolute, so that a padded
-            prompt would be another one.
-        stop: the tokens that end a row; the token itself is part of the result.
-        choose: picks the next tokens. It is told which rows are left, by their numbers.
-
-    Returns each row's new tokens.
+        run: runs the graph. If it returns keys and values (`present.*`), each step runs the newest
+            tokens only, with a cache of the others. If not, each step runs all tokens again: this
+            is so where attention is bidirectional, and for graphs that are made for a GPU.
+        prompts: int64 [B, S], without padding: BERT's positions are absolute, so that padding
+            would change the answer.
+        max_new_tokens: the maximum number of new tokens of each prompt.
+        stop_tokens: tokens that end a continuation; the token itself is part of the result.
+        choose: chooses the next tokens of the prompts that have not ended; it receives their
+            indices.
     """
-    result: list[list[int]] = [[] for _ in prompts]
-    left = np.arange(len(prompts))
-    ids = unread = prompts
+    continuations: list[list[int]] = [[] for _ in prompts]
+    active = np.arange(len(prompts))
+    ids = input_ids = prompts
     past: dict[str, np.ndarray] = {}
-    for _ in range(steps):
+    for _ in range(max_new_tokens):
         mask = np.ones(ids.shape, dtype=np.int64)
-        outputs = run(input_ids=unread, attention_mask=mask, **past)
-        tokens = choose(outputs["logits"][:, -1], ids, left.tolist())
-        for row, token in zip(left, tokens, strict=True):
-            result[row].append(int(token))
-        going = ~np.isin(tokens, stop)
-        if not going.any():
+        outputs = run(input_ids=input_ids, attention_mask=mask, **past)
+        tokens = choose(outputs["logits"][:, -1], ids, active.tolist())
+        for index, token in zip(active, tokens, strict=True):
+            continuations[index].append(int(token))
+        unfinished = ~np.isin(tokens, stop_tokens)
+        if not unfinished.any():
             break
         ids = np.concatenate([ids, tokens[:, None]], axis=1)
         past = {
@@ -49,8 +55,8 @@ def generate(
             for name, value in outputs.items()
             if name.startswith(f"{PRESENT}.")
         }
-        if not going.all():
-            left, ids = left[going], ids[going]
-            past = {name: value[going] for name, value in past.items()}
-        unread = ids[:, -1:] if past else ids
-    return result
+        if not unfinished.all():
+            active, ids = active[unfinished], ids[unfinished]
+            past = {name: value[unfinished] for name, value in past.items()}
+        input_ids = ids[:, -1:] if past else ids
+    return continuations

@@ -1,7 +1,7 @@
-"""`feature-extraction` (BertModel): every token's hidden state, or one vector a text.
+"""`feature-extraction` (BertModel): every token's hidden state, or one vector for each text.
 
-The call's contract is that of transformers' pipeline; `embed` is what sentence-transformers does
-with the same checkpoint.
+Calls follow transformers' FeatureExtractionPipeline. `embed` gives the vectors that
+sentence-transformers gives for the same checkpoint.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,18 @@ from bertrt.errors import InputError
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.pooling import POOLINGS, finish_vector, pool
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
-from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
+from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_kwargs
 
 __all__ = ["EmbedOptions", "FeatureExtraction", "FeatureExtractionOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureExtractionOptions(Options):
-    """`tokenize_kwargs` may hold truncation and max_length, where transformers' pipeline does."""
+    """Options of a call.
+
+    Attributes:
+        tokenize_kwargs: `truncation` and `max_length` in a dict, as transformers takes them.
+    """
 
     tokenize_kwargs: Mapping[str, Any] | None = None
 
@@ -33,7 +37,12 @@ class FeatureExtractionOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(FeatureExtractionOptions):
-    """How hidden states become one vector; see `bertrt.heads.pooling`."""
+    """Options of `embed`.
+
+    Attributes:
+        pooling, normalize, dimensions: how hidden states become one vector; see
+            `bertrt.heads.pooling`.
+    """
 
     pooling: str = "mean"
     normalize: bool = True
@@ -49,15 +58,19 @@ class EmbedOptions(FeatureExtractionOptions):
 
 
 class FeatureExtraction(TextHead):
-    """Answers nested lists [1][S][H]: the last hidden state of each token."""
+    """Returns the last hidden state of each token, or with `embed` one vector for each text.
+
+    Input: a text or a pair of texts.
+    Answer: nested lists of floats [1][S][H], special tokens included; from `embed` an array.
+    """
 
     task = "feature-extraction"
-    options = FeatureExtractionOptions
+    options_class = FeatureExtractionOptions
 
     def prepare(self, input: TextPair, options: FeatureExtractionOptions) -> Prepared:
         """Encode a text or a pair."""
-        cut = truncation_of(options, options.tokenize_kwargs)
-        return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
+        truncation = truncation_kwargs(options, options.tokenize_kwargs)
+        return Prepared([self.tokenizer.encode(input.text, input.pair, **truncation)])
 
     def finish(
         self,
@@ -65,33 +78,36 @@ class FeatureExtraction(TextHead):
         samples: Sequence[SampleOutputs],
         options: FeatureExtractionOptions,
     ) -> Answer:
-        """The hidden states as lists, in a batch of one, as transformers gives them."""
+        """Return the hidden states as lists; as in transformers, in a batch of one."""
         return [samples[0]["last_hidden_state"].tolist()]
 
-    def check_embed(self, options: EmbedOptions, outputs: Sequence[str]) -> None:
-        """Raise InputError when a graph with these outputs cannot give such vectors."""
+    def check_embed_options(self, options: EmbedOptions, outputs: Sequence[str]) -> None:
+        """Raise InputError unless a graph with these outputs can give such vectors."""
         if options.pooling == "pooler" and "pooler_output" not in outputs:
             raise InputError(
-                "pooling is 'pooler', and this checkpoint has no pooler: use mean, cls or max"
+                "pooling is 'pooler', but this checkpoint has no pooler: use mean, cls or max"
             )
         size = self.config.hidden_size
         if options.dimensions is not None and options.dimensions > size:
-            raise InputError(f"dimensions is {options.dimensions}, and this model has {size}")
+            raise InputError(
+                f"dimensions is {options.dimensions}, but this model has {size}: lower it"
+            )
 
     def build_vector_request(
         self, input: TextPair, options: EmbedOptions, outputs: Sequence[str]
     ) -> HeadRequest:
-        """What to ask of a graph with these outputs for one input's vector, float32 [H].
+        """Build the request of one input's vector, float32 [H] or [dimensions].
 
-        Where the graph makes such vectors itself, they are read from it.
+        If the graph has an output with such vectors, they are read from there. `outputs` are the
+        names of the graph's outputs.
         """
         encodings = self.prepare(input, options).encodings
         tokens = "first" if options.pooling in ("cls", "pooler") else "all"
-        ready = embedding_output(options.pooling)
-        if options.normalize and options.dimensions is None and ready in outputs:
-            # A copy: what is a part of a batch's outputs keeps all of them.
+        embedding = embedding_output(options.pooling)
+        if options.normalize and options.dimensions is None and embedding in outputs:
+            # Copied: a view would keep the outputs of the whole batch alive.
             return HeadRequest(
-                encodings, lambda samples: samples[0][ready].copy(), (ready,), tokens
+                encodings, lambda samples: samples[0][embedding].copy(), (embedding,), tokens
             )
 
         def finish(samples: Sequence[SampleOutputs]) -> np.ndarray:
@@ -101,8 +117,8 @@ class FeatureExtraction(TextHead):
                 dimensions=options.dimensions,
             ).copy()
 
-        read = "pooler_output" if options.pooling == "pooler" else "last_hidden_state"
-        return HeadRequest(encodings, finish, (read,), tokens)
+        source = "pooler_output" if options.pooling == "pooler" else "last_hidden_state"
+        return HeadRequest(encodings, finish, (source,), tokens)
 
     def embed(
         self,
@@ -111,7 +127,7 @@ class FeatureExtraction(TextHead):
         options: EmbedOptions,
         outputs: Sequence[str],
     ) -> np.ndarray:
-        """One vector for each input, float32 [n, H] or [n, dimensions]."""
+        """Return one vector for each input, float32 [n, H] or [n, dimensions]."""
         requests = [self.build_vector_request(input, options, outputs) for input in inputs]
         encodings = [request.encodings[0] for request in requests]
         size = options.dimensions or self.config.hidden_size

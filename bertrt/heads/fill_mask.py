@@ -1,7 +1,7 @@
-"""`fill-mask` (BertForMaskedLM): the most likely tokens at each `[MASK]`.
+"""`fill-mask` (BertForMaskedLM): the most likely tokens at each mask.
 
-The contract is that of transformers' pipeline: probabilities are taken over the whole vocabulary
-before targets are selected, and several masks give a list of lists.
+Follows transformers' FillMaskPipeline: probabilities are over the whole vocabulary, also with
+`targets`, and a text with several masks gives a list of lists.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,20 @@ from bertrt.checks import check_strings, check_top_k
 from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.request import Answer, SampleOutputs
-from bertrt.heads.scores import softmax
-from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_of
+from bertrt.heads.scores import softmax, top_k
+from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_kwargs
 
 __all__ = ["FillMask", "FillMaskOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FillMaskOptions(Options):
-    """`top_k` answers a mask; `targets` limits them to these tokens.
+    """Options of fill-mask.
 
-    `tokenizer_kwargs` may hold truncation and max_length, where transformers' pipeline has them.
+    Attributes:
+        top_k: how many tokens to return for each mask.
+        targets: return only these tokens; a word that is not a token stands for its first piece.
+        tokenizer_kwargs: `truncation` and `max_length` in a dict, as transformers takes them.
     """
 
     top_k: int = 5
@@ -39,8 +42,8 @@ class FillMaskOptions(Options):
 
 
 @dataclass(frozen=True)
-class Masked:
-    """A text's token ids [S], the positions of its masks, and the targets' ids, if any."""
+class MaskedText:
+    """A text's token ids [S], the positions of its masks, and the ids of the targets, if any."""
 
     ids: np.ndarray
     masks: np.ndarray
@@ -48,91 +51,84 @@ class Masked:
 
 
 class FillMask(TextHead):
-    """Answers `[{"score", "token", "token_str", "sequence"}, …]`, best first."""
+    """Predicts the most likely tokens at each mask.
+
+    Input: a text or a pair of texts, with at least one mask token.
+    Answer: `[{"score", "token", "token_str", "sequence"}, …]`, best first; a list of such lists
+    if there are several masks.
+    """
 
     task = "fill-mask"
-    options = FillMaskOptions
+    options_class = FillMaskOptions
     tokens = "masks"
 
     def prepare(self, input: TextPair, options: FillMaskOptions) -> Prepared:
         """Encode a text that has a mask."""
         prepared = self.encode(input, options)
         if not prepared.context.masks.size:
-            token = self.tokenizer.id_to_token(self._mask_id())
-            where = " in what truncation leaves of it" if prepared.encodings[0].overflowing else ""
-            raise InputError(f"the text has no {token}{where}: {shorten(input.text)}")
+            mask = self.tokenizer.id_to_token(self._mask_id())
+            when = " after truncation" if prepared.encodings[0].overflowing else ""
+            raise InputError(f"the text has no {mask}{when}: {shorten(input.text)}")
         return prepared
 
     def encode(self, input: TextPair, options: FillMaskOptions) -> Prepared:
-        """Encode a text and find its masks, of which there may be none."""
+        """Encode a text and find its masks, if it has any."""
         encoding = self.tokenizer.encode(
-            input.text, input.pair, **truncation_of(options, options.tokenizer_kwargs)
+            input.text, input.pair, **truncation_kwargs(options, options.tokenizer_kwargs)
         )
         ids = np.array(encoding.ids)
         masks = np.flatnonzero(ids == self._mask_id())
-        return Prepared([encoding], Masked(ids, masks, self._targets(options.targets)))
+        return Prepared([encoding], MaskedText(ids, masks, self._target_ids(options.targets)))
 
     def finish(
         self, prepared: Prepared, samples: Sequence[SampleOutputs], options: FillMaskOptions
     ) -> Answer:
-        """The best tokens at each mask: one list for one mask, else a list of lists."""
-        masked: Masked = prepared.context
+        """Return the best tokens: a list for one mask, a list of lists for several."""
+        text: MaskedText = prepared.context
         probabilities = softmax(samples[0]["logits"])
-        if masked.targets is not None:
-            probabilities = probabilities[:, masked.targets]
-        result = []
-        for mask, scores in zip(masked.masks, probabilities, strict=True):
-            answers = []
-            for column in largest(scores, options.top_k):
-                token = int(column if masked.targets is None else masked.targets[column])
-                filled = masked.ids.copy()
+        if text.targets is not None:
+            probabilities = probabilities[:, text.targets]
+        answer = []
+        for mask, scores in zip(text.masks, probabilities, strict=True):
+            predictions = []
+            for column in top_k(scores, options.top_k):
+                token = int(column if text.targets is None else text.targets[column])
+                filled = text.ids.copy()
                 filled[mask] = token
-                answers.append(
+                predictions.append(
                     {
                         "score": float(scores[column]),
                         "token": token,
                         "token_str": self.tokenizer.decode([token]),
-                        # With one mask the special tokens are noise; with more, the others
-                        # must stay visible.
+                        # Special tokens are kept if there are several masks, so that the other
+                        # masks stay visible.
                         "sequence": self.tokenizer.decode(
                             filled[filled != self.tokenizer.pad_id].tolist(),
-                            skip_special_tokens=len(masked.masks) == 1,
+                            skip_special_tokens=len(text.masks) == 1,
                         ),
                     }
                 )
-            result.append(answers)
-        return result[0] if len(result) == 1 else result
+            answer.append(predictions)
+        return answer[0] if len(answer) == 1 else answer
 
     def _mask_id(self) -> int:
         if self.tokenizer.mask_id is None:
-            raise InputError("this tokenizer has no mask token, so fill-mask has nothing to fill")
+            raise InputError("this tokenizer has no mask token, which fill-mask needs")
         return self.tokenizer.mask_id
 
-    def _targets(self, targets: str | Sequence[str] | None) -> np.ndarray | None:
-        """The ids of the target tokens, each once; the first piece of one that is not a token."""
+    def _target_ids(self, targets: str | Sequence[str] | None) -> np.ndarray | None:
+        """Return the ids of the targets, sorted and without duplicates."""
         if targets is None:
             return None
         ids = set()
         for target in [targets] if isinstance(targets, str) else targets:
             id = self.tokenizer.token_to_id(target)
-            pieces = [id] if id is not None else self._first_piece(target)
-            ids.update(pieces)
+            ids.update([id] if id is not None else self._first_piece(target))
         if not ids:
             raise InputError(f"targets is {targets!r}: none of them is a token of this model")
         return np.array(sorted(ids))
 
     def _first_piece(self, target: str) -> list[int]:
+        """Return the id of a word's first piece in a list, which is empty if it has none."""
         encoding = self.tokenizer.encode(target, special_tokens=False, truncation=True)
         return list(encoding.ids[:1])
-
-
-def largest(scores: np.ndarray, count: int) -> np.ndarray:
-    """The indices of the `count` largest scores, best first; among equals the lower index first."""
-    if count < scores.size:
-        # Sorting a whole vocabulary takes longer than a small model's forward pass.
-        least = np.partition(scores, scores.size - count)[scores.size - count]
-        found = np.flatnonzero(scores >= least)
-    else:
-        found = np.arange(scores.size)
-    best: np.ndarray = found[np.argsort(-scores[found], kind="stable")][:count]
-    return best

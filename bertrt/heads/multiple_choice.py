@@ -1,7 +1,7 @@
 """`multiple-choice` (BertForMultipleChoice): which of several texts goes with a prompt.
 
-transformers has no such pipeline. As in its documentation, each choice is encoded as the pair
-(prompt, choice), and probabilities are taken over the choices.
+transformers has no pipeline for it. As in its documentation, each choice is encoded as the pair
+(prompt, choice), and probabilities are over the choices.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from bertrt.checks import check_strings
 from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Head, Options, Prepared
 from bertrt.heads.request import Answer, SampleOutputs
-from bertrt.heads.scores import softmax
-from bertrt.heads.truncation import truncation_of
+from bertrt.heads.scores import softmax, top_k
+from bertrt.heads.truncation import truncation_kwargs
 
 __all__ = ["MultipleChoice"]
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptWithChoices:
     """A prompt, and the texts to choose from."""
 
     prompt: str
@@ -29,17 +29,18 @@ class Question:
 
 
 class MultipleChoice(Head):
-    """Answers `[{"choice", "text", "score"}, …]`, best first; `choice` counts from 0.
+    """Ranks the choices that may follow a prompt.
 
-    There may be any number of choices, not only as many as the model was trained with; a single
-    one has the score 1.
+    Input: a prompt and any number of choices, also more or fewer than in training.
+    Answer: `[{"choice", "text", "score"}, …]`, best first. `choice` is an index from 0; a single
+    choice has the score 1.
     """
 
     task = "multiple-choice"
     input_names = ("choices",)
 
-    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
-        """`"A", choices=[…]` or `{"prompt": "A", "choices": […]}`, or a list of either."""
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[PromptWithChoices], bool]:
+        """Parse `"A", choices=[…]` or `{"prompt": "A", "choices": […]}`, or a list of either."""
         if len(args) != 1:
             raise InputError(
                 f"{self.task} got {len(args)} inputs: give one prompt or a list, and choices=[…]"
@@ -48,14 +49,14 @@ class MultipleChoice(Head):
         if isinstance(args[0], list):
             if not args[0]:
                 raise InputError("the list of prompts is empty: give at least one")
-            return [_question(one, choices) for one in args[0]], False
-        return [_question(args[0], choices)], True
+            return [_parse_input(value, choices) for value in args[0]], False
+        return [_parse_input(args[0], choices)], True
 
-    def prepare(self, input: Question, options: Options) -> Prepared:
-        """Encode the prompt once with each choice."""
-        cut = truncation_of(options)
+    def prepare(self, input: PromptWithChoices, options: Options) -> Prepared:
+        """Encode the prompt with each choice."""
+        truncation = truncation_kwargs(options)
         encodings = [
-            self.tokenizer.encode(input.prompt, choice, empty_pair=True, **cut)
+            self.tokenizer.encode(input.prompt, choice, empty_pair=True, **truncation)
             for choice in input.choices
         ]
         return Prepared(encodings, input.choices)
@@ -63,18 +64,18 @@ class MultipleChoice(Head):
     def finish(
         self, prepared: Prepared, samples: Sequence[SampleOutputs], options: Options
     ) -> Answer:
-        """Every choice and its probability; each sample's logits are [1]."""
+        """Return every choice and its probability; each sample's logits are [1]."""
         scores = softmax(np.concatenate([sample["logits"] for sample in samples]))
         return [
             {"choice": int(i), "text": prepared.context[i], "score": float(scores[i])}
-            for i in np.argsort(-scores, kind="stable")
+            for i in top_k(scores)
         ]
 
 
-def _question(value: Any, choices: Any) -> Question:
+def _parse_input(value: Any, choices: Any) -> PromptWithChoices:
     if isinstance(value, dict) and set(value) == {"prompt", "choices"}:
         if choices is not None:
-            raise InputError("choices is given twice: in the dict, and beside it")
+            raise InputError("choices is given twice, in the dict and by keyword: give it once")
         value, choices = value["prompt"], value["choices"]
     if not isinstance(value, str):
         raise InputError(
@@ -83,4 +84,4 @@ def _question(value: Any, choices: Any) -> Question:
         )
     if choices is None:
         raise InputError(f"the prompt {shorten(value)} has no choices: give choices=[…]")
-    return Question(value, check_strings("choices", choices))
+    return PromptWithChoices(value, check_strings("choices", choices))

@@ -1,7 +1,7 @@
-"""`next-sentence-prediction` (BertForNextSentencePrediction): whether B follows A in a text.
+"""`next-sentence-prediction` (BertForNextSentencePrediction): whether text B follows text A.
 
-transformers has no such pipeline; the meaning of the two logits is its model's: the first says
-that B continues A, the second that B is a random sentence.
+transformers has no pipeline for it. As in its model, the first logit means that B continues A,
+and the second that B is a random sentence.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
-from bertrt.heads.truncation import truncation_of
+from bertrt.heads.truncation import truncation_kwargs
 
 __all__ = ["NextSentencePrediction"]
 
@@ -18,7 +18,11 @@ LABELS = ("is_next", "not_next")
 
 
 class NextSentencePrediction(TextHead):
-    """Answers `{"label", "score"}` for a pair: the likelier of is_next and not_next."""
+    """Predicts whether the second text of a pair follows the first.
+
+    Input: a pair of texts.
+    Answer: `{"label", "score"}`, the likelier of the labels is_next and not_next.
+    """
 
     task = "next-sentence-prediction"
 
@@ -28,13 +32,13 @@ class NextSentencePrediction(TextHead):
             raise InputError(
                 f"{self.task} got the single text {shorten(input.text)}: give two, 'A', 'B'"
             )
-        cut = truncation_of(options)
-        return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
+        truncation = truncation_kwargs(options)
+        return Prepared([self.tokenizer.encode(input.text, input.pair, **truncation)])
 
     def finish(
         self, prepared: Prepared, samples: Sequence[SampleOutputs], options: Options
     ) -> Answer:
-        """The likelier label and its probability."""
+        """Return the likelier label and its probability."""
         probabilities = softmax(samples[0]["logits"])
         best = int(probabilities.argmax())
         return {"label": LABELS[best], "score": float(probabilities[best])}

@@ -1,4 +1,4 @@
-"""One vector for a text: its tokens' hidden states pooled, cut to size and scaled to length 1."""
+"""Pool the hidden states of a text's tokens into one vector, and shorten and normalize it."""
 
 from collections.abc import Mapping
 
@@ -9,18 +9,18 @@ __all__ = ["POOLINGS", "finish_vector", "pool"]
 POOLINGS = ("mean", "cls", "max", "pooler")
 
 
-def pool(row: Mapping[str, np.ndarray], pooling: str) -> np.ndarray:
-    """Pool one text's outputs to a vector, float32 [H].
+def pool(sample: Mapping[str, np.ndarray], pooling: str) -> np.ndarray:
+    """Pool the outputs of one text into a vector, float32 [H].
 
     Args:
-        row: `last_hidden_state` [S, H], without padding, and for "pooler" `pooler_output` [H].
-        pooling: "mean" or "max" over all tokens, [CLS] and [SEP] included as in
-            sentence-transformers; "cls" for the first token; "pooler" for the checkpoint's own
-            pooler, a dense layer with tanh over the first token.
+        sample: `last_hidden_state` [S, H], without padding, and for "pooler" `pooler_output` [H].
+        pooling: "mean" or "max" over all tokens, including [CLS] and [SEP] as in
+            sentence-transformers; "cls" for the first token's hidden state; "pooler" for the
+            output of the checkpoint's pooler, a dense layer with tanh on the first token.
     """
     if pooling == "pooler":
-        return row["pooler_output"]
-    hidden = row["last_hidden_state"]
+        return sample["pooler_output"]
+    hidden = sample["last_hidden_state"]
     if pooling == "cls":
         first: np.ndarray = hidden[0]
         return first
@@ -31,10 +31,15 @@ def pool(row: Mapping[str, np.ndarray], pooling: str) -> np.ndarray:
 def finish_vector(
     vector: np.ndarray, *, normalize: bool = True, dimensions: int | None = None
 ) -> np.ndarray:
-    """Keep the first `dimensions` entries, and then scale to a Euclidean length of 1 if asked.
+    """Keep the first `dimensions` entries, then scale to a Euclidean length of 1.
 
-    In this order, because a shortened embedding (Matryoshka) must have length 1 itself. A vector
-    of zeros stays one.
+    Shortening comes first, so that a shortened embedding (Matryoshka) has length 1 too. A vector
+    of zeros stays zero.
+
+    Args:
+        vector: float32 [H].
+        normalize: whether to scale.
+        dimensions: how many entries to keep; all when None.
     """
     vector = vector[:dimensions]
     if not normalize:

@@ -1,6 +1,6 @@
-"""`pretraining` (BertForPreTraining): the masked words, and whether B follows A, in one run.
+"""`pretraining` (BertForPreTraining): fill masks and predict the next sentence in one run.
 
-transformers has no such pipeline; each half answers as the head of its own does.
+transformers has no pipeline for it. Each part of the answer is as its own head gives it.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ __all__ = ["Pretraining"]
 
 
 class Pretraining(TextHead):
-    """Answers `{"fill_mask", "next_sentence"}`.
+    """Fills the masks of a text or a pair, and predicts whether the pair's second text follows.
 
-    `fill_mask` is as the fill-mask head gives it, and an empty list for a text without a mask;
-    `next_sentence` is as the next-sentence-prediction head gives it, and None for a single text.
+    Input: a text or a pair of texts, with or without masks.
+    Options: those of fill-mask.
+    Answer: `{"fill_mask", "next_sentence"}`. `fill_mask` is the answer of fill-mask, an empty list
+    without a mask; `next_sentence` is that of next-sentence-prediction, None without a pair.
     """
 
     task = "pretraining"
-    options = FillMaskOptions
+    options_class = FillMaskOptions
     tokens = "masks"
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
@@ -32,20 +34,20 @@ class Pretraining(TextHead):
         self._next_sentence = NextSentencePrediction(tokenizer, config)
 
     def prepare(self, input: TextPair, options: FillMaskOptions) -> Prepared:
-        """Encode a text or a pair, with or without masks."""
+        """Encode a text or a pair."""
         masked = self._fill_mask.encode(input, options)
         return Prepared(masked.encodings, (masked, input.pair is not None))
 
     def finish(
         self, prepared: Prepared, samples: Sequence[SampleOutputs], options: FillMaskOptions
     ) -> Answer:
-        """Each half of the answer, by its own head."""
-        masked, paired = prepared.context
-        words = {"logits": samples[0]["prediction_logits"]}
-        order = {"logits": samples[0]["seq_relationship_logits"]}
+        """Return the answers of both heads."""
+        masked, is_pair = prepared.context
+        fill_mask = {"logits": samples[0]["prediction_logits"]}
+        next_sentence = {"logits": samples[0]["seq_relationship_logits"]}
         return {
-            "fill_mask": self._fill_mask.finish(masked, [words], options),
-            "next_sentence": self._next_sentence.finish(prepared, [order], options)
-            if paired
+            "fill_mask": self._fill_mask.finish(masked, [fill_mask], options),
+            "next_sentence": self._next_sentence.finish(prepared, [next_sentence], options)
+            if is_pair
             else None,
         }

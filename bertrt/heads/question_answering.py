@@ -1,7 +1,7 @@
 """`question-answering` (BertForQuestionAnswering): the part of a context that answers a question.
 
-The contract is that of transformers 4.57's pipeline, the last version to have one. A context of
-any length is read in windows, and probabilities are taken over each window for itself.
+Follows the QuestionAnsweringPipeline of transformers 4.57, the last version that has one. A
+context of any length is read in windows, and probabilities are over each window separately.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from bertrt.checks import check_flag, check_top_k, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Head, Options, Prepared
 from bertrt.heads.request import Answer, SampleOutputs
-from bertrt.heads.spans import best_spans, probabilities
+from bertrt.heads.spans import best_spans, span_probabilities
 from bertrt.tokenizer import Encoding
 
 __all__ = ["QuestionAnswering", "QuestionAnsweringOptions"]
@@ -22,20 +22,25 @@ __all__ = ["QuestionAnswering", "QuestionAnsweringOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionAnsweringOptions(Options):
-    """How a context is read, and which answers are given.
+    """Options of question-answering.
 
-    `max_seq_len` is a window's length in tokens, the question and three special tokens included
-    (384, or the model's length if that is less), and `doc_stride` how many a window shares with
-    the one before (128, or half the window if that is less). `top_k` answers at most, of at most
-    `max_answer_len` tokens. `handle_impossible_answer` lets the empty answer take part, and
-    `align_to_words` widens an answer to whole words.
+    Attributes:
+        top_k: the maximum number of answers.
+        doc_stride: how many tokens consecutive windows share; when None 128, or half the window
+            if that is less.
+        max_answer_len: the maximum length of an answer in tokens.
+        max_seq_len: the length of a window in tokens, including the question and three special
+            tokens; when None 384, or the model's length if that is less.
+        max_question_len: without effect, as with transformers' fast tokenizers, which never
+            truncate the question.
+        handle_impossible_answer: whether the empty answer may be returned.
+        align_to_words: whether to extend an answer to whole words.
     """
 
     top_k: int = 1
     doc_stride: int | None = None
     max_answer_len: int = 15
     max_seq_len: int | None = None
-    # Without effect, as with transformers' fast tokenizers: a question is never cut.
     max_question_len: int = 64
     handle_impossible_answer: bool = False
     align_to_words: bool = True
@@ -43,8 +48,8 @@ class QuestionAnsweringOptions(Options):
     def __post_init__(self) -> None:
         if self.truncation is not False or self.max_length is not None:
             raise InputError(
-                "question-answering has neither truncation nor max_length: it reads a context of "
-                "any length, in windows of max_seq_len tokens"
+                "question-answering does not take truncation or max_length: it reads a context of "
+                "any length in windows of max_seq_len tokens"
             )
         check_top_k(self.top_k)
         check_whole("max_answer_len", self.max_answer_len, least=1)
@@ -59,36 +64,38 @@ class QuestionAnsweringOptions(Options):
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and the text to find its answer in."""
+    """A question, and the context to find its answer in."""
 
     question: str
     context: str
 
 
 class QuestionAnswering(Head):
-    """Answers `{"score", "start", "end", "answer"}`, or a list of them if there are several.
+    """Finds the part of a context that answers a question.
 
-    `start` and `end` count characters of the context.
+    Input: a question and its context, strings that are not empty.
+    Answer: `{"score", "start", "end", "answer"}`, or a list of them, best first, unless there is
+    exactly one. `start` and `end` are positions of characters in the context.
     """
 
     task = "question-answering"
-    options = QuestionAnsweringOptions
+    options_class = QuestionAnsweringOptions
     input_names = ("question", "context")
 
     def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
-        """`question="Q", context="C"`, `"Q", "C"`, or `{"question": "Q", "context": "C"}`.
+        """Parse `question="Q", context="C"`, `"Q", "C"`, or `{"question": "Q", "context": "C"}`.
 
-        Many at once: a list of such dicts, or a list of questions with one context or a list of
-        as many contexts.
+        Several questions: a list of such dicts, or a list of questions with one context or a list
+        of as many contexts.
         """
         if len(args) == 2 and not named:
             named = {"question": args[0], "context": args[1]}
         elif len(args) == 1 and not named:
             if not isinstance(args[0], list):
-                return [_from_dict(args[0])], True
+                return [_parse_dict(args[0])], True
             if not args[0]:
                 raise InputError("the list of questions is empty: give at least one")
-            return [_from_dict(one) for one in args[0]], False
+            return [_parse_dict(value) for value in args[0]], False
         elif args or len(named) != 2:
             raise InputError(
                 f"{self.task} got {len(args)} inputs and {' and '.join(named) or 'no question'}: "
@@ -96,7 +103,7 @@ class QuestionAnswering(Head):
             )
         questions, contexts = named["question"], named["context"]
         if not isinstance(questions, list):
-            return [_question(questions, contexts)], True
+            return [_make_question(questions, contexts)], True
         if not isinstance(contexts, list):
             contexts = [contexts] * len(questions)
         if not questions or len(questions) != len(contexts):
@@ -104,24 +111,26 @@ class QuestionAnswering(Head):
                 f"there are {len(questions)} questions and {len(contexts)} contexts: give as many "
                 "of each, or one context"
             )
-        return [_question(*pair) for pair in zip(questions, contexts, strict=True)], False
+        return [_make_question(*pair) for pair in zip(questions, contexts, strict=True)], False
 
     def prepare(self, input: Question, options: QuestionAnsweringOptions) -> Prepared:
         """Encode the question with each window of the context."""
-        most = self.tokenizer.max_length
-        length = min(most, 384) if options.max_seq_len is None else options.max_seq_len
+        limit = self.tokenizer.max_length
+        length = min(limit, 384) if options.max_seq_len is None else options.max_seq_len
         stride = min(length // 2, 128) if options.doc_stride is None else options.doc_stride
-        if length > most:
-            raise InputError(f"max_seq_len is {length}, and this model reads at most {most} tokens")
+        if length > limit:
+            raise InputError(
+                f"max_seq_len is {length}, but this model reads at most {limit} tokens: lower it"
+            )
         if stride >= length:
             raise InputError(
                 f"doc_stride is {stride}: give less than max_seq_len, which is {length}"
             )
-        question = self.tokenizer.encode(input.question, truncation=True, max_length=most)
+        question = self.tokenizer.encode(input.question, truncation=True, max_length=limit)
         # A window is [CLS] question [SEP] context [SEP].
         room = length - len(question.ids) - 1
         if room > 0:
-            # A stride as long as the room is no way forward, but one window may be enough.
+            # With a stride of `room` or more, windows would not advance; one may be enough though.
             first = self.tokenizer.encode(
                 input.question,
                 input.context,
@@ -143,35 +152,39 @@ class QuestionAnswering(Head):
         samples: Sequence[SampleOutputs],
         options: QuestionAnsweringOptions,
     ) -> Answer:
-        """The best answers of all windows; scores of answers that differ in case only are added."""
+        """Return the best answers of all windows.
+
+        The scores of answers that are equal, but for upper and lower case, are added up.
+        """
         context: str = prepared.context
-        # Aligned to words, several spans may become one.
+        # Several spans may become the same answer when they are aligned to words.
         count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
-        found: dict[str, dict[str, Any]] = {}
-        null = float("inf")
+        answers: dict[str, dict[str, Any]] = {}
+        null_score = float("inf")
         for window, sample in zip(prepared.encodings, samples, strict=True):
-            allowed = self._allowed(window)
-            starts, ends, empty = probabilities(
+            allowed = self._allowed_tokens(window)
+            starts, ends, window_null_score = span_probabilities(
                 sample["start_logits"], sample["end_logits"], allowed
             )
-            null = min(null, empty)
+            null_score = min(null_score, window_null_score)
             for first, last, score in best_spans(
                 starts, ends, allowed, count, options.max_answer_len
             ):
                 start, end = _characters(window, first, last, options.align_to_words)
                 text = context[start:end]
-                if text.lower() in found:
-                    found[text.lower()]["score"] += score
+                if text.lower() in answers:
+                    answers[text.lower()]["score"] += score
                 else:
-                    found[text.lower()] = _answer(score, start, end, text)
-        answers = list(found.values())
+                    answers[text.lower()] = _answer(score, start, end, text)
+        candidates = list(answers.values())
         if options.handle_impossible_answer:
-            answers.append(_answer(null, 0, 0, ""))
-        best = sorted(answers, key=lambda one: one["score"], reverse=True)[: options.top_k]
+            candidates.append(_answer(null_score, 0, 0, ""))
+        candidates.sort(key=lambda answer: answer["score"], reverse=True)
+        best = candidates[: options.top_k]
         return best[0] if len(best) == 1 else best
 
-    def _allowed(self, window: Encoding) -> np.ndarray:
-        """Which tokens an answer may be made of, bool [S]: the context's, and any [CLS]."""
+    def _allowed_tokens(self, window: Encoding) -> np.ndarray:
+        """Return which tokens an answer may consist of, bool [S]: the context's, and any [CLS]."""
         cls = self.tokenizer.facts.special_ids["cls"]
         return np.array(
             [
@@ -182,12 +195,15 @@ class QuestionAnswering(Head):
 
 
 def _characters(window: Encoding, first: int, last: int, align: bool) -> tuple[int, int]:
-    """The characters of the context that a span of tokens stands for, or their whole words."""
+    """Return where a span of tokens starts and ends in the context, in characters.
+
+    `align` extends it to whole words.
+    """
     if align:
         words = [window.token_to_word(token) for token in (first, last)]
-        places = [None if word is None else window.word_to_chars(word, 1) for word in words]
-        if places[0] and places[1]:
-            return places[0][0], places[1][1]
+        ranges = [None if word is None else window.word_to_chars(word, 1) for word in words]
+        if ranges[0] and ranges[1]:
+            return ranges[0][0], ranges[1][1]
     return window.offsets[first][0], window.offsets[last][1]
 
 
@@ -195,16 +211,16 @@ def _answer(score: float, start: int, end: int, answer: str) -> dict[str, Any]:
     return {"score": score, "start": start, "end": end, "answer": answer}
 
 
-def _from_dict(value: Any) -> Question:
+def _parse_dict(value: Any) -> Question:
     if isinstance(value, dict) and set(value) == {"question", "context"}:
-        return _question(value["question"], value["context"])
+        return _make_question(value["question"], value["context"])
     raise InputError(
         f"an input is {type(value).__name__} ({shorten(value)}): give question=… and context=…, "
         "or {'question': …, 'context': …}"
     )
 
 
-def _question(question: Any, context: Any) -> Question:
+def _make_question(question: Any, context: Any) -> Question:
     for name, value in (("question", question), ("context", context)):
         if not isinstance(value, str):
             raise InputError(f"{name} is {shorten(value)}: give a string")

@@ -1,6 +1,6 @@
-"""What one input asks of the graph, and how the graph's outputs become its answer.
+"""A request: what one input needs from the graph, and how its outputs become the answer.
 
-Requests know neither sessions nor files. What runs them is a `GraphRunner`.
+Requests know neither sessions nor files. A `GraphRunner` runs them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ __all__ = ["Answer", "GraphRunner", "HeadRequest", "SampleOutputs"]
 
 # The outputs of one encoding by name, without batch axis and padding: logits [V], [S, V], …
 SampleOutputs = Mapping[str, np.ndarray]
-# Plain Python, JSON-ready; each head says which.
+# Plain Python, JSON-ready; each head documents its own.
 Answer = Any
 
 
@@ -34,11 +34,11 @@ class GraphRunner(Protocol):
         Args:
             encodings: the encoded texts.
             outputs: the names of the outputs to yield; the head's own when None.
-            tokens: whose outputs to return, of outputs that each token has: "all" gives [S, …],
+            tokens: the tokens to return, for outputs that have a token axis: "all" gives [S, …],
                 "first" [1, …], and "masks" [M, …] for the M mask tokens of a text.
 
-        They come in the order in which batches finish, so that a caller need not hold all outputs
-        at once: logits over a vocabulary are large.
+        Outputs come in the order in which batches finish, so that a caller need not hold all of
+        them at once: logits over a vocabulary are large.
         """
 
     def run(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, np.ndarray]:

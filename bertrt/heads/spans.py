@@ -1,55 +1,55 @@
-"""Start and end logits to the most likely spans: the arithmetic of question answering.
+"""Find the most likely spans from start and end logits, for question answering.
 
-It is that of transformers 4.57's `select_starts_ends` and `decode_spans`, step by step and in
-float32, so that the same spans come out.
+Does the same as transformers 4.57's `select_starts_ends` and `decode_spans`, step by step and in
+float32, so that the spans are the same.
 """
 
 import numpy as np
 
 from bertrt.heads.scores import softmax
 
-__all__ = ["Span", "best_spans", "probabilities"]
+__all__ = ["Span", "best_spans", "span_probabilities"]
 
 # First token, last token, probability.
 Span = tuple[int, int, float]
 
-# What stands for the logit of a token that cannot be in an answer.
-_NEVER = np.float32(-10000.0)
+# Replaces the logits of tokens that cannot be in an answer.
+_MASKED_LOGIT = np.float32(-10000.0)
 
 
-def probabilities(
+def span_probabilities(
     start: np.ndarray, end: np.ndarray, allowed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Logits to the probabilities that an answer starts and ends at each token.
+    """Return the probabilities that an answer starts and ends at each token.
 
     Args:
         start, end: float32 logits [S] of one window.
-        allowed: bool [S]; [CLS] and the tokens that an answer may be made of.
+        allowed: bool [S]; [CLS] and the tokens that an answer may consist of.
 
-    Returns the two float32 [S], 0 at [CLS], and the probability of no answer, which is what
-    both models give to [CLS].
+    Returns the start and end probabilities, float32 [S], set to 0 at [CLS], and the probability
+    that there is no answer, which is the product of both at [CLS].
     """
-    starts = softmax(np.where(allowed, start, _NEVER))
-    ends = softmax(np.where(allowed, end, _NEVER))
-    null = float(starts[0] * ends[0])
+    starts = softmax(np.where(allowed, start, _MASKED_LOGIT))
+    ends = softmax(np.where(allowed, end, _MASKED_LOGIT))
+    null_score = float(starts[0] * ends[0])
     starts[0] = ends[0] = 0.0
-    return starts, ends, null
+    return starts, ends, null_score
 
 
 def best_spans(
-    starts: np.ndarray, ends: np.ndarray, allowed: np.ndarray, count: int, longest: int
+    starts: np.ndarray, ends: np.ndarray, allowed: np.ndarray, count: int, max_length: int
 ) -> list[Span]:
-    """The `count` most likely spans, best first; fewer where one lies outside `allowed`.
+    """Return the `count` most likely spans, best first, without those outside `allowed`.
 
     Args:
         starts, ends: probabilities, float32 [S].
-        allowed: bool [S].
-        count: how many to choose before those outside `allowed` are left out.
-        longest: the most tokens in a span.
+        allowed: bool [S]; the tokens at which a span may start or end.
+        count: how many spans to choose; those outside `allowed` are dropped afterwards.
+        max_length: the maximum length of a span in tokens.
     """
     scores = np.outer(starts, ends)
-    # A span that ends before it starts, or is too long, has no probability.
-    scores = np.tril(np.triu(scores), longest - 1)
+    # Spans that end before they start, or are too long, get the probability 0.
+    scores = np.tril(np.triu(scores), max_length - 1)
     flat = scores.ravel()
     if count == 1:
         order = np.array([flat.argmax()])

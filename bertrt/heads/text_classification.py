@@ -1,13 +1,12 @@
 """`text-classification` (BertForSequenceClassification): a text's labels and their scores.
 
-The contract is that of transformers' pipeline, its older form included: without `top_k` the
-answer to a text is one label, and a single text's answer comes in a list of its own.
+Follows transformers' TextClassificationPipeline, including its older form: without `top_k` the
+answer is the best label alone, in a list if the call had a single text.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
 
@@ -16,44 +15,35 @@ from bertrt.checks import check_top_k
 from bertrt.errors import InputError
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.request import Answer, SampleOutputs
-from bertrt.heads.scores import softmax
-from bertrt.heads.truncation import truncation_of
+from bertrt.heads.scores import sigmoid, softmax, top_k
+from bertrt.heads.truncation import truncation_kwargs
 
 __all__ = ["TextClassification", "TextClassificationOptions"]
 
 
 class Unset(Enum):
-    """The value of an option that was not given, where None is a value of its own."""
+    """The type of `UNSET`: the default of an option for which None has a meaning."""
 
     UNSET = "unset"
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """The logistic function, in the dtype given; no overflow for large negative logits."""
-    result: np.ndarray = np.exp(-np.logaddexp(0, -logits))
-    return result
-
-
-def identity(logits: np.ndarray) -> np.ndarray:
-    """The logits themselves."""
-    return logits
-
-
+# What turns logits into scores, by the value of `function_to_apply`.
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": sigmoid,
     "softmax": softmax,
-    "none": identity,
+    "none": lambda logits: logits,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextClassificationOptions(Options):
-    """How many labels, and how logits become scores.
+    """Options of text-classification.
 
-    `top_k` is a number of labels, best first, or None for all of them; left out, the answer is
-    the best label alone. `function_to_apply` is sigmoid, softmax, none or default, which is what
-    the model's config implies: none for regression, sigmoid for a multi-label model or a single
-    label, otherwise softmax.
+    Attributes:
+        top_k: how many labels to return, None for all; unset, the answer is the best label alone.
+        function_to_apply: "sigmoid", "softmax" or "none"; "default" and None choose by the
+            model's config: none for regression, sigmoid for a multi-label model or a single
+            label, softmax otherwise.
     """
 
     top_k: int | Unset | None = Unset.UNSET
@@ -69,15 +59,20 @@ class TextClassificationOptions(Options):
 
 
 class TextClassification(TextHead):
-    """Answers `{"label", "score"}`, or with `top_k` a list of them, best first."""
+    """Classifies a text.
+
+    Input: a text or a pair of texts.
+    Answer: with `top_k` `[{"label", "score"}, …]`, best first; without it `{"label", "score"}`,
+    in a list if the call had a single input that is not a dict.
+    """
 
     task = "text-classification"
-    options = TextClassificationOptions
+    options_class = TextClassificationOptions
 
     def prepare(self, input: TextPair, options: TextClassificationOptions) -> Prepared:
         """Encode a text or a pair."""
-        cut = truncation_of(options)
-        return Prepared([self.tokenizer.encode(input.text, input.pair, **cut)])
+        truncation = truncation_kwargs(options)
+        return Prepared([self.tokenizer.encode(input.text, input.pair, **truncation)])
 
     def finish(
         self,
@@ -85,18 +80,17 @@ class TextClassification(TextHead):
         samples: Sequence[SampleOutputs],
         options: TextClassificationOptions,
     ) -> Answer:
-        """Score the labels; among equal scores the first label goes first."""
+        """Return labels and scores; labels with equal scores keep the config's order."""
         name = (options.function_to_apply or "default").lower()
         if name == "default":
             name = default_function(self.config)
         scores = FUNCTIONS[name](samples[0]["logits"])
         if isinstance(options.top_k, Unset):
             return self._answer(scores, int(scores.argmax()))
-        order = np.argsort(-scores, kind="stable")[: options.top_k]
-        return [self._answer(scores, int(label)) for label in order]
+        return [self._answer(scores, int(label)) for label in top_k(scores, options.top_k)]
 
-    def unwrap(self, answer: Answer, input: TextPair, given: Mapping[str, Any]) -> Answer:
-        """One label stands in a list, unless the text was given as a dict, as in transformers."""
+    def unwrap(self, answer: Answer, input: TextPair) -> Answer:
+        """Return a single label in a list, unless the input was a dict, as transformers does."""
         return [answer] if isinstance(answer, dict) and not input.from_dict else answer
 
     def _answer(self, scores: np.ndarray, label: int) -> dict[str, str | float]:
@@ -104,7 +98,7 @@ class TextClassification(TextHead):
 
 
 def default_function(config: ModelConfig) -> str:
-    """The function that turns a model's logits into scores when the caller names none."""
+    """Return the name of the function that turns a model's logits into scores by default."""
     if config.problem_type == "regression":
         return "none"
     if config.problem_type == "multi_label_classification" or len(config.labels) == 1:

@@ -1,7 +1,8 @@
 """`token-classification` (BertForTokenClassification): a label for each token, or entities.
 
-The contract is that of transformers' pipeline, with plain Python floats. A text that is too long
-is refused, where the pipeline drops its end, unless `stride` or `truncation` is given.
+Follows transformers' TokenClassificationPipeline, with two differences: scores are plain Python
+floats, and a text that is too long is refused unless `stride` or `truncation` is given, where the
+pipeline drops its end.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from bertrt.heads.aggregation import STRATEGIES, Token, aggregate, resolve_overl
 from bertrt.heads.base import Head, Options, Prepared
 from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
-from bertrt.heads.truncation import truncation_of
+from bertrt.heads.truncation import truncation_kwargs
 from bertrt.tokenizer import Encoding
 
 __all__ = ["TokenClassification", "TokenClassificationOptions"]
@@ -24,13 +25,15 @@ __all__ = ["TokenClassification", "TokenClassificationOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenClassificationOptions(Options):
-    """How tokens become entities, and how a long text is read.
+    """Options of token-classification.
 
-    `aggregation_strategy` is none, simple, first, average or max: see `aggregate`.
-    `ignore_labels` are left out of the answer: labels with "none", else groups.
-    `stride` reads a text in windows of `max_length` tokens that share as many tokens as it says;
-    of entities that overlap the longer is kept, then the one with the higher score. It needs a
-    strategy other than "none".
+    Attributes:
+        aggregation_strategy: "none", "simple", "first", "average" or "max": see `aggregate`.
+        ignore_labels: what to leave out of the answer: entities with the strategy "none", entity
+            groups with the others.
+        stride: read a text in windows of `max_length` tokens, of which consecutive ones share
+            `stride` tokens. Of entities that overlap the longer is kept, then the one with the
+            higher score. Needs a strategy other than "none".
     """
 
     aggregation_strategy: str = "none"
@@ -50,13 +53,13 @@ class TokenClassificationOptions(Options):
             if name.lower() == "none":
                 raise InputError(
                     "stride needs an aggregation_strategy other than 'none': tokens that two "
-                    "windows share would be answered twice"
+                    "windows share would be returned twice"
                 )
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text and, when the caller has split it, its words and where each starts in the text."""
+    """A text and, if the caller has split it, its words and where each starts in the text."""
 
     text: str
     words: tuple[str, ...] | None = None
@@ -64,42 +67,45 @@ class Sentence:
 
 
 class TokenClassification(Head):
-    """Answers `[{"entity" or "entity_group", "score", "word", "start", "end"}, …]`.
+    """Finds entities in a text.
 
-    Entities of single tokens have the token's `index` too. `start` and `end` count characters.
+    Input: a text, or the words of a text.
+    Answer, in the order of the text: `[{"entity", "score", "index", "word", "start", "end"}, …]`
+    for each token with the strategy "none", `[{"entity_group", "score", "word", "start", "end"},
+    …]` for each group with the others. `start` and `end` are positions of characters.
     """
 
     task = "token-classification"
-    options = TokenClassificationOptions
+    options_class = TokenClassificationOptions
     input_names = ("is_split_into_words", "delimiter")
 
     def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Sentence], bool]:
-        """`"A"` or `["A", "B"]`; with `is_split_into_words=True` a list of words, or of such lists.
+        """Parse `"A"` or `["A", "B"]`; with `is_split_into_words=True` one or more lists of words.
 
-        The words of one text give a list of one answer, as in transformers. `delimiter` (a space)
-        joins them to the text that `start` and `end` count in.
+        The words of one text give a list with one answer, as in transformers. Words are joined by
+        `delimiter` (a space when None) to the text in which `start` and `end` are positions.
         """
         split = named.get("is_split_into_words", False)
         check_flag("is_split_into_words", split)
         if len(args) != 1:
             raise InputError(f"{self.task} got {len(args)} inputs: give one text, or a list")
-        given = args[0]
-        if isinstance(given, list) and not given:
+        value = args[0]
+        if isinstance(value, list) and not value:
             raise InputError("the list of texts is empty: give at least one text")
         if split:
-            if isinstance(given, list) and not all(isinstance(one, list) for one in given):
-                given = [given]
+            if isinstance(value, list) and not all(isinstance(item, list) for item in value):
+                value = [value]
             delimiter = named.get("delimiter")
-            return [_words(one, delimiter) for one in _list_of_words(given)], False
-        if isinstance(given, list):
-            return [_text(one) for one in given], False
-        return [_text(given)], True
+            return [_join_words(words, delimiter) for words in _check_list(value)], False
+        if isinstance(value, list):
+            return [_parse_text(text) for text in value], False
+        return [_parse_text(value)], True
 
     def prepare(self, input: Sentence, options: TokenClassificationOptions) -> Prepared:
-        """Encode a text, in windows if there is a stride."""
+        """Encode a text, in windows if `stride` is given."""
         text = input.text if input.words is None else input.words
         if options.stride is None:
-            return Prepared([self.tokenizer.encode(text, **truncation_of(options))], input)
+            return Prepared([self.tokenizer.encode(text, **truncation_kwargs(options))], input)
         first = self.tokenizer.encode(
             text, truncation=True, max_length=options.max_length, stride=options.stride
         )
@@ -111,24 +117,26 @@ class TokenClassification(Head):
         samples: Sequence[SampleOutputs],
         options: TokenClassificationOptions,
     ) -> Answer:
-        """The entities of all windows, in the order of the text."""
+        """Return the entities of all windows, in the order of the text."""
         strategy = options.aggregation_strategy.lower()
         label = "entity" if strategy == "none" else "entity_group"
         entities = []
         for window, sample in zip(prepared.encodings, samples, strict=True):
-            found = aggregate(
+            window_entities = aggregate(
                 self._tokens(prepared.context, window, softmax(sample["logits"])),
                 strategy,
                 self.config.labels,
                 self.tokenizer.convert_tokens_to_string,
             )
-            entities += [one for one in found if one[label] not in options.ignore_labels]
+            entities += [
+                entity for entity in window_entities if entity[label] not in options.ignore_labels
+            ]
         return resolve_overlaps(entities) if len(samples) > 1 else entities
 
     def _tokens(self, sentence: Sentence, window: Encoding, scores: np.ndarray) -> list[Token]:
-        """A window's tokens without [CLS] and [SEP]; `scores` is [S, labels]."""
-        unknown = self.tokenizer.facts.special_ids.get("unk")
-        marked = self.tokenizer.marks_subwords
+        """Return a window's tokens without special tokens; `scores` is [S, labels]."""
+        unknown_id = self.tokenizer.facts.special_ids.get("unk")
+        marks_subwords = self.tokenizer.marks_subwords
         tokens = []
         columns = zip(
             window.ids, window.offsets, window.word_ids, window.special_tokens_mask, strict=True
@@ -138,26 +146,26 @@ class TokenClassification(Head):
                 continue
             if sentence.words is not None and word_id is not None:
                 start, end = start + sentence.starts[word_id], end + sentence.starts[word_id]
-            written = sentence.text[start:end]
+            text = sentence.text[start:end]
             word = self.tokenizer.id_to_token(id) or ""
-            if marked:
-                continues = len(word) != len(written)
+            if marks_subwords:
+                is_subword = len(word) != len(text)
             else:
-                continues = start > 0 and " " not in sentence.text[start - 1 : start + 1]
-            if id == unknown:
-                word, continues = written, False
-            tokens.append(Token(word, scores[index], index, start, end, continues))
+                is_subword = start > 0 and " " not in sentence.text[start - 1 : start + 1]
+            if id == unknown_id:
+                word, is_subword = text, False
+            tokens.append(Token(word, scores[index], index, start, end, is_subword))
         return tokens
 
 
-def _text(value: Any) -> Sentence:
+def _parse_text(value: Any) -> Sentence:
     if isinstance(value, str):
         return Sentence(value)
     hint = ", or pass is_split_into_words=True for words" if isinstance(value, list) else ""
     raise InputError(f"an input is {type(value).__name__} ({shorten(value)}): give a string{hint}")
 
 
-def _list_of_words(value: Any) -> list[list[Any]]:
+def _check_list(value: Any) -> list[list[Any]]:
     if isinstance(value, list):
         return value
     raise InputError(
@@ -166,16 +174,17 @@ def _list_of_words(value: Any) -> list[list[Any]]:
     )
 
 
-def _words(words: list[Any], delimiter: str | None) -> Sentence:
-    """A text of its words; `delimiter` is a space when None."""
-    joint = " " if delimiter is None else delimiter
-    if not isinstance(joint, str):
-        raise InputError(f"delimiter is {shorten(joint)}: give a string")
+def _join_words(words: list[Any], delimiter: Any) -> Sentence:
+    """Join the words of a text by `delimiter`; a space when None."""
+    if delimiter is None:
+        delimiter = " "
+    if not isinstance(delimiter, str):
+        raise InputError(f"delimiter is {shorten(delimiter)}: give a string")
     for word in words:
         if not isinstance(word, str):
             raise InputError(f"a word is {type(word).__name__} ({shorten(word)}): give strings")
-    starts, place = [], 0
+    starts, start = [], 0
     for word in words:
-        starts.append(place)
-        place += len(word) + len(joint)
-    return Sentence(joint.join(words), tuple(words), tuple(starts))
+        starts.append(start)
+        start += len(word) + len(delimiter)
+    return Sentence(delimiter.join(words), tuple(words), tuple(starts))

@@ -1,4 +1,4 @@
-"""How a call says that a text may be cut: as options, or in the dict that transformers takes."""
+"""The truncation options of a call, which may also come in a dict, as transformers takes them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Options
 
-__all__ = ["check_tokenizer_kwargs", "truncation_of"]
+__all__ = ["check_tokenizer_kwargs", "truncation_kwargs"]
 
 _NAMES = {"truncation", "max_length"}
 
@@ -14,13 +14,18 @@ _NAMES = {"truncation", "max_length"}
 def check_tokenizer_kwargs(name: str, value: Any) -> None:
     """Raise InputError unless `value` is None or a dict of truncation and max_length.
 
-    `name` is what the option is called: pipelines differ in it.
+    `name` is the option's name, which differs between transformers' pipelines.
     """
     if value is not None and not (isinstance(value, Mapping) and set(value) <= _NAMES):
         raise InputError(f"{name} is {shorten(value)}: give a dict of truncation and max_length")
 
 
-def truncation_of(options: Options, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The arguments `truncation` and `max_length` of `Tokenizer.encode`; `given` goes first."""
-    own = {"truncation": options.truncation, "max_length": options.max_length}
-    return {**own, **(given or {})}
+def truncation_kwargs(
+    options: Options, tokenizer_kwargs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the arguments `truncation` and `max_length` of `Tokenizer.encode`.
+
+    Values in `tokenizer_kwargs` take precedence over the options.
+    """
+    defaults = {"truncation": options.truncation, "max_length": options.max_length}
+    return {**defaults, **(tokenizer_kwargs or {})}

@@ -1,7 +1,8 @@
-"""`zero-shot-classification` (BertForSequenceClassification): labels that the model never saw.
+"""`zero-shot-classification` (BertForSequenceClassification): classify with labels from the caller.
 
-Each label is put into a sentence, and a model trained on entailment is asked whether the text
-entails it. The contract is that of transformers' pipeline.
+Each candidate label is put into a hypothesis, such as "This example is sports.", and a model
+trained on entailment (MNLI) scores whether the text entails it. Follows transformers'
+ZeroShotClassificationPipeline, but refuses a model without an entailment label.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Head, Options, Prepared
 from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
-from bertrt.heads.truncation import truncation_of
+from bertrt.heads.truncation import truncation_kwargs
 from bertrt.tokenizer import Tokenizer
 
 __all__ = ["ZeroShotClassification", "ZeroShotOptions"]
@@ -24,10 +25,13 @@ __all__ = ["ZeroShotClassification", "ZeroShotOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotOptions(Options):
-    """`multi_label` scores each label for itself, where otherwise their scores sum to 1.
+    """Options of zero-shot-classification.
 
-    `hypothesis_template` is the sentence that a label is put into, at its {}. `truncation=True`
-    cuts the text and never the hypothesis.
+    `truncation=True` truncates the text, never the hypothesis.
+
+    Attributes:
+        hypothesis_template: the hypothesis, with {} where the label goes.
+        multi_label: whether each label is scored separately; otherwise the scores sum to 1.
     """
 
     hypothesis_template: str = "This example is {}."
@@ -48,40 +52,48 @@ class ZeroShotOptions(Options):
         if fixed:
             raise InputError(
                 f"hypothesis_template is {shorten(template)}, which has no place for a label: "
-                "write {} where it goes"
+                "write {} where the label goes"
             )
 
 
 @dataclass(frozen=True)
-class Question:
-    """A text, and the labels to choose from."""
+class TextWithLabels:
+    """A text, and its candidate labels."""
 
-    sequence: str
+    text: str
     labels: tuple[str, ...]
 
 
 class ZeroShotClassification(Head):
-    """Answers `{"sequence", "labels", "scores"}`, best label first."""
+    """Classifies a text with candidate labels that the model was not trained on.
+
+    Input: a text that is not empty, and candidate labels for all texts of a call.
+    Answer: `{"sequence", "labels", "scores"}`: the text, and its labels and their scores, best
+    first.
+    """
 
     task = "zero-shot-classification"
-    options = ZeroShotOptions
+    options_class = ZeroShotOptions
     input_names = ("candidate_labels",)
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
         super().__init__(tokenizer, config)
-        self._entailment = entailment_id(config)
+        self._entailment_id = entailment_id(config)
 
-    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Question], bool]:
-        """`"A"` or `["A", "B"]`, and `candidate_labels`, by name or as the second argument."""
-        given = [*args, *named.values()]
-        if len(given) != 2:
+    def read_inputs(self, *args: Any, **named: Any) -> tuple[list[TextWithLabels], bool]:
+        """Parse `"A"` or `["A", "B"]`, and `candidate_labels` by keyword or as second argument.
+
+        Labels are a list, or a string that separates them by commas.
+        """
+        values = [*args, *named.values()]
+        if len(values) != 2:
             raise InputError(
                 f"{self.task} got {len(args)} inputs{'' if named else ' and no labels'}: give a "
                 "text or a list of texts, and candidate_labels=[…]"
             )
-        labels = _labels(given[1])
-        single = not isinstance(given[0], list)
-        texts = [given[0]] if single else given[0]
+        labels = _parse_labels(values[1])
+        single = not isinstance(values[0], list)
+        texts = [values[0]] if single else values[0]
         if not texts:
             raise InputError("the list of texts is empty: give at least one text")
         for text in texts:
@@ -90,17 +102,17 @@ class ZeroShotClassification(Head):
                     f"an input is {type(text).__name__} ({shorten(text)}): give a string"
                 )
             if not text:
-                raise InputError("a text is empty: zero-shot-classification needs one to judge")
-        return [Question(text, labels) for text in texts], single
+                raise InputError("a text is empty: give a text to classify")
+        return [TextWithLabels(text, labels) for text in texts], single
 
-    def prepare(self, input: Question, options: ZeroShotOptions) -> Prepared:
-        """Encode the text once with each label's hypothesis."""
-        cut = truncation_of(options)
+    def prepare(self, input: TextWithLabels, options: ZeroShotOptions) -> Prepared:
+        """Encode the text with the hypothesis of each label."""
+        truncation = truncation_kwargs(options)
         if options.truncation is True:
-            cut["truncation"] = "only_first"
+            truncation["truncation"] = "only_first"
         hypotheses = [options.hypothesis_template.format(label) for label in input.labels]
         encodings = [
-            self.tokenizer.encode(input.sequence, hypothesis, empty_pair=True, **cut)
+            self.tokenizer.encode(input.text, hypothesis, empty_pair=True, **truncation)
             for hypothesis in hypotheses
         ]
         return Prepared(encodings, input)
@@ -108,41 +120,40 @@ class ZeroShotClassification(Head):
     def finish(
         self, prepared: Prepared, samples: Sequence[SampleOutputs], options: ZeroShotOptions
     ) -> Answer:
-        """Turn the entailment logits into scores; among equal scores the last label goes first."""
-        question: Question = prepared.context
+        """Return labels and scores; of labels with equal scores the last one comes first."""
+        input: TextWithLabels = prepared.context
         logits = np.stack([sample["logits"] for sample in samples])
         if options.multi_label or len(samples) == 1:
-            contradiction = -1 if self._entailment == 0 else 0
-            scores = softmax(logits[:, [contradiction, self._entailment]])[:, 1]
+            contradiction_id = -1 if self._entailment_id == 0 else 0
+            scores = softmax(logits[:, [contradiction_id, self._entailment_id]])[:, 1]
         else:
-            scores = softmax(logits[:, self._entailment])
-        # Ascending and then reversed, as in transformers: it decides which of two equals is first.
+            scores = softmax(logits[:, self._entailment_id])
+        # Ascending and reversed, as in transformers: this decides the order of equal scores.
         order = np.argsort(scores, kind="stable")[::-1]
         return {
-            "sequence": question.sequence,
-            "labels": [question.labels[i] for i in order],
+            "sequence": input.text,
+            "labels": [input.labels[i] for i in order],
             "scores": [float(scores[i]) for i in order],
         }
 
 
 def entailment_id(config: ModelConfig) -> int:
-    """The class that means entailment: the first whose name starts with "entail".
+    """Return the id of the entailment label: the first that starts with "entail", in any case.
 
-    Raises InputError when there is none. transformers takes the last class then, with a warning;
-    of a sentiment model that gives scores which mean nothing.
+    Raises InputError if there is none. transformers takes the last label then, with a warning;
+    for a sentiment model, for example, such scores mean nothing.
     """
     for label, id in config.label2id.items():
         if label.lower().startswith("entail") and 0 <= id < len(config.labels):
             return id
     raise InputError(
-        f"this model's labels are {shorten(list(config.labels))}, and zero-shot-classification "
+        f"this model's labels are {shorten(list(config.labels))}, but zero-shot-classification "
         "needs one that starts with 'entail': use a model trained on entailment (MNLI), or name "
         "its labels in config.json and export it again"
     )
 
 
-def _labels(value: Any) -> tuple[str, ...]:
-    """The candidate labels; a string holds them separated by commas."""
+def _parse_labels(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [label.strip() for label in value.split(",") if label.strip()]
     return check_strings("candidate_labels", value)

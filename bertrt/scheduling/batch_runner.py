@@ -1,6 +1,6 @@
 """Run encodings and arrays through the graph: batch, pad, run, and split the outputs again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -11,12 +11,11 @@ from bertrt.arrays.inputs import complete_inputs
 from bertrt.arrays.outputs import choose_outputs, head_outputs, split_rows
 from bertrt.artifact.directory import Artifact
 from bertrt.artifact.graph_io import TOKEN_FLAGS
-from bertrt.engines.select import DeviceSession
 from bertrt.errors import InputError
 from bertrt.heads.request import SampleOutputs
 from bertrt.scheduling.batching import plan
 from bertrt.scheduling.chunks import run_in_chunks, split_batch, split_for_workers
-from bertrt.scheduling.session_pool import PooledSession, SessionPool
+from bertrt.scheduling.session_pool import Part, PooledSession, SessionPool
 from bertrt.scheduling.workers import Workers, run_in_order
 from bertrt.tokenizer import Encoding, Tokenizer, pad
 
@@ -67,17 +66,17 @@ class BatchRunner:
         numpy arrays.
         """
         graph, config = self._artifact.manifest.graph, self._artifact.config
-        session = self._pool.wide.session
+        own = self._session or self._pool.wide
         inputs = None
-        if isinstance(session, DeviceSession):
-            inputs = session.complete_inputs(arrays, graph.inputs, config)
+        if own.on_device is not None:
+            inputs = own.on_device.complete_inputs(arrays, graph.inputs, config)
         if inputs is None:
             inputs = complete_inputs(arrays, graph.inputs, config)
         names = choose_outputs(outputs, graph.outputs, inputs)
-        if isinstance(session, DeviceSession) and session.is_on_device(like):
-            return session.run_on_device(inputs, names)
+        if own.on_device is not None and own.on_device.is_on_device(like):
+            return own.on_device.run_on_device(inputs, names)
         if self._pool.target.device == "cuda":
-            return session.run(inputs, names)
+            return own.session.run(inputs, names)
         rows, tokens = len(inputs["input_ids"]), inputs["input_ids"].size
 
         def split(pooled: PooledSession, workers: int) -> Sequence[slice]:
@@ -176,8 +175,11 @@ class BatchRunner:
         return len(self._artifact.manifest.graph.inputs[0].shape) == 3
 
     def _choose(
-        self, rows: int, split: Any, size: Any
-    ) -> tuple[PooledSession, Workers | None, Sequence[Any]]:
+        self,
+        rows: int,
+        split: Callable[[PooledSession, int], Sequence[Part]],
+        size: Callable[[Part], int],
+    ) -> tuple[PooledSession, Workers | None, Sequence[Part]]:
         if self._session is not None:
             return self._session, None, split(self._session, 1)
         return self._pool.choose(rows, split, size)

@@ -1,7 +1,7 @@
-"""Which rows go into a batch together: sorted by length, up to a budget of padded tokens.
+"""Plan batches: rows sorted by length, up to a budget of padded tokens.
 
-Sorting keeps padding small, and a small budget keeps a batch's activations in the caches. There is
-no limit on the rows of a batch: many short ones measure as well as few long ones.
+Sorting keeps padding small, and a small budget keeps a batch's activations in the caches. The
+number of rows is not limited: many short rows measure as well as few long ones.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from bertrt.checks import check_whole_or_auto
 
 __all__ = ["Budget", "choose_budget", "plan"]
 
-# Near the best wherever it was measured.
+# Near the best on every machine where it was measured.
 _UNKNOWN_CACHE = 256
 _LEAST, _MOST = 128, 1024
-# Within 4 % of the best of 64 to 1024, for 384 and 768 features, float32 and int8; 384 is faster by
-# 1 to 3 % in float32, and pads texts by as much more.
+# Within 4 % of the best of 64 to 1024, for 384 and 768 features, float32 and int8. 384 is faster
+# by 1 to 3 % in float32, and pads texts by as much more.
 _ONE_THREAD = 256
-# Enough to fill a large GPU, as reasoned: 128 sequences of 128 tokens.
+# Estimated to fill a large GPU: 128 sequences of 128 tokens. Not measured yet.
 _GPU = 16384
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most padded tokens of a batch, and the sentence that says where the number is from."""
+    """The most padded tokens of a batch, and a sentence that says why."""
 
     tokens: int
     reason: str
@@ -38,19 +38,18 @@ def choose_budget(
     device: str = "cpu",
     root: Path = Path("/"),
 ) -> Budget:
-    """The token budget of one runtime.
+    """Return the token budget of a runtime.
 
-    "auto" is what fits the second-level caches of the cores in use: two float32 hidden states a
-    token (a layer's input and its output), 8·H bytes, rounded down to a power of two, and
-    between 128 (smaller products of matrices lose speed) and 1024 (larger batches are padded
-    more): 256 for BERT-base on two cores with 1 MB each. Between half and twice that, times
-    differ by a few percent. One thread is given 256. On a GPU it is 16,384, of which the padding
-    costs nothing where the engine is Triton.
+    "auto" is what fits into the second-level caches of the cores in use: two float32 hidden states
+    a token (a layer's input and output), 8·H bytes, rounded down to a power of two, and between
+    128 (smaller matrix products lose speed) and 1024 (larger batches have more padding): 256 for
+    BERT-base on two cores with 1 MB each. From half to twice that, times differ by a few percent.
+    One thread gets 256. A GPU gets 16,384; with the Triton engine, padding costs nothing.
 
     Args:
         max_batch_tokens: a number, or "auto".
         hidden_size: H.
-        threads: how many threads a run has.
+        threads: the number of threads of a run.
         device: the device of the artifact's target; "cuda" for a GPU.
         root: where `sys` is mounted; another folder in tests.
 
@@ -60,12 +59,12 @@ def choose_budget(
     if isinstance(max_batch_tokens, int):
         return Budget(max_batch_tokens, "chosen by the caller")
     if device == "cuda":
-        return Budget(_GPU, "a GPU is filled by large batches")
+        return Budget(_GPU, "large batches fill a GPU")
     if threads == 1:
-        return Budget(_ONE_THREAD, "what one thread computes best at a time")
+        return Budget(_ONE_THREAD, "fastest for one thread")
     cache = _second_level_cache(root, threads)
     if not cache:
-        return Budget(_UNKNOWN_CACHE, "the caches of this machine are not known")
+        return Budget(_UNKNOWN_CACHE, "the sizes of this machine's caches are not known")
     fitting = cache // (8 * hidden_size)
     tokens = min(max(1 << max(fitting.bit_length() - 1, 0), _LEAST), _MOST)
     return Budget(tokens, f"{cache >> 10} kB of second-level cache, hidden size {hidden_size}")
@@ -79,11 +78,11 @@ def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
         budget: the most padded tokens (rows × longest row) of a batch; a longer row is a batch
             of its own.
 
-    Returns lists of indices into `lengths`, each index once, shortest rows first.
+    Returns lists of indices into `lengths`: each index once, shortest rows first.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        # In this order the row at hand is the longest of its batch.
+        # In this order, each row is the longest of its batch so far.
         if batches and (len(batches[-1]) + 1) * lengths[index] <= budget:
             batches[-1].append(index)
         else:
@@ -92,7 +91,7 @@ def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def _second_level_cache(root: Path, threads: int) -> int:
-    """The bytes of second-level cache that so many threads have between them; 0: not known."""
+    """Return the bytes of second-level cache that so many threads share; 0: not known."""
     for cache in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
             if (cache / "level").read_text().strip() != "2":
@@ -106,12 +105,12 @@ def _second_level_cache(root: Path, threads: int) -> int:
 
 
 def _bytes(text: str) -> int:
-    """The number of bytes in a size such as 1024K."""
+    """Return the number of bytes of a size such as 1024K."""
     units = {"K": 1 << 10, "M": 1 << 20}
     return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
 
 
 def _count(cpus: str) -> int:
-    """How many CPUs a list such as 0-3,8 names."""
+    """Return how many CPUs a list such as 0-3,8 names."""
     ends = [part.split("-") for part in cpus.split(",")]
     return sum(int(part[-1]) - int(part[0]) + 1 for part in ends)

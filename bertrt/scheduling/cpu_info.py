@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["CpuInfo", "read_cpu_info"]
 
-# Names in /proc/cpuinfo, in the order in which they came to processors.
+# Names in /proc/cpuinfo, oldest first.
 _SETS = (
     "avx2",
     "avx512f",
@@ -26,7 +26,7 @@ _VNNI = {"avx512_vnni", "avx_vnni"}
 
 @dataclass(frozen=True)
 class CpuInfo:
-    """The processor's name, and which of the instruction sets that matter here it has."""
+    """The processor's name, and the instruction sets that matter here."""
 
     name: str
     sets: tuple[str, ...]
@@ -34,7 +34,7 @@ class CpuInfo:
 
     @property
     def int8(self) -> str:
-        """How int8 graphs are computed here, in words."""
+        """How int8 products are computed here, in words."""
         if not self.x86:
             return "not an x86 processor"
         if _VNNI.intersection(self.sets):
@@ -43,21 +43,20 @@ class CpuInfo:
 
 
 def read_cpu_info(root: Path = Path("/"), machine: str | None = None) -> CpuInfo:
-    """Read the processor's abilities from `proc/cpuinfo`.
+    """Read the processor's instruction sets from `proc/cpuinfo`.
 
     Args:
         root: where `proc` is mounted; another folder in tests.
         machine: the architecture, such as "x86_64"; this machine's own when None.
 
-    Where there is no such file, no instruction set is known to be there, which costs speed and
-    never correctness.
+    Without such a file no instruction sets are known, which costs speed and never correctness.
     """
     machine = machine or platform.machine()
     fields: dict[str, str] = {}
     for line in _read(root / "proc/cpuinfo").splitlines():
         name, colon, value = line.partition(":")
         if not colon:
-            if fields:  # the first processor's block ends; the others are like it
+            if fields:  # end of the first processor's block; the others are alike
                 break
             continue
         fields[name.strip()] = value.strip()

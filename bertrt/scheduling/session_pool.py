@@ -6,24 +6,29 @@ from typing import Any, TypeVar
 
 from bertrt.artifact.directory import Artifact
 from bertrt.engines.ort_options import OrtOptions
-from bertrt.engines.select import GraphSession, find_target, open_graph
+from bertrt.engines.select import DeviceSession, GraphSession, find_target, open_graph
 from bertrt.scheduling.batching import Budget, choose_budget
 from bertrt.scheduling.cpu_info import read_cpu_info
 from bertrt.scheduling.threads import Threads
 from bertrt.scheduling.workers import Workers, choose_workers, finish_together
 
-__all__ = ["PooledSession", "SessionPool"]
+__all__ = ["Part", "PooledSession", "SessionPool"]
 
+# A part of the rows of a run: a slice of an array, or the indices of a batch.
 Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class PooledSession:
-    """A session on the artifact's graph, its threads, and the token budget of its batches."""
+    """A session on the artifact's graph, its threads, and the token budget of its batches.
+
+    `on_device` is the same session if it also takes and returns arrays on its device.
+    """
 
     session: GraphSession
     threads: Threads
     budget: Budget
+    on_device: DeviceSession | None
 
 
 class SessionPool:
@@ -142,4 +147,5 @@ class SessionPool:
             allow_spinning=self.allow_spinning,
         )
         session = open_graph(self._artifact, self.target, options, self.cpu.sets)
-        return PooledSession(session, threads, self._budget(threads))
+        on_device = session if isinstance(session, DeviceSession) else None
+        return PooledSession(session, threads, self._budget(threads), on_device)

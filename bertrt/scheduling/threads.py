@@ -1,8 +1,8 @@
-"""How many threads a session gets: the CPUs that this process may use, and why that many.
+"""Choose the number of threads: the CPUs that this process may use.
 
-ONNX Runtime counts the machine's cores. In a container or under `taskset` that is too many, and
-threads that wait for each other's time slices are slower than fewer threads. So: the affinity
-mask, cut by the cgroup's CPU quota (v2 `cpu.max`, v1 `cpu.cfs_quota_us`).
+ONNX Runtime counts the machine's cores. In a container or under `taskset` these are too many, and
+threads that wait for each other's time slices are slower than fewer threads. So this takes the
+affinity mask, cut by the cgroup's CPU quota (v2 `cpu.max`, v1 `cpu.cfs_quota_us`).
 """
 
 import math
@@ -17,7 +17,7 @@ __all__ = ["Threads", "choose_threads"]
 
 @dataclass(frozen=True)
 class Threads:
-    """A number of threads, and the sentence that says where it comes from."""
+    """A number of threads, and a sentence that says why."""
 
     count: int
     reason: str
@@ -29,7 +29,7 @@ def choose_threads(
     root: Path = Path("/"),
     available: int | None = None,
 ) -> Threads:
-    """The threads for one session.
+    """Return the threads for a session.
 
     Args:
         threads: a number, or "auto" for what this process may use.
@@ -51,7 +51,7 @@ def choose_threads(
 
 
 def _cgroup_quota(root: Path) -> float | None:
-    """The smallest CPU quota on the way from this process's cgroup to the root; None: no limit."""
+    """Return the smallest CPU quota from this process's cgroup up to the root; None: no limit."""
     quotas = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
@@ -61,7 +61,7 @@ def _cgroup_quota(root: Path) -> float | None:
             base = root / "sys/fs/cgroup" / controllers
         else:
             continue
-        # Inside a container the path is often that of the host, and only the mount's root exists.
+        # Inside a container the path is often the host's, and only the root of the mount exists.
         parts = [part for part in path.split("/") if part and part != ".."]
         for depth in range(len(parts), -1, -1):
             quotas.append(_quota_of(base.joinpath(*parts[:depth])))

@@ -1,7 +1,7 @@
-"""Memory: steady over many shapes and many texts, and given back after a very large batch.
+"""Memory does not grow over many shapes and texts, and is freed after a very large batch.
 
-Each test measures a process of its own, its resident memory that no file backs, after a warm-up.
-The graph is tiny, so that what is measured is what a call keeps, not what a run needs.
+Each test measures the anonymous resident memory of a separate process after a warm-up. The graph
+is tiny, so the growth is what calls keep, not what a run needs.
 """
 
 import subprocess
@@ -69,7 +69,7 @@ print(kilobytes() - before)
 
 
 def growth(artifact: Path, code: str) -> float:
-    """How many megabytes a process's memory grew by."""
+    """Return how many megabytes the memory of a process that runs `code` grew by."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", COMMON + code, str(artifact)],
         capture_output=True,
@@ -86,20 +86,20 @@ def artifact(make_artifact: Callable[..., Path]) -> Path:
 
 
 def test_ten_thousand_random_shapes(artifact: Path) -> None:
-    """8 MB over 8,000 calls: less than a kilobyte a call, or a plan for each shape, would be."""
+    """8 MB over 8,000 calls is 1 kB a call: less than a memory plan for each shape."""
     assert growth(artifact, SHAPES) < 8
 
 
 def test_a_generator_of_texts(artifact: Path) -> None:
-    """The logits of one of its chunks alone, 1,024 texts, are more than 10 MB."""
+    """The logits of one chunk of 1,024 texts alone are more than 10 MB."""
     assert growth(artifact, GENERATOR) < 8
 
 
-def test_a_list_holds_answers_and_not_logits(artifact: Path) -> None:
-    """The logits of all its texts, 62 tokens each, are some 100 MB."""
+def test_a_list_of_texts_does_not_keep_logits(artifact: Path) -> None:
+    """The logits of all texts, 62 tokens each, are about 100 MB."""
     assert growth(artifact, LIST) < 40
 
 
-def test_a_very_large_batch_gives_its_memory_back(artifact: Path) -> None:
+def test_a_very_large_batch_frees_its_memory(artifact: Path) -> None:
     """Its logits and activations are more than 70 MB."""
     assert growth(artifact, LARGE) < 20

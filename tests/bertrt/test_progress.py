@@ -1,4 +1,4 @@
-"""Progress: a bar that is drawn only on a terminal and cleared at the end, or a function."""
+"""Progress: a bar on a terminal, cleared at the end, or calls of a function."""
 
 import contextlib
 import io
@@ -16,20 +16,20 @@ from bertrt.progress import progress_bar
 CLEAR = "\r\x1b[K"
 
 
-class Terminal(io.StringIO):
+class FakeTerminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
-def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A terminal as standard error; in the test itself, since pytest sets its own before it."""
-    terminal = Terminal()
+def open_terminal(monkeypatch: pytest.MonkeyPatch) -> FakeTerminal:
+    """Make standard error a terminal. Not a fixture: pytest replaces standard error after those."""
+    terminal = FakeTerminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(module, "_SECONDS", 0)
     return terminal
 
 
-def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_is_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     with progress_bar() as draw:
         draw(1, 4, "trace")
@@ -42,7 +42,7 @@ def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_wiped_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_is_cleared_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     with contextlib.suppress(ZeroDivisionError), progress_bar() as draw:
         draw(0, 1, "trace")
@@ -50,7 +50,14 @@ def test_wiped_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.getvalue().endswith(f"trace{CLEAR}")
 
 
-def test_nothing_elsewhere(
+def test_a_bar_of_no_steps_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    with progress_bar() as draw:
+        draw(0, 0, "measure")
+    assert f"[{'#' * 20}] measure" in terminal.getvalue()
+
+
+def test_nothing_is_drawn_without_a_terminal(
     capsys: pytest.CaptureFixture[str], load_artifact: Callable[..., Any]
 ) -> None:
     rt = load_artifact("BertForMaskedLM")
@@ -64,56 +71,58 @@ def test_nothing_elsewhere(
 TEXTS = [f"{'the cat ' * (n % 9)}[MASK]" for n in range(40)]
 
 
-def reports(call: Callable[..., Any]) -> list[tuple[int, int | None]]:
-    """The reports of a call: how many inputs are done, of how many; the words must agree."""
-    found: list[tuple[int, int | None]] = []
+def record_reports(call: Callable[..., Any]) -> list[tuple[int, int | None]]:
+    """Return a call's reports as (done, total), and check that the words say the same."""
+    reports: list[tuple[int, int | None]] = []
 
     def report(done: int, total: int | None, what: str) -> None:
         assert what == (f"{done} inputs" if total is None else f"{done} of {total} inputs")
-        found.append((done, total))
+        reports.append((done, total))
 
     list(call(progress=report))
-    return found
+    return reports
 
 
-def test_a_function_hears_of_each_input(load_artifact: Callable[..., Any]) -> None:
+def test_a_function_is_called_for_each_input(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertForMaskedLM")
     every = [(n, 40) for n in range(1, 41)]
-    assert reports(lambda **options: rt(TEXTS, **options)) == every
-    assert reports(lambda **options: rt(TEXTS[0], **options)) == [(1, 1)]
+    assert record_reports(lambda **options: rt(TEXTS, **options)) == every
+    assert record_reports(lambda **options: rt(TEXTS[0], **options)) == [(1, 1)]
     assert rt(TEXTS, progress=lambda done, total, what: None) == rt(TEXTS)
 
 
-def test_an_iterators_end_is_not_known(
+def test_an_iterator_has_no_total(
     load_artifact: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bertrt.runtime._CHUNK", 16)
     every = [(n, None) for n in range(1, 41)]
     rt = load_artifact("BertForMaskedLM")
-    assert reports(lambda **options: rt(iter(TEXTS), **options)) == every
+    assert record_reports(lambda **options: rt(iter(TEXTS), **options)) == every
     rt = load_artifact("BertModel")
-    assert reports(lambda **options: rt.embed(iter(TEXTS), **options)) == every
+    assert record_reports(lambda **options: rt.embed(iter(TEXTS), **options)) == every
 
 
-def test_embed(load_artifact: Callable[..., Any]) -> None:
+def test_embed_reports_progress(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertModel")
-    assert reports(lambda **options: rt.embed(TEXTS, **options)) == [(n, 40) for n in range(1, 41)]
-    watched = rt.embed(TEXTS, progress=lambda done, total, what: None)
-    np.testing.assert_array_equal(watched, rt.embed(TEXTS))
+    assert record_reports(lambda **options: rt.embed(TEXTS, **options)) == [
+        (n, 40) for n in range(1, 41)
+    ]
+    vectors = rt.embed(TEXTS, progress=lambda done, total, what: None)
+    np.testing.assert_array_equal(vectors, rt.embed(TEXTS))
 
 
 def test_inputs_of_several_rows(load_artifact: Callable[..., Any]) -> None:
-    """An input counts when its rows are done, however many they are."""
+    """An input counts when all its rows are done."""
     rt = load_artifact("BertForSequenceClassification")
     options = {"candidate_labels": ["art", "sports", "food"]}
-    found = reports(lambda **more: rt(["a cat", "a dog", "a film"], **options, **more))
-    assert found == [(1, 3), (2, 3), (3, 3)]
+    reports = record_reports(lambda **more: rt(["a cat", "a dog", "a film"], **options, **more))
+    assert reports == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_generation_tells_of_its_end(load_artifact: Callable[..., Any]) -> None:
+def test_generation_reports_only_its_end(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertLMHeadModel")
     options = {"max_new_tokens": 2, "do_sample": False}
-    assert reports(lambda **more: rt(["the cat", "a dog"], **options, **more)) == [(2, 2)]
+    assert record_reports(lambda **more: rt(["the cat", "a dog"], **options, **more)) == [(2, 2)]
 
 
 def test_a_bar_for_a_list_and_a_count_for_an_iterator(
@@ -132,7 +141,7 @@ def test_a_bar_for_a_list_and_a_count_for_an_iterator(
 
 
 @pytest.mark.parametrize("progress", [1, "yes", None])
-def test_refuses(load_artifact: Callable[..., Any], progress: Any) -> None:
+def test_other_values_are_refused(load_artifact: Callable[..., Any], progress: Any) -> None:
     rt = load_artifact("BertModel")
     for call in (rt, rt.embed):
         for texts in ("the cat", iter(["the cat"])):

@@ -1,4 +1,4 @@
-"""The runtime: what comes in, in which order it goes out, and what is refused."""
+"""The runtime: its inputs, the order of its answers, and the errors for wrong inputs."""
 
 import json
 import socket
@@ -32,17 +32,17 @@ def test_a_list_keeps_its_order(rt: Any) -> None:
 
 
 def test_an_iterator_gives_an_iterator(rt: Any) -> None:
-    read = []
+    numbers_read = []
 
     def source() -> Any:
         for n in range(3000):
-            read.append(n)
+            numbers_read.append(n)
             yield "the [MASK] sat"
 
     answers = rt(source(), top_k=1)
-    assert read == []
+    assert numbers_read == []
     first = next(answers)
-    assert len(read) <= 1024
+    assert len(numbers_read) <= 1024
     assert first == rt("the [MASK] sat", top_k=1)
     answers.close()
 
@@ -53,14 +53,16 @@ def test_answers_are_json(load_artifact: Callable[..., Any]) -> None:
     json.dumps(load_artifact("BertForMaskedLM").info)
 
 
-def test_encode_and_run(rt: Any) -> None:
+def test_tokenize_and_run(rt: Any) -> None:
     arrays = rt.tokenize("the cat", "sat on the mat")
     assert arrays["input_ids"].shape[0] == 1
     assert arrays["token_type_ids"].max() == 1
     logits = rt.run(**arrays)["logits"]
     assert logits.shape[:2] == arrays["input_ids"].shape
-    both = rt.tokenize(["the cat", "a"], ["sat on the mat", "b"])
-    np.testing.assert_allclose(rt.run(**both)["logits"][0, : logits.shape[1]], logits[0], atol=1e-4)
+    pairs = rt.tokenize(["the cat", "a"], ["sat on the mat", "b"])
+    np.testing.assert_allclose(
+        rt.run(**pairs)["logits"][0, : logits.shape[1]], logits[0], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "any"])
@@ -93,7 +95,9 @@ def test_run_equals_eager_pytorch(
         expected = model.eval()(**{name: torch.tensor(a) for name, a in arrays.items()})
     answer = load_artifact(class_name, device=device).run(**arrays)
     outputs = [name for name in answer if not name.startswith("present.")]
-    assert tuple(outputs) == next(h.outputs for h in EXPORTED if h.class_name == class_name)
+    assert tuple(outputs) == next(
+        head.outputs for head in EXPORTED if head.class_name == class_name
+    )
     for name in outputs:
         value = answer[name]
         reference = expected[name].numpy()
@@ -103,30 +107,30 @@ def test_run_equals_eager_pytorch(
         np.testing.assert_allclose(value, reference, atol=1e-4, rtol=0)
 
 
-def test_chosen_outputs_and_the_first_token_only(load_artifact: Callable[..., Any]) -> None:
+def test_chosen_outputs_and_first_token_only(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertModel")
     arrays = rt.tokenize(["the cat sat", "a dog"])
-    everything = rt.run(**arrays)
-    assert list(everything) == ["last_hidden_state", "pooler_output"]
+    full = rt.run(**arrays)
+    assert list(full) == ["last_hidden_state", "pooler_output"]
     chosen = rt.run(outputs=["mean_embedding", "pooler_output"], **arrays)
     assert list(chosen) == ["mean_embedding", "pooler_output"]
-    np.testing.assert_array_equal(chosen["pooler_output"], everything["pooler_output"])
+    np.testing.assert_array_equal(chosen["pooler_output"], full["pooler_output"])
     np.testing.assert_allclose(np.linalg.norm(chosen["mean_embedding"], axis=1), 1, atol=1e-6)
     first = rt.run(first_token_only=True, **arrays)
-    for name, value in everything.items():
-        wanted = value[:, :1] if name == "last_hidden_state" else value
-        np.testing.assert_allclose(first[name], wanted, rtol=0, atol=1e-5)
+    for name, value in full.items():
+        expected = value[:, :1] if name == "last_hidden_state" else value
+        np.testing.assert_allclose(first[name], expected, rtol=0, atol=1e-5)
     with pytest.raises(InputError, match="mean_embedding is of all tokens"):
         rt.run(first_token_only=True, outputs=["mean_embedding"], **arrays)
 
 
 def test_masked_only(rt: Any) -> None:
     arrays = rt.tokenize(["the [MASK] sat", "[MASK] [MASK]", "a cat"])
-    everything = rt.run(**arrays)["logits"]
+    full = rt.run(**arrays)["logits"]
     logits = rt.run(masked_only=True, **arrays)["logits"]
     masks = arrays["input_ids"] == rt.tokenizer.mask_id
-    assert logits.shape == (3, 1, everything.shape[-1])
-    np.testing.assert_allclose(logits[:, 0], everything[masks], rtol=0, atol=1e-5)
+    assert logits.shape == (3, 1, full.shape[-1])
+    np.testing.assert_allclose(logits[:, 0], full[masks], rtol=0, atol=1e-5)
 
 
 def test_an_any_graph_has_no_optional_inputs(load_artifact: Callable[..., Any]) -> None:
@@ -156,7 +160,9 @@ def test_no_network(make_artifact: Callable[..., Path], monkeypatch: pytest.Monk
         rt("the [MASK] sat")
 
 
-def test_a_path_with_spaces_and_accents(make_artifact: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_path_with_spaces_and_other_letters(
+    make_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
     import shutil
 
     path = tmp_path / "un modèle à moi 中"
@@ -202,14 +208,16 @@ def test_a_path_with_spaces_and_accents(make_artifact: Callable[..., Path], tmp_
         (lambda rt: bertrt.load(3), "directory is 3"),
     ],
 )
-def test_refuses(rt: Any, call: Callable[[Any], Any], message: str) -> None:
+def test_wrong_inputs_and_options_are_refused(
+    rt: Any, call: Callable[[Any], Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         call(rt)
     assert "\n" not in str(caught.value)
-    assert rt("the [MASK] sat")  # and goes on working
+    assert rt("the [MASK] sat")  # the runtime still works
 
 
-def test_an_iterator_of_words_is_not_one_text(load_artifact: Callable[..., Any]) -> None:
+def test_an_iterator_of_words_is_refused(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertForTokenClassification")
     assert len(list(rt(iter([["New", "York"], ["John"]]), is_split_into_words=True))) == 2
     with pytest.raises(InputError, match="each as a list of words"):
@@ -221,7 +229,7 @@ def test_another_task_is_refused(make_artifact: Callable[..., Path]) -> None:
         bertrt.load(make_artifact("BertForMaskedLM"), task="question-answering")
 
 
-def test_truncation_is_the_callers_choice(rt: Any) -> None:
+def test_long_texts_are_truncated_on_request(rt: Any) -> None:
     assert rt("the [MASK] " + "a " * 90, truncation=True)
-    with pytest.raises(InputError):  # the mask itself was cut away
+    with pytest.raises(InputError):  # the mask token was cut off
         rt("a " * 90 + "[MASK]", truncation=True)

@@ -1,4 +1,4 @@
-"""The runtime's tokenizer against transformers' own, and what its tokenizer classes offer."""
+"""The tokenizer, compared with transformers' tokenizers, and its errors."""
 
 import json
 import pickle
@@ -17,20 +17,25 @@ from bertrt.tokenizer import Tokenizer, pad
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["uncased", "cased"])
-def both(
-    request: pytest.FixtureRequest,
-    make_artifact: Callable[..., Path],
-    make_checkpoint: Callable[..., Path],
-) -> tuple[Tokenizer, Any]:
-    """bertrt's tokenizer and transformers', of the same checkpoint."""
+def cased(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture(scope="module")
+def reference(cased: bool, make_checkpoint: Callable[..., Path]) -> Any:
+    """Return transformers' tokenizer of a checkpoint."""
     import transformers
 
-    path = make_artifact("BertForMaskedLM", cased=request.param)
+    folder = make_checkpoint("BertForMaskedLM", cased=cased)
+    return transformers.AutoTokenizer.from_pretrained(str(folder))
+
+
+@pytest.fixture(scope="module")
+def both(cased: bool, make_artifact: Callable[..., Path], reference: Any) -> tuple[Tokenizer, Any]:
+    """Return bertrt's and transformers' tokenizer of the same checkpoint."""
+    path = make_artifact("BertForMaskedLM", cased=cased)
     facts = Artifact.open(path).manifest.tokenizer
-    theirs = transformers.AutoTokenizer.from_pretrained(
-        str(make_checkpoint("BertForMaskedLM", cased=request.param))
-    )
-    return Tokenizer((path / "tokenizer.json").read_text(encoding="utf-8"), facts), theirs
+    return Tokenizer((path / "tokenizer.json").read_text(encoding="utf-8"), facts), reference
 
 
 def test_texts(both: tuple[Tokenizer, Any], texts: list[str]) -> None:
@@ -79,7 +84,7 @@ def test_windows(both: tuple[Tokenizer, Any]) -> None:
     expected = theirs(
         text, truncation=True, max_length=20, stride=7, return_overflowing_tokens=True
     )
-    assert [one.ids for one in (encoding, *encoding.overflowing)] == expected["input_ids"]
+    assert [window.ids for window in (encoding, *encoding.overflowing)] == expected["input_ids"]
 
 
 def test_words(both: tuple[Tokenizer, Any]) -> None:
@@ -91,7 +96,7 @@ def test_words(both: tuple[Tokenizer, Any]) -> None:
     assert encoding.word_ids == expected.word_ids()
 
 
-def test_special_tokens_of_pairs(both: tuple[Tokenizer, Any]) -> None:
+def test_special_tokens(both: tuple[Tokenizer, Any]) -> None:
     ours, theirs = both
     first, second = [10, 11, 12], [13, 14]
     assert ours.build_inputs_with_special_tokens(first) == [2, *first, 3]
@@ -117,8 +122,10 @@ def test_vocabulary(both: tuple[Tokenizer, Any], tmp_path: Path) -> None:
     assert saved == [token for token, _ in sorted(theirs.get_vocab().items(), key=lambda kv: kv[1])]
 
 
-def test_a_line_of_a_saved_vocabulary_is_an_id(both: tuple[Tokenizer, Any], tmp_path: Path) -> None:
-    """Ids that no token has do not move the tokens after them."""
+def test_a_saved_vocabulary_has_ids_as_line_numbers(
+    both: tuple[Tokenizer, Any], tmp_path: Path
+) -> None:
+    """Ids without a token are empty lines, so that the tokens after them keep their lines."""
     data = json.loads(both[0].__reduce__()[1][0])
     data["model"]["vocab"]["straggler"] = len(data["model"]["vocab"]) + 3
     facts = replace(both[0].facts, golden=())
@@ -169,11 +176,11 @@ def test_padding_is_on_the_right(both: tuple[Tokenizer, Any]) -> None:
         (lambda t: t.encode("a", max_length="5"), "max_length is '5'"),
         (
             lambda t: t.encode("the " * 90, "a b", truncation="only_second"),
-            "cannot be cut to 64 tokens",
+            "cannot be truncated to 64 tokens",
         ),
         (
             lambda t: t.encode("the " * 40, "a " * 90, truncation="only_second", stride=50),
-            "cannot be cut to 64 tokens",
+            "cannot be truncated to 64 tokens",
         ),
     ],
 )
@@ -185,15 +192,17 @@ def test_refuses(
 
 
 def test_threads_do_not_share_truncation(both: tuple[Tokenizer, Any]) -> None:
-    """One thread's max_length must never cut another thread's text."""
+    """One thread's max_length must not truncate another thread's text."""
     tokenizer, _ = both
     text = "the cat sat on the mat " * 3
     failures = []
 
     def work(max_length: int | None) -> None:
         for _ in range(200):
-            cut = {} if max_length is None else {"truncation": True, "max_length": max_length}
-            if len(tokenizer.encode(text, **cut).ids) != (max_length or 20):
+            truncation = (
+                {} if max_length is None else {"truncation": True, "max_length": max_length}
+            )
+            if len(tokenizer.encode(text, **truncation).ids) != (max_length or 20):
                 failures.append(max_length)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in (None, 5, 9, 13) * 2]

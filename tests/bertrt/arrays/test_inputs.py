@@ -1,4 +1,4 @@
-"""Raw arrays: defaults, conversions, and one sentence for everything that would go wrong later."""
+"""Raw arrays: defaults, conversions, and a clear error for arrays that do not fit the graph."""
 
 from typing import Any
 
@@ -29,73 +29,73 @@ PAST = tuple(
 )
 
 
-def feeds(**given: Any) -> dict[str, np.ndarray]:
-    return complete_inputs(given, INPUTS, CONFIG)
+def complete(**arrays: Any) -> dict[str, np.ndarray]:
+    return complete_inputs(arrays, INPUTS, CONFIG)
 
 
-def test_defaults() -> None:
-    done = feeds(input_ids=[[5, 6, 7]])
-    assert done["attention_mask"].tolist() == [[1, 1, 1]]
-    assert done["token_type_ids"].tolist() == [[0, 0, 0]]
-    assert {array.dtype for array in done.values()} == {np.dtype(np.int64)}
+def test_missing_arrays_get_defaults() -> None:
+    inputs = complete(input_ids=[[5, 6, 7]])
+    assert inputs["attention_mask"].tolist() == [[1, 1, 1]]
+    assert inputs["token_type_ids"].tolist() == [[0, 0, 0]]
+    assert {array.dtype for array in inputs.values()} == {np.dtype(np.int64)}
 
 
 FLAG = TensorSpec("masked_only", "bool", (), optional=True)
 
 
 @pytest.mark.parametrize("value", [None, True, False, np.True_, np.array(True)])
-def test_truth_values(value: Any) -> None:
-    given = {"input_ids": [[5]], "masked_only": value}
-    flag = complete_inputs(given, (*INPUTS, FLAG), CONFIG)["masked_only"]
+def test_flags(value: Any) -> None:
+    arrays = {"input_ids": [[5]], "masked_only": value}
+    flag = complete_inputs(arrays, (*INPUTS, FLAG), CONFIG)["masked_only"]
     assert (flag.dtype, flag.shape, bool(flag)) == (bool, (), bool(value))
 
 
 @pytest.mark.parametrize("value", [1, "yes", [True], np.array([True]), np.array(1)])
-def test_refuses_what_is_no_truth_value(value: Any) -> None:
-    given = {"input_ids": [[5]], "masked_only": value}
+def test_flags_of_other_types_are_refused(value: Any) -> None:
+    arrays = {"input_ids": [[5]], "masked_only": value}
     with pytest.raises(InputError, match=r"masked_only is .*: give True or False"):
-        complete_inputs(given, (*INPUTS, FLAG), CONFIG)
+        complete_inputs(arrays, (*INPUTS, FLAG), CONFIG)
     with pytest.raises(InputError, match="unknown input 'masked_only'"):
-        feeds(**given)
+        complete(**arrays)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint16, np.uint64])
-def test_integers_of_any_width(dtype: Any) -> None:
-    done = feeds(input_ids=np.array([[5, 6]], dtype), attention_mask=np.array([[True, False]]))
-    assert done["input_ids"].tolist() == [[5, 6]]
-    assert done["attention_mask"].tolist() == [[1, 0]]
+def test_integers_of_any_width_become_int64(dtype: Any) -> None:
+    inputs = complete(input_ids=np.array([[5, 6]], dtype), attention_mask=np.array([[True, False]]))
+    assert inputs["input_ids"].tolist() == [[5, 6]]
+    assert inputs["attention_mask"].tolist() == [[1, 0]]
 
 
 def test_views_become_contiguous() -> None:
     ids = np.arange(12).reshape(3, 4).T
-    assert feeds(input_ids=ids)["input_ids"].flags.c_contiguous
+    assert complete(input_ids=ids)["input_ids"].flags.c_contiguous
 
 
-def test_torch_tensors() -> None:
+def test_torch_tensors_are_accepted() -> None:
     torch = pytest.importorskip("torch")
-    assert feeds(input_ids=torch.tensor([[1, 2]]))["input_ids"].tolist() == [[1, 2]]
+    assert complete(input_ids=torch.tensor([[1, 2]]))["input_ids"].tolist() == [[1, 2]]
 
 
 def test_choices_have_three_axes() -> None:
-    done = complete_inputs({"input_ids": np.ones((2, 3, 4), int)}, CHOICES, CONFIG)
-    assert done["attention_mask"].shape == (2, 3, 4)
+    inputs = complete_inputs({"input_ids": np.ones((2, 3, 4), int)}, CHOICES, CONFIG)
+    assert inputs["attention_mask"].shape == (2, 3, 4)
     with pytest.raises(InputError, match=r"shape \[2, 4\]: give \[batch, choices, sequence\]"):
         complete_inputs({"input_ids": np.ones((2, 4), int)}, CHOICES, CONFIG)
 
 
 def test_cache_is_empty_by_default_and_counts_as_length() -> None:
-    done = complete_inputs({"input_ids": [[1, 2]]}, INPUTS + PAST, CONFIG)
-    assert done["past_key_values.0.key"].shape == (1, 2, 0, 4)
+    inputs = complete_inputs({"input_ids": [[1, 2]]}, INPUTS + PAST, CONFIG)
+    assert inputs["past_key_values.0.key"].shape == (1, 2, 0, 4)
     past = {spec.name: np.zeros((1, 2, 5, 4), np.float32) for spec in PAST}
-    done = complete_inputs({"input_ids": [[1, 2]], **past}, INPUTS + PAST, CONFIG)
-    assert done["attention_mask"].shape == (1, 7)
+    inputs = complete_inputs({"input_ids": [[1, 2]], **past}, INPUTS + PAST, CONFIG)
+    assert inputs["attention_mask"].shape == (1, 7)
 
 
 IDS = np.array([[1, 2, 3], [4, 5, 0]])
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arrays", "message"),
     [
         ({}, "input_ids is missing"),
         ({"input_ids": None}, "input_ids is missing"),
@@ -122,9 +122,9 @@ IDS = np.array([[1, 2, 3], [4, 5, 0]])
         ({"input_ids": IDS, "token_type_ids": IDS}, "token_type_ids has the id 2"),
     ],
 )
-def test_refuses(given: dict[str, Any], message: str) -> None:
+def test_wrong_arrays_are_refused(arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        feeds(**given)
+        complete(**arrays)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,6 @@ def test_refuses(given: dict[str, Any], message: str) -> None:
         ({spec.name: np.zeros((1, 2, 15, 4), np.float32) for spec in PAST}, "positions for 16"),
     ],
 )
-def test_refuses_a_cache(past: dict[str, Any], message: str) -> None:
+def test_wrong_caches_are_refused(past: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         complete_inputs({"input_ids": [[1, 2]], **past}, INPUTS + PAST, CONFIG)

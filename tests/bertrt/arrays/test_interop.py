@@ -1,7 +1,7 @@
-"""Arrays of other libraries go in, and come out where one was given.
+"""Arrays of other libraries are accepted, and returned in the type and on the device of `like`.
 
-JAX and TensorFlow are not among the packages of the tests: `make frameworks` runs these in an
-environment that has them.
+JAX and TensorFlow are not installed with the other test packages: `make frameworks` runs these
+tests in an environment that has them.
 """
 
 import sys
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.arrays.interop import converter, place_of, to_numpy
+from bertrt.arrays.interop import converter, device_of, to_numpy
 from bertrt.errors import InputError
 
 NUMBERS = np.array([[1, 2, 3], [4, 5, 6]])
 
 
-def make(library: str) -> Callable[[np.ndarray], Any]:
+def array_function(library: str) -> Callable[[np.ndarray], Any]:
     module = pytest.importorskip(library)
     if library == "jax":
         return module.numpy.asarray
@@ -32,8 +32,8 @@ LIBRARIES = ["numpy", "torch", "jax", "tensorflow"]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_in_and_out(library: str) -> None:
-    array = make(library)(NUMBERS)
+def test_each_library_converts_to_numpy_and_back(library: str) -> None:
+    array = array_function(library)(NUMBERS)
     numbers = to_numpy("input_ids", array)
     np.testing.assert_array_equal(numbers, NUMBERS)
     assert numbers.dtype.kind == "i"
@@ -43,7 +43,7 @@ def test_in_and_out(library: str) -> None:
     np.testing.assert_array_equal(np.asarray(back), result)
 
 
-def test_without_a_copy() -> None:
+def test_memory_is_shared() -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.arange(6)
     assert np.shares_memory(to_numpy("input_ids", tensor), tensor.numpy())
@@ -54,6 +54,8 @@ def test_without_a_copy() -> None:
 
 
 class OnlyDlpack:
+    """An array that has no other protocol than DLPack."""
+
     def __dlpack__(self, **options: Any) -> Any:
         return NUMBERS.__dlpack__(**options)
 
@@ -61,14 +63,14 @@ class OnlyDlpack:
         return NUMBERS.__dlpack_device__()
 
 
-def test_dlpack_alone_is_enough() -> None:
+def test_an_array_with_only_dlpack_is_accepted() -> None:
     array = to_numpy("input_ids", OnlyDlpack())
     np.testing.assert_array_equal(array, NUMBERS)
     assert np.shares_memory(array, NUMBERS)
 
 
-class Elsewhere:
-    """An array on a GPU, as far as DLPack says."""
+class FakeGpuArray:
+    """An array that DLPack reports as being on a GPU; `method` copies it to the host."""
 
     def __init__(self, method: str | None) -> None:
         if method:
@@ -82,72 +84,75 @@ class Elsewhere:
 
 
 @pytest.mark.parametrize("method", ["cpu", "get", "numpy"])
-def test_from_a_device(method: str) -> None:
-    np.testing.assert_array_equal(to_numpy("input_ids", Elsewhere(method)), NUMBERS)
+def test_an_array_on_a_gpu_is_copied_to_the_host(method: str) -> None:
+    np.testing.assert_array_equal(to_numpy("input_ids", FakeGpuArray(method)), NUMBERS)
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (Elsewhere(None), "input_ids is a Elsewhere that cannot be read.*implicit conversion"),
+        (
+            FakeGpuArray(None),
+            "input_ids is a FakeGpuArray that cannot be read.*implicit conversion",
+        ),
         ([[1, 2], [3]], "input_ids is not an array: its rows differ in length"),
     ],
 )
-def test_no_array(value: Any, message: str) -> None:
+def test_values_that_are_not_arrays_are_refused(value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         to_numpy("input_ids", value)
 
 
-def test_gradients_are_no_arrays() -> None:
+def test_tensors_that_require_grad_are_refused() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(InputError, match="requires grad"):
         to_numpy("input_ids", torch.ones(3, requires_grad=True))
 
 
-def test_places() -> None:
+def test_place_of() -> None:
     torch = pytest.importorskip("torch")
-    assert place_of(Elsewhere(None)) == (2, 0)
-    assert place_of(torch.ones(2)) == (1, 0)
-    assert place_of(OnlyDlpack()) == (1, 0)
+    assert device_of(FakeGpuArray(None)) == (2, 0)
+    assert device_of(torch.ones(2)) == (1, 0)
+    assert device_of(OnlyDlpack()) == (1, 0)
     for value in (NUMBERS, NUMBERS[0, 0], [1, 2], 3, None, "torch"):
-        assert place_of(value) is None
-    assert place_of(_of("tensorflow", __dlpack_device__=lambda _: (2, 0))) is None
+        assert device_of(value) is None
+    assert device_of(fake_array("tensorflow", __dlpack_device__=lambda _: (2, 0))) is None
 
     def on_two_devices(_: Any) -> Any:
         raise BufferError("the array is sharded")
 
-    assert place_of(_of("jax", __dlpack_device__=on_two_devices)) is None
+    assert device_of(fake_array("jax", __dlpack_device__=on_two_devices)) is None
 
 
-def _of(library: str, **members: Any) -> Any:
-    """A stand-in for an array of a library."""
+def fake_array(library: str, **members: Any) -> Any:
+    """Return an object whose class belongs to a library."""
     return type("Array", (), {"__module__": f"{library}.core", **members})()
 
 
-def test_results_on_a_device_are_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By stand-ins, which say what was asked of them."""
+def test_results_on_a_device_are_converted_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake libraries return which of their functions was called, and its arguments."""
     torch = pytest.importorskip("torch")
     array, tensor = np.zeros(2, np.float32), torch.ones(2)
-    there = {"device": nullcontext(), "sharding": "there"}
-    cupy = SimpleNamespace(asarray=lambda x: ("up", x), from_dlpack=lambda x: ("shared", x))
+    members = {"device": nullcontext(), "sharding": "gpu"}
+    cupy = SimpleNamespace(asarray=lambda x: ("copied", x), from_dlpack=lambda x: ("shared", x))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    assert converter(_of("cupy", **there))(tensor) == ("shared", tensor)
-    assert converter(_of("cupy", **there))(array)[0] == "up"
-    jax = SimpleNamespace(device_put=lambda x, place: (x, place), dlpack=cupy)
+    assert converter(fake_array("cupy", **members))(tensor) == ("shared", tensor)
+    assert converter(fake_array("cupy", **members))(array) == ("copied", array)
+    jax = SimpleNamespace(device_put=lambda x, sharding: (x, sharding), dlpack=cupy)
     monkeypatch.setitem(sys.modules, "jax", jax)
     for module in ("jax", "jaxlib"):
-        assert converter(_of(module, **there))(tensor) == (("shared", tensor), "there")
-        assert converter(_of(module, **there))(array) == (array, "there")
+        assert converter(fake_array(module, **members))(tensor) == (("shared", tensor), "gpu")
+        assert converter(fake_array(module, **members))(array) == (array, "gpu")
     assert converter(torch.zeros(1))(tensor) is tensor
 
 
 @pytest.mark.parametrize("like", ["torch", 3, [1.0]])
-def test_of_no_kind(like: Any) -> None:
+def test_like_must_be_an_array(like: Any) -> None:
     with pytest.raises(InputError, match=r"like is a (str|int|list): give an array of numpy"):
         converter(like)
 
 
-def test_runs(load_artifact: Callable[..., Any]) -> None:
+def test_run_takes_and_returns_tensors(load_artifact: Callable[..., Any]) -> None:
     torch = pytest.importorskip("torch")
     rt = load_artifact("BertModel")
     ids = torch.tensor([[2, 7, 3, 0], [2, 9, 8, 3]])

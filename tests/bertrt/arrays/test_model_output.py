@@ -1,4 +1,4 @@
-"""What `rt.run` gives: transformers' output classes' fields, with what is inside the model."""
+"""`ModelOutput`: the fields of transformers' output classes, hidden states and attentions too."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ from bertrt.arrays.model_output import ModelOutput
 from bertrt.errors import ExportError, InputError
 from bertrt.export import export
 
-# A bare model, two heads on it, one with a cache, and one whose batch has two axes.
+# A model without a head, a head for two targets, one with a cache, and one with choices.
 HEADS = [
     ("BertModel", "cpu"),
     ("BertForPreTraining", "cpu"),
@@ -33,14 +33,14 @@ def test_fields_are_those_of_transformers(
     class_name: str, device: str, make_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     checkpoint = make_checkpoint(class_name)
-    inside = {"output_hidden_states": True, "output_attentions": True}
-    export(checkpoint, tmp_path / "out", device=device, **inside)  # type: ignore[arg-type]
+    options = {"output_hidden_states": True, "output_attentions": True}
+    export(checkpoint, tmp_path / "out", device=device, **options)  # type: ignore[arg-type]
     model = getattr(transformers, class_name).from_pretrained(
         checkpoint, attn_implementation="eager"
     )
     ids, mask = (IDS[None], MASK[None]) if class_name == "BertForMultipleChoice" else (IDS, MASK)
     with torch.inference_mode():
-        theirs = model.eval()(torch.tensor(ids), attention_mask=torch.tensor(mask), **inside)
+        theirs = model.eval()(torch.tensor(ids), attention_mask=torch.tensor(mask), **options)
     with bertrt.load(tmp_path / "out") as rt:
         ours = rt.run(input_ids=ids, attention_mask=mask)
     states, weights = ours.hidden_states, ours["attentions"]
@@ -54,13 +54,13 @@ def test_fields_are_those_of_transformers(
         for row, text in enumerate(real):
             kept = array[row][:, text], tensor.numpy()[row][:, text]
             np.testing.assert_allclose(*kept, atol=1e-4)
-            assert (kept[0][:, :, ~text] == 0).all()  # nobody looks at padding
+            assert (kept[0][:, :, ~text] == 0).all()  # padding gets no attention
     for name, value in theirs.items():
         if isinstance(value, torch.Tensor):
             assert getattr(ours, name).shape == tuple(value.shape)
 
 
-def test_answers_are_the_same_and_fetch_nothing_from_inside(
+def test_answers_do_not_fetch_layer_outputs(
     make_checkpoint: Callable[..., Path],
     load_artifact: Callable[..., Any],
     tmp_path: Path,
@@ -74,30 +74,30 @@ def test_answers_are_the_same_and_fetch_nothing_from_inside(
         session = rt._pool.wide.session
         run = session.run
         monkeypatch.setattr(
-            session, "run", lambda feeds, names: fetched.append(names) or run(feeds, names)
+            session, "run", lambda inputs, names: fetched.append(names) or run(inputs, names)
         )
         ours, theirs = rt("a cat sat", top_k=None), plain("a cat sat", top_k=None)
-        assert [one["label"] for one in ours] == [one["label"] for one in theirs]
+        assert [entry["label"] for entry in ours] == [entry["label"] for entry in theirs]
         np.testing.assert_allclose(
-            [one["score"] for one in ours], [one["score"] for one in theirs], atol=1e-5
+            [entry["score"] for entry in ours], [entry["score"] for entry in theirs], atol=1e-5
         )
         assert fetched == [["logits"]]
         assert set(rt.run(input_ids=IDS)) == {"logits", "attentions"}
 
 
-def test_some_of_what_is_inside(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_chosen_layer_outputs(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     export(make_checkpoint("BertModel"), tmp_path / "out", output_hidden_states=True)
     with bertrt.load(tmp_path / "out") as rt:
         everything = rt.run(input_ids=IDS)
         assert set(everything) == {"last_hidden_state", "pooler_output", "hidden_states"}
         states = everything.hidden_states
         assert states[-1] is everything.last_hidden_state
-        some = rt.run(input_ids=IDS, outputs=["hidden_states"])
-        assert set(some) == {"hidden_states"}
-        assert len(some.hidden_states) == len(states)
-        one = rt.run(input_ids=IDS, outputs=["hidden_states.1", "pooler_output"])
-        assert list(one) == ["hidden_states.1", "pooler_output"]
-        np.testing.assert_array_equal(one["hidden_states.1"], states[1])
+        only_states = rt.run(input_ids=IDS, outputs=["hidden_states"])
+        assert set(only_states) == {"hidden_states"}
+        assert len(only_states.hidden_states) == len(states)
+        chosen = rt.run(input_ids=IDS, outputs=["hidden_states.1", "pooler_output"])
+        assert list(chosen) == ["hidden_states.1", "pooler_output"]
+        np.testing.assert_array_equal(chosen["hidden_states.1"], states[1])
         with pytest.raises(InputError, match="unknown output 'attentions'"):
             rt.run(input_ids=IDS, outputs=["attentions"])
         with pytest.raises(AttributeError, match="no output 'attentions', only last_hidden_state"):
@@ -107,7 +107,7 @@ def test_some_of_what_is_inside(make_checkpoint: Callable[..., Path], tmp_path: 
 
 
 @pytest.mark.parametrize("options", [{"dtype": "int8"}, {"dtype": "int8", "device": "cpu"}])
-def test_refused(
+def test_layer_outputs_of_int8_graphs_are_refused(
     options: dict[str, Any], make_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match="hidden states and attentions are given in float32"):
@@ -115,16 +115,16 @@ def test_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dict_with_attributes_and_places() -> None:
+def test_a_model_output_has_keys_attributes_and_positions() -> None:
     output = ModelOutput(logits=1, hidden_states=(2, 3))
     assert output.logits == output["logits"] == output[0] == 1
     assert output[1:] == ((2, 3),)
     assert output.to_tuple() == (1, (2, 3))
     assert dict(output) == {"logits": 1, "hidden_states": (2, 3)}
     assert "logits" in dir(output)
-    for other in (pickle.loads(pickle.dumps(output)), copy.deepcopy(output)):
-        assert isinstance(other, ModelOutput)
-        assert other == output
+    for copied in (pickle.loads(pickle.dumps(output)), copy.deepcopy(output)):
+        assert isinstance(copied, ModelOutput)
+        assert copied == output
     assert not hasattr(output, "attentions")
     with pytest.raises(KeyError):
         output["attentions"]

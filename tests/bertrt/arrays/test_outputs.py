@@ -1,4 +1,4 @@
-"""Outputs: which are fetched, and which part of a batch's is each text's own."""
+"""Outputs: which are fetched, and how a batch's outputs split into those of each text."""
 
 from typing import Any
 
@@ -16,17 +16,17 @@ SPECS = (
 )
 
 
-def test_transformers_outputs_are_the_default() -> None:
+def test_the_default_is_the_outputs_of_transformers() -> None:
     assert choose_outputs(None, SPECS, {}) == ["last_hidden_state", "pooler_output"]
 
 
 def test_chosen_outputs_come_once_and_in_order() -> None:
-    wanted = ["mean_embedding", "pooler_output", "mean_embedding"]
-    assert choose_outputs(wanted, SPECS, {}) == ["mean_embedding", "pooler_output"]
+    requested = ["mean_embedding", "pooler_output", "mean_embedding"]
+    assert choose_outputs(requested, SPECS, {}) == ["mean_embedding", "pooler_output"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("requested", "message"),
     [
         ("mean_embedding", "outputs is 'mean_embedding': give a list of last_hidden_state, pooler"),
         ([], r"outputs is \[\]"),
@@ -35,12 +35,12 @@ def test_chosen_outputs_come_once_and_in_order() -> None:
         ([3], "unknown output 3"),
     ],
 )
-def test_refuses(wanted: Any, message: str) -> None:
+def test_wrong_names_are_refused(requested: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        choose_outputs(wanted, SPECS, {})
+        choose_outputs(requested, SPECS, {})
 
 
-def test_a_mean_of_one_token_is_refused() -> None:
+def test_a_mean_of_the_first_token_alone_is_refused() -> None:
     flag = {"first_token_only": np.array(True)}
     with pytest.raises(InputError, match="mean_embedding is of all tokens"):
         choose_outputs(["mean_embedding"], SPECS, flag)
@@ -52,32 +52,33 @@ MASKS = np.array([[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]], dtype=bool)
 LENGTHS = [4, 3, 1]
 
 
-def rows(logits: np.ndarray, tokens: str, *, skips_tokens: bool) -> list[dict[str, np.ndarray]]:
+def split(logits: np.ndarray, tokens: str, *, skips_tokens: bool) -> list[dict[str, np.ndarray]]:
     outputs = {"logits": logits, "order": np.arange(3.0)}
-    found = list(
+    samples = list(
         split_rows(outputs, {"logits"}, LENGTHS, MASKS, tokens=tokens, skips_tokens=skips_tokens)
     )
-    assert [row["order"] for row in found] == [0, 1, 2]
-    return found
+    assert [sample["order"] for sample in samples] == [0, 1, 2]
+    return samples
 
 
-def test_padding_is_cut() -> None:
-    found = rows(LOGITS, "all", skips_tokens=False)
-    for row, length, one in zip(LOGITS, LENGTHS, found, strict=True):
-        np.testing.assert_array_equal(one["logits"], row[:length])
+def test_padding_is_removed() -> None:
+    samples = split(LOGITS, "all", skips_tokens=False)
+    for row, length, sample in zip(LOGITS, LENGTHS, samples, strict=True):
+        np.testing.assert_array_equal(sample["logits"], row[:length])
 
 
 @pytest.mark.parametrize("skips_tokens", [True, False])
 def test_the_first_token(skips_tokens: bool) -> None:
-    given = LOGITS[:, :1] if skips_tokens else LOGITS
-    for row, found in zip(LOGITS, rows(given, "first", skips_tokens=skips_tokens), strict=True):
-        np.testing.assert_array_equal(found["logits"], row[:1])
+    logits = LOGITS[:, :1] if skips_tokens else LOGITS
+    samples = split(logits, "first", skips_tokens=skips_tokens)
+    for row, sample in zip(LOGITS, samples, strict=True):
+        np.testing.assert_array_equal(sample["logits"], row[:1])
 
 
 @pytest.mark.parametrize("skips_tokens", [True, False])
-def test_each_text_has_its_own_masks(skips_tokens: bool) -> None:
-    given = LOGITS[MASKS][:, None] if skips_tokens else LOGITS
-    found = rows(given, "masks", skips_tokens=skips_tokens)
-    for row, masks, one in zip(LOGITS, MASKS, found, strict=True):
-        np.testing.assert_array_equal(one["logits"], row[masks])
-    assert [one["logits"].shape for one in found] == [(2, 2), (0, 2), (1, 2)]
+def test_each_text_keeps_its_mask_tokens(skips_tokens: bool) -> None:
+    logits = LOGITS[MASKS][:, None] if skips_tokens else LOGITS
+    samples = split(logits, "masks", skips_tokens=skips_tokens)
+    for row, masks, sample in zip(LOGITS, MASKS, samples, strict=True):
+        np.testing.assert_array_equal(sample["logits"], row[masks])
+    assert [sample["logits"].shape for sample in samples] == [(2, 2), (0, 2), (1, 2)]

@@ -1,4 +1,4 @@
-"""Which devices, engines and dtypes go together, and what is said of those that do not."""
+"""Targets: which devices, engines and dtypes go together; other combinations are refused."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from bertrt.artifact.targets import (
 )
 from bertrt.errors import ExportError
 
-GOOD = [
+VALID = [
     ("cpu", None, None, "ort", "float32"),
     ("cpu", "ort", "int8", "ort", "int8"),
     ("any", None, None, "ort", "float32"),
@@ -23,7 +23,7 @@ GOOD = [
     ("cuda", "ort", None, "ort", "float16"),
     ("cuda", "ort", "float32", "ort", "float32"),
 ]
-WRONG = [
+INVALID = [
     ("tpu", None, None, "unknown device 'tpu': choose one of any, cpu, cuda"),
     ("cuda", "tensorrt", None, "unknown engine 'tensorrt': choose one of ort, triton"),
     ("cpu", None, "int4", "unknown dtype 'int4': choose one of float32, int8, float16, bfloat16"),
@@ -53,32 +53,38 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("device", "engine", "dtype", "its_engine", "its_dtype"), GOOD)
-def test_what_goes_together(
-    device: str, engine: str | None, dtype: str | None, its_engine: str, its_dtype: str
+@pytest.mark.parametrize(("device", "engine", "dtype", "chosen_engine", "chosen_dtype"), VALID)
+def test_valid_targets_and_their_defaults(
+    device: str,
+    engine: str | None,
+    dtype: str | None,
+    chosen_engine: str,
+    chosen_dtype: str,
 ) -> None:
     target, chosen = choose_target(device, engine, dtype)
-    assert (target.device, target.engine, chosen) == (device, its_engine, its_dtype)
+    assert (target.device, target.engine, chosen) == (device, chosen_engine, chosen_dtype)
 
 
-@pytest.mark.parametrize(("device", "engine", "dtype", "message"), WRONG)
-def test_what_does_not(device: str, engine: str | None, dtype: str | None, message: str) -> None:
+@pytest.mark.parametrize(("device", "engine", "dtype", "message"), INVALID)
+def test_invalid_targets_are_refused(
+    device: str, engine: str | None, dtype: str | None, message: str
+) -> None:
     with pytest.raises(ExportError) as caught:
         choose_target(device, engine, dtype)
     assert str(caught.value) == message
 
 
-def test_every_combination_is_one_or_the_other() -> None:
-    good = {(one.device, one.engine, dtype) for one in TARGETS for dtype in one.dtypes}
+def test_every_combination_is_valid_or_refused() -> None:
+    valid = {(target.device, target.engine, dtype) for target in TARGETS for dtype in target.dtypes}
     for device in DEVICES:
         for engine in ENGINES:
             for dtype in DTYPES:
-                if (device, engine, dtype) in good:
+                if (device, engine, dtype) in valid:
                     assert choose_target(device, engine, dtype)[1] == dtype
                 else:
                     with pytest.raises(ExportError):
                         choose_target(device, engine, dtype)
 
 
-def test_names_are_apart() -> None:
+def test_target_names_are_unique() -> None:
     assert list(OPTIMIZATION_LEVEL) == ["any", "cpu", "cuda-triton", "cuda-ort"]

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a command's exit status, output and errors."""
+"""Fixtures of the tests of the command line."""
 
 import io
 import sys
@@ -9,6 +9,8 @@ import pytest
 
 
 class Done(NamedTuple):
+    """The exit status of a command, and what it printed on standard output and error."""
+
     status: int
     out: str
     err: str
@@ -23,9 +25,9 @@ def bertrt_command(
 
     def run(*arguments: object, stdin: bytes = b"") -> Done:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()  # what fixtures have said
+        capsys.readouterr()  # discard what fixtures printed
         try:
-            status = main([str(one) for one in arguments])
+            status = main([str(argument) for argument in arguments])
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         captured = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""`bertrt bench`: what is measured, and how it is reported. No times are asserted."""
+"""`bertrt bench`: what it measures and reports; no times are asserted."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.cli.measure import measure, table
+from bertrt.cli.measure import format_report, measure
 from bertrt.runtime import Runtime
 
 Command = Callable[..., Any]
@@ -24,11 +24,11 @@ def test_json(bertrt_command: Command, make_artifact: Callable[..., Path], class
     )
     assert (done.status, done.err) == (0, "")
     report = json.loads(done.out)
-    assert [one["shape"] for one in report["results"]] == ["1x1", "3x17"]
+    assert [result["shape"] for result in report["results"]] == ["1x1", "3x17"]
     assert (report["threads"], report["device"]) == (1, "cpu")
-    for one in report["results"]:
-        assert one["runs"] == 3
-        assert 0 < one["p20_ms"] <= one["median_ms"] <= one["p80_ms"]
+    for result in report["results"]:
+        assert result["runs"] == 3
+        assert 0 < result["p20_ms"] <= result["median_ms"] <= result["p80_ms"]
     first, second = report["results"]
     assert first["tokens_per_second"] == pytest.approx(first["texts_per_second"])
     assert second["texts_per_second"] == pytest.approx(3000 / second["median_ms"])
@@ -36,7 +36,7 @@ def test_json(bertrt_command: Command, make_artifact: Callable[..., Path], class
 
 
 def test_table(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
-    """The usual shapes, cut to the 64 tokens that this model reads, each once."""
+    """The default shapes, shortened to the 64 tokens of this model, without duplicates."""
     done = bertrt_command("bench", make_artifact("BertForMaskedLM"), "--seconds", "0.01")
     assert (done.status, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -44,7 +44,7 @@ def test_table(bertrt_command: Command, make_artifact: Callable[..., Path]) -> N
     assert [line.split()[0] for line in lines[3:]] == ["shape", "1x8", "1x32", "1x64", "8x64"]
 
 
-def test_a_shape_that_does_not_fit(
+def test_a_shape_that_is_too_long(
     bertrt_command: Command, make_artifact: Callable[..., Path]
 ) -> None:
     done = bertrt_command("bench", make_artifact("BertForMaskedLM"), "--shapes", "1x65")
@@ -55,24 +55,24 @@ def test_a_shape_that_does_not_fit(
 def test_shapes_take_turns(
     make_artifact: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran: list[tuple[int, ...]] = []
+    runs: list[tuple[int, ...]] = []
 
     def run(self: Runtime, *, input_ids: np.ndarray) -> dict[str, np.ndarray]:
-        ran.append(input_ids.shape)
+        runs.append(input_ids.shape)
         return {}
 
     monkeypatch.setattr(Runtime, "run", run)
-    shown: list[float] = []
+    progress: list[float] = []
     report = measure(
         make_artifact("BertForMaskedLM"),
         shapes=[(1, 2), (2, 3)],
-        default=[],
+        default_shapes=[],
         seconds=1e-9,
         threads=1,
         allow_spinning=False,
         max_batch_tokens="auto",
-        report_progress=lambda done, total, what: shown.append(done),
+        progress=lambda done, total, what: progress.append(done),
     )
-    assert ran == [(1, 2), *[(1, 2), (2, 3)] * 4]  # open, warm up, three rounds
-    assert shown == sorted(shown)
-    assert len(table(report)) == 6
+    assert runs == [(1, 2), *[(1, 2), (2, 3)] * 4]  # first run, warm-up, three rounds
+    assert progress == sorted(progress)
+    assert len(format_report(report)) == 6

@@ -1,16 +1,17 @@
-"""`bertrt doctor`: what it finds, what it calls a problem, and that it stays light."""
+"""`bertrt doctor`: its findings and problems, and that it does not import PyTorch."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bertrt.cli import examine
+from bertrt.cli import diagnose
 from bertrt.errors import DeviceError
 
 Command = Callable[..., Any]
@@ -33,7 +34,7 @@ def test_json(bertrt_command: Command) -> None:
     assert document["healthy"] is True
     assert document["problems"] == []
     assert document["threads"] >= 1
-    assert document["for_export"]["torch"]
+    assert bool(document["for_export"]["torch"]) == (find_spec("torch") is not None)
 
 
 def test_torch_is_not_imported() -> None:
@@ -50,8 +51,8 @@ def test_no_onnxruntime(bertrt_command: Command, monkeypatch: pytest.MonkeyPatch
     def missing() -> Any:
         raise DeviceError("ONNX Runtime cannot be imported: pip install 'bertrt[cpu]'")
 
-    monkeypatch.setattr(examine, "onnxruntime", missing)
-    monkeypatch.setattr(examine, "wheels", dict)
+    monkeypatch.setattr(diagnose, "onnxruntime", missing)
+    monkeypatch.setattr(diagnose, "wheels", dict)
     done = bertrt_command("doctor")
     assert done.status == 1
     assert done.err == "bertrt: error: ONNX Runtime cannot be imported: pip install 'bertrt[cpu]'\n"
@@ -59,9 +60,9 @@ def test_no_onnxruntime(bertrt_command: Command, monkeypatch: pytest.MonkeyPatch
     assert rows["wheels"].strip() == rows["providers"].strip() == "none"
 
 
-def test_broken_parts(bertrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_packages(bertrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(get_available_providers=lambda: ["OtherProvider"])
-    monkeypatch.setattr(examine, "onnxruntime", lambda: fake)
+    monkeypatch.setattr(diagnose, "onnxruntime", lambda: fake)
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     done = bertrt_command("doctor", "--json")
     assert done.status == 1
@@ -76,10 +77,8 @@ def test_telemetry(bertrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads(bertrt_command("doctor", "--json").out)["telemetry_off"] is False
 
 
-def test_a_package_that_is_not_there(
-    bertrt_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(examine, "_EXPORT", ("no-such-package",))
+def test_a_missing_package(bertrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnose, "_EXPORT", ("no-such-package",))
     done = bertrt_command("doctor")
     assert done.status == 0
     assert "no-such-package not installed" in done.out
@@ -106,21 +105,21 @@ def test_gpu(
     (tmp_path / "dev").mkdir()
     for name in devices:
         (tmp_path / "dev" / name).touch()
-    monkeypatch.setattr(examine, "_TRITON", ("pytest",))
-    monkeypatch.setattr(examine.shutil, "which", lambda name: smi)
+    monkeypatch.setattr(diagnose, "_TRITON", ("pytest",))
+    monkeypatch.setattr(diagnose.shutil, "which", lambda name: smi)
     fake = SimpleNamespace(get_available_providers=lambda: ["CPUExecutionProvider", *providers])
-    monkeypatch.setattr(examine, "onnxruntime", lambda: fake)
-    findings, problems = examine.examine(tmp_path)
+    monkeypatch.setattr(diagnose, "onnxruntime", lambda: fake)
+    findings, problems = diagnose.diagnose(tmp_path)
     assert problems == []
     assert expected in findings["gpu"]
     assert findings["gpu"].endswith("the Triton engine has its packages") == any(
         name[6:].isdecimal() for name in devices
     )
-    assert findings["processor"]  # although there is no /proc/cpuinfo
+    assert findings["processor"]  # without /proc/cpuinfo too
     assert findings["instruction_sets"] == []
 
 
-def test_the_gpus_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = ("NVIDIA H200", "NVIDIA L4", "NVIDIA H200")
     (tmp_path / "dev").mkdir()
     for number, model in enumerate(models):
@@ -129,7 +128,7 @@ def test_the_gpus_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         folder.mkdir(parents=True)
         text = f"Model: \t\t {model}\nIRQ:   \t\t 18\nGPU UUID: \t GPU-0\n"
         (folder / "information").write_text(text)
-    monkeypatch.setattr(examine, "_TRITON", ("no-such-package", "pytest", "nor-this-one"))
-    gpu = examine.examine(tmp_path)[0]["gpu"]
+    monkeypatch.setattr(diagnose, "_TRITON", ("no-such-package", "pytest", "nor-this-one"))
+    gpu = diagnose.diagnose(tmp_path)[0]["gpu"]
     assert "nvidia0, nvidia1, nvidia2 (2 x NVIDIA H200, NVIDIA L4), " in gpu
     assert gpu.endswith("the Triton engine needs no-such-package and nor-this-one")

@@ -1,4 +1,4 @@
-"""`bertrt export`: what reaches the exporter, what is reported, and what is left behind."""
+"""`bertrt export`: the exporter's arguments, the report, and what remains after a failure."""
 
 import json
 import signal
@@ -21,16 +21,16 @@ Command = Callable[..., Any]
 def calls(
     make_artifact: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
-    """The exporter in a stand-in that notes how it is called, and makes nothing."""
+    """Replace the exporter by a function that records its calls, and return the list of calls."""
     manifest = Artifact.open(make_artifact("BertForMaskedLM")).manifest
-    made: list[dict[str, Any]] = []
+    recorded: list[dict[str, Any]] = []
 
     def export(model: str, output: Path, **options: Any) -> Any:
-        made.append({"model": model, "output": output, **options})
+        recorded.append({"model": model, "output": output, **options})
         return manifest
 
     monkeypatch.setattr("bertrt.export.exporter.export", export)
-    return made
+    return recorded
 
 
 def test_every_argument_reaches_the_exporter(
@@ -66,10 +66,10 @@ def test_every_argument_reaches_the_exporter(
     ]
 
 
-def test_what_is_left_out(bertrt_command: Command, calls: list[dict[str, Any]]) -> None:
+def test_defaults(bertrt_command: Command, calls: list[dict[str, Any]]) -> None:
     assert bertrt_command("export", "--model", "org/bert", "--output", "x").status == 0
-    given = {name: calls[0][name] for name in calls[0] if name not in ("progress", "model")}
-    assert given == {
+    arguments = {name: calls[0][name] for name in calls[0] if name not in ("progress", "model")}
+    assert arguments == {
         "output": Path("x"),
         "task": None,
         "device": "cpu",
@@ -95,7 +95,7 @@ def test_json(bertrt_command: Command, calls: list[dict[str, Any]]) -> None:
     assert document["parity"]["outputs"][0]["name"] == "logits"
 
 
-def test_export_in_full(
+def test_a_whole_export(
     bertrt_command: Command,
     make_checkpoint: Callable[..., Path],
     tmp_path: Path,
@@ -134,7 +134,7 @@ def test_export_in_full(
     ],
 )
 @pytest.mark.parametrize("output", [["--output", "out"], []])
-def test_refused(
+def test_errors(
     bertrt_command: Command,
     make_checkpoint: Callable[..., Path],
     tmp_path: Path,
@@ -180,14 +180,16 @@ def export(model, output, **options):
         print("stalled", flush=True)
         time.sleep(600)
 
-# In place of the real one, which would import PyTorch first.
+# Replaces the real module, which would import PyTorch first.
 sys.modules["bertrt.export.exporter"] = types.SimpleNamespace(export=export)
 sys.exit(main(["export", "--model", "demo", "--output", sys.argv[1]]))
 """
 
 
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_half_way(tmp_path: Path, how: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_remove_what_is_unfinished(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", STALLED, str(tmp_path / "out")],
         stdout=subprocess.PIPE,
@@ -197,13 +199,15 @@ def test_stopped_half_way(tmp_path: Path, how: signal.Signals, status: int) -> N
     assert process.stdout is not None
     assert process.stdout.readline() == "stalled\n"
     assert len(list(tmp_path.iterdir())) == 1
-    process.send_signal(how)
+    process.send_signal(number)
     assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == status
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sigterm_is_given_back(bertrt_command: Command, calls: list[dict[str, Any]]) -> None:
+def test_the_sigterm_handler_is_restored(
+    bertrt_command: Command, calls: list[dict[str, Any]]
+) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert bertrt_command("export", "--model", "x", "--output", "y").status == 0
     assert signal.getsignal(signal.SIGTERM) is before

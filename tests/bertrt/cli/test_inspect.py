@@ -1,4 +1,4 @@
-"""`bertrt inspect`: everything in the manifest, and nothing of a damaged artifact."""
+"""`bertrt inspect`: the manifest's contents, and an error for a damaged artifact."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import pytest
 
 from bertrt.artifact.directory import Artifact
 from bertrt.artifact.manifest import FileEntry
-from bertrt.cli.manifest import details, summary
+from bertrt.cli.format_manifest import format_details, format_summary
 
 Command = Callable[..., Any]
 
@@ -25,20 +25,20 @@ def test_table(
     assert (done.status, done.err) == (0, "")
     manifest = Artifact.open(path).manifest
     assert f"{manifest.task} ({class_name})" in done.out
-    for one in (*manifest.graph.inputs, *manifest.graph.outputs, *manifest.files):
-        assert one.name in done.out
+    for entry in (*manifest.graph.inputs, *manifest.graph.outputs, *manifest.files):
+        assert entry.name in done.out
     for name, count in manifest.graph.fused.items():
         assert f"{name} {count}" in done.out
-    for one in manifest.graph.variants:
-        assert f"with {one.instructions}" in done.out
-        assert f"{one.file}, Conv {one.fused['Conv']}" in done.out
-    for one in manifest.parity["outputs"]:
-        assert f"{one['absolute_error']:.1e} (bound 1e-04)" in done.out
+    for variant in manifest.graph.variants:
+        assert f"with {variant.instructions}" in done.out
+        assert f"{variant.file}, Conv {variant.fused['Conv']}" in done.out
+    for output in manifest.parity["outputs"]:
+        assert f"{output['absolute_error']:.1e} (bound 1e-04)" in done.out
     assert f"at most {manifest.tokenizer.max_length} tokens" in done.out
     assert f"opset {manifest.graph.opset}" in done.out
 
 
-def test_table_of_a_half(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
+def test_table_of_bfloat16(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
     path = make_artifact("BertForMaskedLM", device="cuda", dtype="bfloat16", num_hidden_layers=1)
     done = bertrt_command("inspect", path)
     assert (done.status, done.err) == (0, "")
@@ -46,9 +46,9 @@ def test_table_of_a_half(bertrt_command: Command, make_artifact: Callable[..., P
     assert "torch 2.8 and triton 3.4 or newer" in done.out
     assert "ONNX Runtime" not in done.out
     assert "before the weights were rounded to bfloat16" in done.out
-    for one in Artifact.open(path).manifest.parity["half"]["outputs"]:
-        assert f"{one['absolute_error']:.1e} (bound {one['bound']:.1e})" in done.out
-        assert f"PyTorch's {one['eager_error']:.1e}" in done.out
+    for output in Artifact.open(path).manifest.parity["half"]["outputs"]:
+        assert f"{output['absolute_error']:.1e} (bound {output['bound']:.1e})" in done.out
+        assert f"PyTorch's {output['eager_error']:.1e}" in done.out
 
 
 def test_json_is_the_manifest(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
@@ -82,7 +82,7 @@ def test_external_data_hub_revisions_and_escapes(make_artifact: Callable[..., Pa
         source={**manifest.source, "model": "org/bert\x1b[2J", "revision": "abc123"},
         graph=dataclasses.replace(manifest.graph, fused={}),
     )
-    for lines in (summary(Path("x"), big), details(Path("x"), big)):
+    for lines in (format_summary(Path("x"), big), format_details(Path("x"), big)):
         text = "\n".join(lines)
         assert "model.onnx, 3 GB, " in text
         assert "org/bert\\x1b[2J at abc123, safetensors" in text

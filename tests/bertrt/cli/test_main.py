@@ -1,4 +1,4 @@
-"""The command line's edge: help without weight, exit statuses, and errors in one line."""
+"""The command line: light help, exit statuses, and errors in one line."""
 
 import os
 import subprocess
@@ -58,15 +58,15 @@ def test_help_of_each_command(bertrt_command: Callable[..., Any], name: str) -> 
         (["inspect", "out", "out"], "arguments: out"),
         (["export"], "--model"),
         (["export", "--model", "demo", "--device", "tpu"], "invalid choice: 'tpu'"),
-        (["bench", "out", "--shapes", "8"], "'8' is no shape"),
-        (["bench", "out", "--shapes", "1x8,0x1"], "'0x1' is no shape"),
-        (["bench", "out", "--shapes", "1x-1"], "'1x-1' is no shape"),
+        (["bench", "out", "--shapes", "8"], "'8' is not a shape"),
+        (["bench", "out", "--shapes", "1x8,0x1"], "'0x1' is not a shape"),
+        (["bench", "out", "--shapes", "1x-1"], "'1x-1' is not a shape"),
         (["bench", "out", "--seconds", "nan"], "'nan' is not a number"),
         (["bench", "out", "--seconds", "0"], "'0' is not a number"),
         (["bench", "out", "--seconds", "soon"], "'soon' is not a number"),
     ],
 )
-def test_wrong_usage(
+def test_invalid_arguments(
     bertrt_command: Callable[..., Any], arguments: list[str], message: str
 ) -> None:
     done = bertrt_command(*arguments)
@@ -88,7 +88,7 @@ def test_wrong_usage(
         (LookupError("odd"), 1, "this is a bug in bertrt, LookupError: odd "),
     ],
 )
-def test_errors_become_statuses(
+def test_errors_become_exit_statuses(
     bertrt_command: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
@@ -107,7 +107,7 @@ def test_errors_become_statuses(
     assert "Traceback" not in done.err
 
 
-def test_a_bug_shows_where_when_asked(
+def test_a_traceback_on_request(
     bertrt_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BERTRT_TRACEBACK", "1")
@@ -118,7 +118,7 @@ def test_a_bug_shows_where_when_asked(
 
 
 @pytest.mark.parametrize("command", ["run", "inspect", "bench"])
-def test_a_directory_that_is_no_artifact(
+def test_a_directory_that_is_not_an_artifact(
     bertrt_command: Callable[..., Any], tmp_path: Path, command: str
 ) -> None:
     for directory in (tmp_path, tmp_path / "none"):

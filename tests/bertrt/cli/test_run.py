@@ -1,4 +1,4 @@
-"""`bertrt run`: the runtime's own answers, one line in and one answer out, whatever comes."""
+"""`bertrt run`: the runtime's answers, one for each text, also with errors among them."""
 
 import contextlib
 import io
@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from bertrt.cli.lines import line_groups
-
 Command = Callable[..., Any]
 BERTRT = [sys.executable, "-P", "-m", "bertrt"]
 
@@ -24,7 +22,7 @@ def fill_mask(make_artifact: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("class_name", "line", "given", "options"),
+    ("class_name", "line", "input", "options"),
     [
         ("BertForMaskedLM", "the [MASK] sat", "the [MASK] sat", {}),
         ("BertForMaskedLM", "a [MASK]", "a [MASK]", {"top_k": 2, "targets": ["cat", "dog"]}),
@@ -69,13 +67,13 @@ def fill_mask(make_artifact: Callable[..., Path]) -> Path:
         ("BertLMHeadModel", "the cat", "the cat", {"max_new_tokens": 3, "do_sample": False}),
     ],
 )
-def test_answers_are_the_runtimes(
+def test_answers_equal_those_of_the_runtime(
     bertrt_command: Command,
     make_artifact: Callable[..., Path],
     load_artifact: Callable[..., Any],
     class_name: str,
     line: str,
-    given: Any,
+    input: Any,
     options: dict[str, Any],
 ) -> None:
     path = make_artifact(class_name)
@@ -84,10 +82,10 @@ def test_answers_are_the_runtimes(
         for name, value in options.items()
         for flag in ("-o", f"{name}={value if isinstance(value, str) else json.dumps(value)}")
     ]
-    expected = load_artifact(class_name)([given], **options)
+    expected = load_artifact(class_name)([input], **options)
     done = bertrt_command("run", path, "--json", *flags, line)
     assert (done.status, done.err) == (0, "")
-    assert [json.loads(one) for one in done.out.splitlines()] == expected
+    assert [json.loads(line) for line in done.out.splitlines()] == expected
 
     streamed = bertrt_command("run", path, "--json", *flags, stdin=f"{line}\n".encode())
     assert streamed == done
@@ -97,7 +95,7 @@ def test_answers_are_the_runtimes(
     assert shown.out.strip()
 
 
-def test_the_seeds_own_example(fill_mask: Path) -> None:
+def test_a_pipe_in_the_shell(fill_mask: Path) -> None:
     script = Path(sys.executable).parent / "bertrt"
     text = "Plants create [MASK] through a process known as photosynthesis."
     done = subprocess.run(
@@ -136,12 +134,12 @@ def test_another_task_over_the_same_graph(
         ("--json", "--", "DIR", "a [MASK]", "-b [MASK]"),
     ],
 )
-def test_options_may_stand_anywhere(
+def test_options_before_between_and_after_texts(
     bertrt_command: Command, fill_mask: Path, arguments: tuple[str, ...]
 ) -> None:
-    texts = [str(fill_mask) if one == "DIR" else one for one in arguments]
+    texts = [str(fill_mask) if text == "DIR" else text for text in arguments]
     if "--" not in texts:
-        texts = [one.removeprefix("-") if "MASK" in one else one for one in texts]
+        texts = [text.removeprefix("-") if "MASK" in text else text for text in texts]
     done = bertrt_command("run", *texts)
     assert (done.status, done.err) == (0, "")
     first, second = (json.loads(line)[0]["sequence"] for line in done.out.splitlines())
@@ -154,7 +152,7 @@ def test_threads(bertrt_command: Command, fill_mask: Path) -> None:
     assert bertrt_command("run", fill_mask, "--threads", "auto", "a [MASK]").status == 0
 
 
-def test_bad_lines_do_not_stop_the_others(bertrt_command: Command, fill_mask: Path) -> None:
+def test_invalid_lines_do_not_stop_the_others(bertrt_command: Command, fill_mask: Path) -> None:
     lines = [
         b"the [MASK]",
         b"no mask",
@@ -168,7 +166,7 @@ def test_bad_lines_do_not_stop_the_others(bertrt_command: Command, fill_mask: Pa
     ]
     done = bertrt_command("run", fill_mask, "--json", "-o", "top_k=1", stdin=b"\n".join(lines))
     documents = [json.loads(line) for line in done.out.split("\n")[:-1]]
-    failed = [i for i, one in enumerate(documents, start=1) if "error" in one]
+    failed = [i for i, document in enumerate(documents, start=1) if "error" in document]
     assert len(documents) == len(lines)
     assert failed == [2, 3, 5, 6, 7, 8]
     assert done.status == 1
@@ -183,7 +181,7 @@ def test_bad_lines_do_not_stop_the_others(bertrt_command: Command, fill_mask: Pa
     assert shown.err == done.err
 
 
-def test_a_bad_text_is_numbered(bertrt_command: Command, fill_mask: Path) -> None:
+def test_the_error_of_a_text_has_its_number(bertrt_command: Command, fill_mask: Path) -> None:
     done = bertrt_command("run", fill_mask, "a [MASK]", "b")
     assert done.status == 1
     assert done.err == "bertrt: error: text 2: the text has no [MASK]: 'b'\n"
@@ -200,7 +198,7 @@ def test_a_bad_text_is_numbered(bertrt_command: Command, fill_mask: Path) -> Non
         ('targets={"a": 1}', "targets is {'a': 1}"),
     ],
 )
-def test_a_bad_option_is_one_error(
+def test_an_invalid_option_is_a_single_error(
     bertrt_command: Command, fill_mask: Path, option: str, message: str
 ) -> None:
     done = bertrt_command("run", fill_mask, "-o", option, stdin=b"a [MASK]\nb [MASK]\n")
@@ -224,7 +222,7 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-def test_a_terminal_is_told_what_to_do(
+def test_a_terminal_gets_instructions(
     fill_mask: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from bertrt.cli import main
@@ -240,7 +238,7 @@ def start(path: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def test_answers_come_before_the_end_of_input(fill_mask: Path) -> None:
+def test_answers_are_printed_before_the_end_of_input(fill_mask: Path) -> None:
     process = start(fill_mask)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -264,7 +262,7 @@ def test_interrupted(fill_mask: Path) -> None:
     assert process.returncode == 130
 
 
-def test_the_reader_has_gone(fill_mask: Path) -> None:
+def test_a_closed_pipe(fill_mask: Path) -> None:
     command = " ".join(BERTRT)
     done = subprocess.run(
         [
@@ -281,7 +279,7 @@ def test_the_reader_has_gone(fill_mask: Path) -> None:
     assert done.stdout.splitlines()[-1] == "141"
 
 
-def test_the_locale_does_not_matter(fill_mask: Path) -> None:
+def test_output_is_utf_8_in_any_locale(fill_mask: Path) -> None:
     done = subprocess.run(
         [*BERTRT, "run", str(fill_mask), "--json"],
         input="中国 [MASK]\n".encode(),
@@ -292,26 +290,10 @@ def test_the_locale_does_not_matter(fill_mask: Path) -> None:
     assert "中" in json.loads(done.stdout.decode())[0]["sequence"]
 
 
-def test_line_groups() -> None:
-    class Pipe(io.BytesIO):
-        """What a pipe does: a read gives what one writer wrote."""
-
-        def read1(self, size: int | None = -1, /) -> bytes:
-            return next(writes, b"")
-
-    writes = iter([b"a\nb", b"c", b"\r\n\n", b"\x0b\x85\n" * 514, b"end"])
-    groups = list(line_groups(Pipe()))
-    assert groups[:2] == [[b"a"], [b"bc", b""]]
-    assert [len(group) for group in groups[2:]] == [256, 256, 2, 1]
-    assert groups[-1] == [b"end"]
-    assert list(line_groups(io.BytesIO(b""))) == []
-    assert list(line_groups(io.BytesIO(b"\n"))) == [[b""]]
-
-
-def test_a_count_on_a_terminal_that_is_not_the_answers(
+def test_a_counter_is_shown_unless_answers_go_to_the_terminal(
     bertrt_command: Command, fill_mask: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is wiped away before an error is written, and at the end."""
+    """The counter is cleared before errors are printed, and at the end."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -332,6 +314,6 @@ def test_a_count_on_a_terminal_that_is_not_the_answers(
     assert shown == ["", "256 lines", "", "300 lines"]
     shown.clear()
     monkeypatch.setattr(sys, "stdout", Terminal())
-    with run._counter() as report:
+    with run._text_counter() as report:
         report(0, None, "not shown beside the answers")
     assert shown == []

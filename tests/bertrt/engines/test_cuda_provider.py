@@ -1,6 +1,6 @@
-"""The CUDA provider's options, and what is said where it is not to be had.
+"""The CUDA provider: its options, and an error that says why it cannot be used.
 
-The errors are those that onnxruntime-gpu 1.31.1 raises, or that loading its library gives.
+The errors are those that onnxruntime-gpu 1.31.1, or the loader of its library, raises.
 """
 
 import ctypes
@@ -11,15 +11,23 @@ from typing import Any
 
 import pytest
 
-from bertrt.engines.cuda_provider import CUDA, cuda_options, missing, preload, refused_graphs
+from bertrt.engines.cuda_provider import (
+    CUDA,
+    cuda_options,
+    graphs_refused,
+    preload_libraries,
+    provider_missing,
+)
 from bertrt.engines.ort import onnxruntime
 from bertrt.engines.ort_options import OrtOptions, open_session
 from bertrt.errors import ArtifactError, DeviceError
 
-GIVEN = OrtOptions("all", threads=1, provider=CUDA, cuda_graphs=True)
+OPTIONS = OrtOptions("all", threads=1, provider=CUDA, cuda_graphs=True)
 
 
-class Opened:
+class FakeSession:
+    """A session with these providers."""
+
     def __init__(self, providers: list[str]) -> None:
         self.providers = providers
 
@@ -31,8 +39,11 @@ class Opened:
 
 
 @pytest.fixture
-def opening(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """A factory: an ONNX Runtime with the provider, and what opening a session gives or raises."""
+def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """A factory: a fake ONNX Runtime that has the provider, and what it is called with.
+
+    Opening a session raises `result`, or gives a session with these providers.
+    """
 
     def make(result: Any) -> list[Any]:
         calls: list[Any] = []
@@ -41,7 +52,7 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             calls.append(settings)
             if isinstance(result, Exception):
                 raise result
-            return Opened(result)
+            return FakeSession(result)
 
         ort = onnxruntime()
         providers = [CUDA, "CPUExecutionProvider"]
@@ -54,8 +65,10 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
 
 @pytest.mark.parametrize("graphs", [True, False])
-def test_exact_options(opening: Callable[..., list[Any]], graphs: bool) -> None:
-    calls = opening([CUDA, "CPUExecutionProvider"])
+def test_the_provider_gets_these_options(
+    fake_runtime: Callable[..., list[Any]], graphs: bool
+) -> None:
+    calls = fake_runtime([CUDA, "CPUExecutionProvider"])
     open_session(Path("model.onnx"), OrtOptions("all", 1, CUDA, cuda_graphs=graphs))
     assert calls[0] == "preloaded"
     options = {
@@ -69,17 +82,17 @@ def test_exact_options(opening: Callable[..., list[Any]], graphs: bool) -> None:
     assert cuda_options(graphs=graphs) == options
 
 
-def test_other_providers_have_no_options(make_artifact: Callable[..., Path]) -> None:
+def test_other_providers_get_no_options(make_artifact: Callable[..., Path]) -> None:
     graph = make_artifact("BertForMaskedLM") / "model.onnx"
     session = open_session(graph, OrtOptions("basic", threads=1, cuda_graphs=True))
     assert session.get_provider_options() == {"CPUExecutionProvider": {}}
 
 
-def test_the_cpu_wheel() -> None:
+def test_the_cpu_wheel_is_refused() -> None:
     if CUDA in onnxruntime().get_available_providers():
         pytest.skip("this is the wheel with the provider")
     with pytest.raises(DeviceError) as caught:
-        open_session(Path("model.onnx"), GIVEN)
+        open_session(Path("model.onnx"), OPTIONS)
     assert str(caught.value) == (
         "CUDAExecutionProvider is not in this ONNX Runtime, which has "
         f"{', '.join(onnxruntime().get_available_providers())}: uninstall onnxruntime and pip "
@@ -92,22 +105,22 @@ def test_the_cpu_wheel() -> None:
     [
         (
             "libcublasLt.so.13: cannot open shared object file: No such file or directory",
-            r"not all of CUDA's libraries are here \(libcublasLt.so.13: cannot open .*\): pip "
+            r"some of CUDA's libraries are missing \(libcublasLt.so.13: cannot open .*\): pip "
             r"install 'onnxruntime-gpu\[cuda,cudnn\]' brings those that it was built with",
         ),
         (
             "libcuda.so.1: cannot open shared object file: No such file or directory",
             r"there is no NVIDIA driver here \(libcuda.so.1: .*\): run where there is an NVIDIA",
         ),
-        ("undefined symbol: Provider_GetHost", "left out CUDAExecutionProvider, and does not say"),
-        ("", "left out CUDAExecutionProvider, and does not say why: run where there is an NVIDIA"),
+        ("undefined symbol: Provider_GetHost", "left out CUDAExecutionProvider without a reason"),
+        ("", "left out CUDAExecutionProvider without a reason: run where there is an NVIDIA"),
     ],
 )
-def test_the_provider_is_left_out(
-    opening: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch, load: str, message: str
+def test_a_provider_that_cannot_be_loaded_is_an_error(
+    fake_runtime: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch, load: str, message: str
 ) -> None:
-    """What ONNX Runtime does where it cannot load the provider's library: it opens on the CPU."""
-    opening(["CPUExecutionProvider"])
+    """ONNX Runtime opens the graph on the CPU if it cannot load the provider's library."""
+    fake_runtime(["CPUExecutionProvider"])
     loaded = []
 
     def load_(path: str) -> None:
@@ -117,14 +130,14 @@ def test_the_provider_is_left_out(
 
     monkeypatch.setattr(ctypes, "CDLL", load_)
     with pytest.raises(DeviceError, match=message):
-        open_session(Path("model.onnx"), GIVEN)
+        open_session(Path("model.onnx"), OPTIONS)
     assert loaded == ["libonnxruntime_providers_cuda.so"]
 
 
-def test_the_cpu_wheel_has_no_such_library() -> None:
+def test_the_cpu_wheel_lacks_the_providers_library() -> None:
     if CUDA in onnxruntime().get_available_providers():
         pytest.skip("this is the wheel with the provider")
-    assert "libonnxruntime_providers_cuda.so: cannot open" in str(missing(onnxruntime()))
+    assert "libonnxruntime_providers_cuda.so: cannot open" in str(provider_missing(onnxruntime()))
 
 
 @pytest.mark.parametrize(
@@ -135,42 +148,42 @@ def test_the_cpu_wheel_has_no_such_library() -> None:
         "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
     ],
 )
-def test_the_gpu_fails(opening: Callable[..., list[Any]], text: str) -> None:
+def test_a_failing_gpu_is_a_device_error(fake_runtime: Callable[..., list[Any]], text: str) -> None:
     error = RuntimeError(f"/onnxruntime_src/cuda_call.cc:129 CudaCall {text} \n\nmore")
-    opening(error)
+    fake_runtime(error)
     with pytest.raises(DeviceError) as caught:
-        open_session(Path("model.onnx"), GIVEN)
+        open_session(Path("model.onnx"), OPTIONS)
     assert str(caught.value) == (
         f"ONNX Runtime cannot use the GPU ({text}): run where there is an NVIDIA GPU and its "
         "driver, or export for another device"
     )
 
 
-def test_a_graph_that_is_no_graph_is_the_artifacts_fault(
-    opening: Callable[..., list[Any]],
+def test_an_unreadable_graph_is_an_artifact_error(
+    fake_runtime: Callable[..., list[Any]],
 ) -> None:
-    opening(RuntimeError("INVALID_PROTOBUF : Load model from model.onnx failed"))
+    fake_runtime(RuntimeError("INVALID_PROTOBUF : Load model from model.onnx failed"))
     with pytest.raises(ArtifactError, match=r"cannot open model\.onnx"):
-        open_session(Path("model.onnx"), GIVEN)
+        open_session(Path("model.onnx"), OPTIONS)
 
 
-def test_what_the_libraries_print_is_not_the_programs_output(
+def test_messages_of_loading_libraries_go_to_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ort = onnxruntime()
     monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcublas.so.13"))
     before = sys.stdout
-    preload(ort)
+    preload_libraries(ort)
     assert sys.stdout is before
     assert capsys.readouterr() == ("", "Failed to load libcublas.so.13\n")
 
 
-def test_refusals_of_graphs() -> None:
+def test_refusals_of_cuda_graphs_are_recognized() -> None:
     sentence = (
         "This session cannot use the graph capture feature as requested by the user as the model "
         "has control flow nodes which can't be supported by CUDAExecutionProvider"
     )
-    assert refused_graphs(ArtifactError(f"[ONNXRuntimeError] : {sentence}\nmore")) == sentence
+    assert graphs_refused(ArtifactError(f"[ONNXRuntimeError] : {sentence}\nmore")) == sentence
     older = "This session cannot use the CUDA Graph feature as requested by the user"
-    assert refused_graphs(ArtifactError(older)) == older
-    assert refused_graphs(ArtifactError("no such operator")) is None
+    assert graphs_refused(ArtifactError(older)) == older
+    assert graphs_refused(ArtifactError("no such operator")) is None

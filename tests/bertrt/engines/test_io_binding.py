@@ -1,7 +1,7 @@
-"""A session's own buffers, on the CPU provider: the same answers as a plain run, and never stale.
+"""Runs on bound buffers equal plain runs and never return stale values; on the CPU provider.
 
-The CPU provider ignores the ids of CUDA graphs, so that what is captured on a GPU is run again
-here, on the same buffers.
+The CPU provider ignores the ids of CUDA graphs: where a GPU replays a graph, it runs again on the
+same buffers.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from bertrt.engines.io_binding import CaptureError, IoBindings
 from bertrt.engines.ort_options import OrtOptions, open_session
 from bertrt.errors import InputError
 
-# The longest that the tiny models have positions for is no multiple of 8.
+# The tiny models have so many positions: not a multiple of 8.
 LONGEST = 18
 HEADS = ["BertModel", "BertForMultipleChoice", "BertForQuestionAnswering", "BertLMHeadModel"]
 SHAPES = [(1, 3), (2, 9), (1, 8), (3, 18), (1, 5), (2, 9), (5, 1), (1, 3), (3, 17), (1, 16)]
 Graph = Callable[[str], Path]
 
 
-class Recorded:
-    """A session that notes each run's graph id, and fails those with a graph if it is told to."""
+class RecordingSession:
+    """A session that records each run's graph id, and raises `fails` for runs with a graph."""
 
     def __init__(self, path: Path, fails: str = "") -> None:
         self.session = open_session(path, OrtOptions("basic", threads=1))
@@ -60,61 +60,65 @@ def graph(make_artifact: Callable[..., Path]) -> Graph:
     return make
 
 
-def feeds_of(batch: int, length: int, *, seed: int = 0, choices: int = 0) -> dict[str, np.ndarray]:
-    """Rows of different lengths, the first one full."""
+def make_inputs(
+    batch: int, length: int, *, seed: int = 0, choices: int = 0
+) -> dict[str, np.ndarray]:
+    """Return rows of different lengths, of which the first is full."""
     random = np.random.default_rng(seed + 100 * batch + length)
     lengths = random.integers(1, length + 1, batch)
     lengths[0] = length
     mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
-    feeds = {
+    inputs = {
         "input_ids": random.integers(5, 200, mask.shape) * mask,
         "attention_mask": mask,
         "token_type_ids": random.integers(0, 2, mask.shape) * mask,
     }
     if choices:
-        feeds = {name: np.stack([one] * choices, axis=1) for name, one in feeds.items()}
-        feeds["input_ids"][:, 1:, 0] = 7
-    return feeds
+        inputs = {name: np.stack([array] * choices, axis=1) for name, array in inputs.items()}
+        inputs["input_ids"][:, 1:, 0] = 7
+    return inputs
 
 
-def plain(path: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run_plain(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     session = open_session(path, OrtOptions("basic", threads=1))
-    names = [one.name for one in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def check(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+def check_equal(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert got.keys() <= expected.keys()
     for name, value in got.items():
         assert value.shape == expected[name].shape
-        # Padding adds terms of zero, and so another order of sums.
+        # Padding adds zeros, which changes the order of sums.
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("class_name", HEADS)
 @pytest.mark.parametrize("graphs", [True, False])
-def test_shapes_in_turn_equal_plain_runs(graph: Graph, class_name: str, graphs: bool) -> None:
+def test_any_sequence_of_shapes_equals_plain_runs(
+    graph: Graph, class_name: str, graphs: bool
+) -> None:
     path = graph(class_name)
-    one = IoBindings(Recorded(path), "cpu", graphs=graphs, longest=LONGEST)
+    bindings = IoBindings(RecordingSession(path), "cpu", graphs=graphs, longest=LONGEST)
     choices = 2 * (class_name == "BertForMultipleChoice")
     answers = []
     for seed, (batch, length) in enumerate(SHAPES * 2):
-        feeds = feeds_of(batch, length, seed=seed, choices=choices)
-        answers.append((one.run(feeds, None), plain(path, feeds)))
-    # Only now: a later run has changed nothing that was returned before.
+        inputs = make_inputs(batch, length, seed=seed, choices=choices)
+        answers.append((bindings.run(inputs, None), run_plain(path, inputs)))
+    # Compared at the end: later runs must not change what was returned before.
     for got, expected in answers:
-        check(got, expected)
-    # Five lengths up to 8 are one, and 17 and 18 are that of the last position.
-    assert len(one) == (5 if graphs else 0)
+        check_equal(got, expected)
+    # Lengths are rounded up to multiples of 8, and 17 and 18 to the number of positions.
+    assert len(bindings) == (5 if graphs else 0)
 
 
-def test_the_callers_arrays_stay_the_callers(graph: Graph) -> None:
-    one = IoBindings(Recorded(graph("BertModel")), "cpu", graphs=True, longest=LONGEST)
-    first, second = feeds_of(2, 8, seed=1), feeds_of(2, 8, seed=2)
+def test_arrays_of_the_caller_are_not_shared(graph: Graph) -> None:
+    bindings = IoBindings(RecordingSession(graph("BertModel")), "cpu", graphs=True, longest=LONGEST)
+    first, second = make_inputs(2, 8, seed=1), make_inputs(2, 8, seed=2)
     kept = {name: value.copy() for name, value in first.items()}
-    before = one.run(first, None)
+    before = bindings.run(first, None)
     saved = {name: value.copy() for name, value in before.items()}
-    after = one.run(second, None)
+    after = bindings.run(second, None)
     for name, value in kept.items():
         np.testing.assert_array_equal(first[name], value)
     for name, value in saved.items():
@@ -122,29 +126,31 @@ def test_the_callers_arrays_stay_the_callers(graph: Graph) -> None:
         assert not np.array_equal(after[name], value)
         assert not np.shares_memory(after[name], before[name])
         before[name][:] = np.nan
-    for name, value in one.run(first, None).items():
+    for name, value in bindings.run(first, None).items():
         np.testing.assert_array_equal(value, saved[name])
 
 
-def test_each_shape_has_one_id_and_one_binding(graph: Graph) -> None:
-    session = Recorded(graph("BertModel"))
-    one = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
+def test_each_shape_has_one_graph_id_and_one_binding(graph: Graph) -> None:
+    session = RecordingSession(graph("BertModel"))
+    bindings = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
     for batch, length in [(1, 3), (2, 3), (1, 8), (1, 9), (2, 1), (1, 3)]:
-        # A graph computes all outputs: which are wanted makes no other.
-        one.run(feeds_of(batch, length), ["pooler_output"] if batch == 1 else None)
+        # A graph computes all outputs, whichever are requested.
+        bindings.run(make_inputs(batch, length), ["pooler_output"] if batch == 1 else None)
     assert session.ids == [1, 2, 1, 3, 2, 1]
     assert len({id(binding) for binding in session.bound}) == 3
     assert session.bound[0] is session.bound[2] is session.bound[5]
 
 
-def test_wanted_outputs_only(graph: Graph) -> None:
+def test_only_requested_outputs_are_returned(graph: Graph) -> None:
     for graphs in (True, False):
-        one = IoBindings(Recorded(graph("BertModel")), "cpu", graphs=graphs, longest=LONGEST)
-        feeds = feeds_of(2, 5)
+        bindings = IoBindings(
+            RecordingSession(graph("BertModel")), "cpu", graphs=graphs, longest=LONGEST
+        )
+        inputs = make_inputs(2, 5)
         names = ["mean_embedding", "last_hidden_state"]
-        got = one.run(feeds, names)
+        got = bindings.run(inputs, names)
         assert list(got) == names
-        check(got, plain(graph("BertModel"), feeds))
+        check_equal(got, run_plain(graph("BertModel"), inputs))
 
 
 @pytest.mark.parametrize(
@@ -152,44 +158,46 @@ def test_wanted_outputs_only(graph: Graph) -> None:
     [
         ("_MOST_GRAPHS", 2, [1, 2, -1, -1, 1, 2, -1, -1]),
         ("_MOST_TOKENS", 16, [1, 2, -1, -1, 1, 2, -1, -1]),
-        # Outputs of 2 x 8 tokens are some 3,000 bytes; 3 x 8 are above the rest.
+        # Buffers of 2 x 8 tokens take about 3,000 bytes, and those of 3 x 8 more than is left.
         ("_MOST_BYTES", 7000, [1, 2, -1, -1, 1, 2, -1, -1]),
     ],
 )
-def test_beyond_the_bounds_runs_have_no_graph(
+def test_runs_beyond_the_limits_have_no_graph(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, expected: list[int]
 ) -> None:
     monkeypatch.setattr(module, limit, value)
     path = graph("BertModel")
-    session = Recorded(path)
-    one = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
+    session = RecordingSession(path)
+    bindings = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
     for batch in (1, 2, 3, 4) * 2:
-        feeds = feeds_of(batch, 7)
-        check(one.run(feeds, None), plain(path, feeds))
+        inputs = make_inputs(batch, 7)
+        check_equal(bindings.run(inputs, None), run_plain(path, inputs))
     assert session.ids == expected
-    assert len(one) == 2
+    assert len(bindings) == 2
 
 
-def test_without_graphs_no_run_has_one(graph: Graph) -> None:
-    session = Recorded(graph("BertModel"), fails="none may be asked for")
-    one = IoBindings(session, "cpu", graphs=False, longest=LONGEST)
+def test_no_run_has_a_graph_when_graphs_are_off(graph: Graph) -> None:
+    session = RecordingSession(graph("BertModel"), fails="no graph may be used")
+    bindings = IoBindings(session, "cpu", graphs=False, longest=LONGEST)
     for _ in range(3):
-        one.run(feeds_of(1, 4), None)
+        bindings.run(make_inputs(1, 4), None)
     assert session.ids == [-1] * 3
 
 
-def test_a_capture_that_fails_is_told_apart(graph: Graph) -> None:
-    session = Recorded(graph("BertModel"), fails="CUDA failure 900: operation not permitted")
-    one = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
+def test_a_failed_capture_has_its_own_error(graph: Graph) -> None:
+    session = RecordingSession(
+        graph("BertModel"), fails="CUDA failure 900: operation not permitted"
+    )
+    bindings = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
     with pytest.raises(CaptureError, match="CUDA failure 900"):
-        one.run(feeds_of(1, 4), None)
-    assert len(one) == 0
+        bindings.run(make_inputs(1, 4), None)
+    assert len(bindings) == 0
 
 
-def test_an_output_of_unknown_size_has_no_graph_and_no_padding(tmp_path: Path) -> None:
-    """Its rows would count the padding's."""
+def test_a_graph_with_an_output_of_unknown_size_runs_without_padding(tmp_path: Path) -> None:
+    """Padding would change the number of its rows."""
     integers = TensorProto.INT64
-    made = helper.make_graph(
+    graph = helper.make_graph(
         [
             helper.make_node("Equal", ["input_ids", "input_ids"], ["all"]),
             helper.make_node("NonZero", ["all"], ["found"]),
@@ -199,37 +207,39 @@ def test_an_output_of_unknown_size_has_no_graph_and_no_padding(tmp_path: Path) -
         [helper.make_tensor_value_info("found", integers, [2, "count"])],
     )
     opsets = [helper.make_opsetid("", 20)]
-    onnx.save(helper.make_model(made, opset_imports=opsets, ir_version=10), tmp_path / "m.onnx")
-    session = Recorded(tmp_path / "m.onnx")
-    one = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
-    assert (one.unknown, one.graphs) == ("found", False)
-    assert one.run({"input_ids": np.ones((2, 3), np.int64)}, None)["found"].shape == (2, 6)
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "m.onnx")
+    session = RecordingSession(tmp_path / "m.onnx")
+    bindings = IoBindings(session, "cpu", graphs=True, longest=LONGEST)
+    assert (bindings.unknown, bindings.graphs) == ("found", False)
+    assert bindings.run({"input_ids": np.ones((2, 3), np.int64)}, None)["found"].shape == (2, 6)
     assert session.ids == [-1]
 
 
-def test_no_graph_for_this_target_has_an_output_of_unknown_size(graph: Graph) -> None:
+def test_every_exported_graph_has_outputs_of_known_size(graph: Graph) -> None:
     for class_name in HEADS:
-        one = IoBindings(Recorded(graph(class_name)), "cpu", graphs=True, longest=LONGEST)
-        assert one.graphs
-        names = [spec.name for spec in one.session.get_inputs()]
+        bindings = IoBindings(
+            RecordingSession(graph(class_name)), "cpu", graphs=True, longest=LONGEST
+        )
+        assert bindings.graphs
+        names = [spec.name for spec in bindings.session.get_inputs()]
         assert names == ["input_ids", "attention_mask", "token_type_ids"]
 
 
-def test_inputs_that_do_not_fit(graph: Graph) -> None:
-    one = IoBindings(Recorded(graph("BertModel")), "cpu", graphs=True, longest=LONGEST)
-    feeds = feeds_of(2, 5)
+def test_wrong_inputs_are_refused(graph: Graph) -> None:
+    bindings = IoBindings(RecordingSession(graph("BertModel")), "cpu", graphs=True, longest=LONGEST)
+    inputs = make_inputs(2, 5)
     with pytest.raises(InputError, match="token_type_ids is missing"):
-        one.run({name: feeds[name] for name in ("input_ids", "attention_mask")}, None)
+        bindings.run({name: inputs[name] for name in ("input_ids", "attention_mask")}, None)
     with pytest.raises(InputError, match=r"attention_mask has shape \[2, 4\], which is not"):
-        one.run({**feeds, "attention_mask": feeds["attention_mask"][:, :4]}, None)
+        bindings.run({**inputs, "attention_mask": inputs["attention_mask"][:, :4]}, None)
     with pytest.raises(InputError, match=r"input_ids has shape \[5\]"):
-        one.run({**feeds, "input_ids": feeds["input_ids"][0]}, None)
-    check(one.run(feeds, None), plain(graph("BertModel"), feeds))
+        bindings.run({**inputs, "input_ids": inputs["input_ids"][0]}, None)
+    check_equal(bindings.run(inputs, None), run_plain(graph("BertModel"), inputs))
 
 
-def test_integers_of_any_size_are_taken(graph: Graph) -> None:
+def test_integers_of_any_width_are_accepted(graph: Graph) -> None:
     path = graph("BertModel")
-    one = IoBindings(Recorded(path), "cpu", graphs=True, longest=LONGEST)
-    feeds = feeds_of(2, 5)
-    small = {name: value.astype(np.int32) for name, value in feeds.items()}
-    check(one.run(small, None), plain(path, feeds))
+    bindings = IoBindings(RecordingSession(path), "cpu", graphs=True, longest=LONGEST)
+    inputs = make_inputs(2, 5)
+    small = {name: value.astype(np.int32) for name, value in inputs.items()}
+    check_equal(bindings.run(small, None), run_plain(path, inputs))

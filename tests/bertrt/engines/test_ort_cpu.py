@@ -1,4 +1,4 @@
-"""The session: strict about its provider, and sound under threads, forks and pickles."""
+"""The CPU session: its errors, and its use from threads, forked children and pickles."""
 
 import multiprocessing
 import os
@@ -23,12 +23,12 @@ def artifact(make_artifact: Callable[..., Path]) -> Path:
     return make_artifact("BertForMaskedLM")
 
 
-def session(artifact: Path, provider: str = "CPUExecutionProvider") -> OrtCpuSession:
+def make_session(artifact: Path, provider: str = "CPUExecutionProvider") -> OrtCpuSession:
     options = OrtOptions(level="basic", threads=1, provider=provider)
     return OrtCpuSession(artifact / "model.onnx", options)
 
 
-FEEDS = {
+INPUTS = {
     "input_ids": np.array([[2, 10, 11, 3]]),
     "attention_mask": np.ones((1, 4), np.int64),
     "token_type_ids": np.zeros((1, 4), np.int64),
@@ -36,22 +36,22 @@ FEEDS = {
 
 
 def test_run(artifact: Path) -> None:
-    one = session(artifact)
-    assert one.run(FEEDS)["logits"].shape[:2] == (1, 4)
-    assert one.providers() == ["CPUExecutionProvider"]
+    session = make_session(artifact)
+    assert session.run(INPUTS)["logits"].shape[:2] == (1, 4)
+    assert session.providers() == ["CPUExecutionProvider"]
 
 
-def test_a_missing_provider_is_an_error_and_no_fallback(artifact: Path) -> None:
+def test_a_missing_provider_is_an_error_without_fallback(artifact: Path) -> None:
     with pytest.raises(DeviceError, match="CUDAExecutionProvider is not in this ONNX Runtime"):
-        session(artifact, "CUDAExecutionProvider").run(FEEDS)
+        make_session(artifact, "CUDAExecutionProvider").run(INPUTS)
 
 
-def test_a_failing_run_is_one_sentence(artifact: Path) -> None:
+def test_a_failing_run_is_a_bertrt_error(artifact: Path) -> None:
     with pytest.raises(BertrtError, match="ONNX Runtime failed"):
-        session(artifact).run({**FEEDS, "input_ids": np.array([[10**6]])})
+        make_session(artifact).run({**INPUTS, "input_ids": np.array([[10**6]])})
 
 
-def test_close(artifact: Path) -> None:
+def test_a_closed_runtime_refuses_calls(artifact: Path) -> None:
     rt = bertrt.load(artifact)
     rt("the [MASK] sat")
     rt.close()
@@ -72,31 +72,30 @@ def test_sixteen_threads_give_equal_answers(artifact: Path) -> None:
         assert answer == expected[i % 10]
 
 
-def test_eight_threads_of_different_shapes(artifact: Path) -> None:
-    """One session, many threads: each answer is the one that the same arrays get alone."""
+def test_eight_threads_with_different_shapes(artifact: Path) -> None:
+    """Each answer equals that of a run alone."""
     random = np.random.default_rng(5)
-    feeds = [
+    batches = [
         {"input_ids": random.integers(5, 200, (1 + i % 4, 3 + 7 * (i % 9)))} for i in range(36)
     ]
     with bertrt.load(artifact, threads=2) as rt:
-        expected = [rt.run(**one)["logits"] for one in feeds]
+        expected = [rt.run(**batch)["logits"] for batch in batches]
         with ThreadPoolExecutor(8) as pool:
             for _ in range(5):
-                for got, alone in zip(
-                    pool.map(lambda one: rt.run(**one)["logits"], feeds), expected, strict=True
-                ):
+                answers = pool.map(lambda batch: rt.run(**batch)["logits"], batches)
+                for got, alone in zip(answers, expected, strict=True):
                     np.testing.assert_allclose(got, alone, rtol=0, atol=1e-5)
 
 
-def test_the_session_is_made_once_among_threads(
+def test_many_threads_open_the_session_once(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
+    opened = []
     original = OrtCpuSession._make
-    monkeypatch.setattr(OrtCpuSession, "_make", lambda self: made.append(1) or original(self))
+    monkeypatch.setattr(OrtCpuSession, "_make", lambda self: opened.append(1) or original(self))
     with bertrt.load(artifact, threads=1) as rt, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: rt("the [MASK]"), range(16)))
-    assert len(made) == 1
+    assert len(opened) == 1
 
 
 def test_load_opens_no_session(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +104,7 @@ def test_load_opens_no_session(artifact: Path, monkeypatch: pytest.MonkeyPatch) 
         rt.tokenize("no session is needed for this")
 
 
-def test_settings_travel_and_are_told(artifact: Path) -> None:
+def test_info_has_the_settings_after_pickling(artifact: Path) -> None:
     with bertrt.load(artifact, threads=1, allow_spinning=False, max_batch_tokens=77) as rt:
         info = pickle.loads(pickle.dumps(rt)).info
     assert (info["allow_spinning"], info["max_batch_tokens"], info["threads"]) == (False, 77, 1)
@@ -117,11 +116,11 @@ def test_settings_travel_and_are_told(artifact: Path) -> None:
         assert 128 <= rt.info["max_batch_tokens"] <= 1024
 
 
-def test_pickle(artifact: Path) -> None:
+def test_a_pickled_runtime_answers_alike(artifact: Path) -> None:
     with bertrt.load(artifact) as rt:
         before = rt("the [MASK] sat")
         copy = pickle.loads(pickle.dumps(rt))
-    assert copy("the [MASK] sat") == before  # though the original is closed
+    assert copy("the [MASK] sat") == before  # the original is closed
     copy.close()
 
 
@@ -142,7 +141,7 @@ assert rt("the [MASK] sat") == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_fork_after_use(artifact: Path) -> None:
+def test_a_forked_child_opens_its_own_session(artifact: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK, str(artifact)],
         capture_output=True,
@@ -153,7 +152,6 @@ def test_fork_after_use(artifact: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_spawned_process(artifact: Path) -> None:
-    """A Runtime travels to a worker of a spawning pool."""
+def test_a_runtime_can_be_sent_to_a_spawned_process(artifact: Path) -> None:
     with bertrt.load(artifact) as rt, multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(rt, ("the [MASK] sat",)) == rt("the [MASK] sat")

@@ -1,4 +1,4 @@
-"""Session options: each setting reaches ONNX Runtime, and fusions that lose time stay off."""
+"""Session options: each setting reaches ONNX Runtime, and slower fusions are off."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +17,8 @@ OPERATORS = ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 ROWS, INNER, COLUMNS = 5, 64, 8
 
 
-def entry(native: Any, name: str) -> str | None:
-    """A config entry that was set; None: it was not."""
+def config_entry(native: Any, name: str) -> str | None:
+    """Return a config entry; None if it is not set."""
     try:
         return str(native.get_session_config_entry(name))
     except Exception:
@@ -26,19 +26,19 @@ def entry(native: Any, name: str) -> str | None:
 
 
 @pytest.mark.parametrize(("allow_spinning", "expected"), [(True, None), (False, "0")])
-def test_spinning_reaches_the_session(
+def test_allow_spinning_and_threads_are_set(
     make_artifact: Callable[..., Path], allow_spinning: bool, expected: str | None
 ) -> None:
     graph = make_artifact("BertForMaskedLM") / "model.onnx"
     session = open_session(graph, OrtOptions("basic", threads=2, allow_spinning=allow_spinning))
     native = session.get_session_options()
-    assert entry(native, "session.intra_op.allow_spinning") == expected
+    assert config_entry(native, "session.intra_op.allow_spinning") == expected
     assert native.intra_op_num_threads == 2
     assert native.enable_mem_pattern is False
 
 
 def test_slower_fusions_are_off(tmp_path: Path) -> None:
-    """Add and LayerNormalization stay two nodes, although the level fuses them."""
+    """Add and LayerNormalization stay two nodes; by default the level fuses them."""
     size = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3, 4]) for name in "aby"]
     ones = numpy_helper.from_array(np.ones(4, np.float32), "ones")
     nodes = [

@@ -1,4 +1,4 @@
-"""Which engine runs an artifact, and what is said where it is not to be had."""
+"""The engine of an artifact's target, and errors for unknown targets and missing engines."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,6 @@ import bertrt
 from bertrt.engines.ort import onnxruntime
 from bertrt.engines.select import find_target
 from bertrt.errors import ArtifactError, DeviceError
-from bertrt.scheduling.batching import choose_budget
 
 
 @pytest.mark.parametrize(
@@ -22,9 +21,9 @@ from bertrt.scheduling.batching import choose_budget
         ({"device": "cuda", "engine": "triton"}, "triton"),
     ],
 )
-def test_engines(target: dict[str, str], provider: str) -> None:
-    found = find_target(target)
-    assert (found.device, found.engine, found.provider) == (*target.values(), provider)
+def test_find_target(target: dict[str, str], provider: str) -> None:
+    chosen = find_target(target)
+    assert (chosen.device, chosen.engine, chosen.provider) == (*target.values(), provider)
 
 
 @pytest.mark.parametrize(
@@ -36,18 +35,12 @@ def test_engines(target: dict[str, str], provider: str) -> None:
         ({"device": "cpu", "engine": "triton"}, "the engine 'triton' on the device 'cpu'"),
     ],
 )
-def test_no_such_engine(target: dict[str, str], message: str) -> None:
+def test_unknown_targets_are_refused(target: dict[str, str], message: str) -> None:
     with pytest.raises(ArtifactError, match=f"made for {message}, which bertrt .* does not run"):
         find_target(target)
 
 
-def test_a_gpu_takes_large_batches(tmp_path: Path) -> None:
-    budget = choose_budget(hidden_size=768, threads=2, device="cuda", root=tmp_path)
-    assert (budget.tokens, budget.reason) == (16384, "a GPU is filled by large batches")
-    assert choose_budget(9, hidden_size=768, threads=2, device="cuda").tokens == 9
-
-
-def test_onnx_runtime_without_cuda_is_an_error_and_no_fallback(
+def test_an_onnx_runtime_without_cuda_is_an_error_without_fallback(
     make_artifact: Callable[..., Path],
 ) -> None:
     path = make_artifact("BertForSequenceClassification", device="cuda", engine="ort")

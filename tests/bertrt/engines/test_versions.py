@@ -1,4 +1,4 @@
-"""Packages that are too old for an artifact are refused in one sentence."""
+"""Packages that are too old for an artifact are refused."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from bertrt.errors import DeviceError
 
 
 @pytest.mark.parametrize(
-    ("installed", "wanted", "fine"),
+    ("installed", "required", "new_enough"),
     [
         ("2.8", "2.8.0", True),
         ("2.8.0", "2.8", True),
@@ -27,21 +27,23 @@ from bertrt.errors import DeviceError
         ("1.19", "1.19.1", False),
     ],
 )
-def test_versions(monkeypatch: pytest.MonkeyPatch, installed: str, wanted: str, fine: bool) -> None:
+def test_versions_are_compared_by_number(
+    monkeypatch: pytest.MonkeyPatch, installed: str, required: str, new_enough: bool
+) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: installed)
-    if fine:
-        check_versions({"torch": wanted})
+    if new_enough:
+        check_versions({"torch": required})
         return
-    with pytest.raises(DeviceError, match=f"needs torch {wanted} or newer, and .* is installed"):
-        check_versions({"torch": wanted})
+    with pytest.raises(DeviceError, match=f"needs torch {required} or newer, and .* is installed"):
+        check_versions({"torch": required})
 
 
-def test_what_is_not_there_is_the_imports_to_tell() -> None:
+def test_missing_packages_pass() -> None:
     check_versions({"no-such-package": "1"})
     check_versions({})
 
 
-def test_loading_asks(make_artifact: Callable[..., Path]) -> None:
+def test_opening_a_triton_graph_checks_versions(make_artifact: Callable[..., Path]) -> None:
     path = make_artifact("BertForMaskedLM", device="cuda", engine="triton", dtype="float32")
     artifact = Artifact.open(path)
     manifest = artifact.manifest

@@ -1,4 +1,4 @@
-"""What the tests of heads share: the comparison of an answer with transformers' answer."""
+"""Fixtures of the tests of heads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="session")
 def agree() -> Callable[[Any, Any], None]:
-    """Assert that an answer equals another: floats within 1e-4, all else exactly, types too."""
+    """Assert that two answers are equal: floats within 1e-4, all else exactly, and types too."""
     return _agree
 
 
@@ -22,8 +22,8 @@ def _agree(ours: Any, reference: Any) -> None:
             _agree(ours[name], reference[name])
     elif isinstance(reference, list):
         assert len(ours) == len(reference)
-        for one, other in zip(ours, reference, strict=True):
-            _agree(one, other)
+        for our_item, reference_item in zip(ours, reference, strict=True):
+            _agree(our_item, reference_item)
     elif isinstance(reference, float):
         assert ours == pytest.approx(reference, abs=TOLERANCE)
     else:

@@ -1,4 +1,4 @@
-"""feature-extraction: transformers' hidden states, and sentence vectors as torch pools them."""
+"""feature-extraction, compared with transformers' hidden states and with pooling by PyTorch."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def pipe(pipeline_of: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(pipe: Any) -> Callable[..., np.ndarray]:
-    """A text's vector as torch pools transformers' output."""
+    """Pool the outputs of transformers' model with PyTorch."""
     import torch
 
     def embed(
@@ -38,10 +38,10 @@ def reference(pipe: Any) -> Callable[..., np.ndarray]:
         *,
         normalize: bool = True,
         dimensions: int | None = None,
-        **cut: Any,
+        **truncation: Any,
     ) -> Any:
         with torch.no_grad():
-            outputs = pipe.model(**pipe.tokenizer(text, return_tensors="pt", **cut))
+            outputs = pipe.model(**pipe.tokenizer(text, return_tensors="pt", **truncation))
         hidden = outputs.last_hidden_state[0]
         vector = {
             "mean": hidden.mean(dim=0),
@@ -55,7 +55,7 @@ def reference(pipe: Any) -> Callable[..., np.ndarray]:
 
 
 def compare(ours: Any, expected: Any) -> None:
-    assert [type(one) for one in (ours, ours[0], ours[0][0], ours[0][0][0])] == [
+    assert [type(value) for value in (ours, ours[0], ours[0][0], ours[0][0][0])] == [
         list,
         list,
         list,
@@ -74,11 +74,11 @@ def test_every_text(rt: Any, pipe: Any, texts: list[str]) -> None:
     json.dumps(together)
 
 
-def test_truncation_in_either_place(rt: Any, pipe: Any) -> None:
-    cut = {"truncation": True, "max_length": 9}
-    expected = pipe(LONG, tokenize_kwargs=dict(cut))
-    compare(rt(LONG, tokenize_kwargs=cut), expected)
-    compare(rt(LONG, **cut), expected)
+def test_truncation_as_options_or_in_tokenize_kwargs(rt: Any, pipe: Any) -> None:
+    truncation = {"truncation": True, "max_length": 9}
+    expected = pipe(LONG, tokenize_kwargs=dict(truncation))
+    compare(rt(LONG, tokenize_kwargs=truncation), expected)
+    compare(rt(LONG, **truncation), expected)
 
 
 def test_a_pair(rt: Any, pipe: Any) -> None:
@@ -107,10 +107,10 @@ def test_embed(
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "pooler"])
-def test_vectors_of_the_graph_are_those_of_numpy(
+def test_vectors_from_the_graph_equal_those_from_numpy(
     load_artifact: Callable[..., Any], rt: Any, texts: list[str], pooling: str
 ) -> None:
-    """The cpu target pools in the graph, the any target has no such outputs."""
+    """The target cpu pools in the graph; the target any has no outputs for vectors."""
     plain = load_artifact("BertModel", device="any")
     assert "mean_embedding" in rt.info["outputs"]
     assert plain.info["outputs"] == ["last_hidden_state", "pooler_output"]
@@ -119,7 +119,7 @@ def test_vectors_of_the_graph_are_those_of_numpy(
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_nothing_is_fetched_that_is_not_read(rt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_needed_is_fetched(rt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
     original = BatchRunner.run
 
@@ -143,7 +143,7 @@ def test_nothing_is_fetched_that_is_not_read(rt: Any, monkeypatch: pytest.Monkey
     ]
 
 
-def test_padding_changes_no_vector(rt: Any, texts: list[str]) -> None:
+def test_padding_does_not_change_vectors(rt: Any, texts: list[str]) -> None:
     for pooling in ("mean", "cls", "max", "pooler"):
         together = rt.embed(texts, pooling=pooling, truncation=True)
         for text, vector in zip(texts, together, strict=True):
@@ -152,9 +152,10 @@ def test_padding_changes_no_vector(rt: Any, texts: list[str]) -> None:
             np.testing.assert_allclose(alone, vector, atol=1e-5)
 
 
-def test_embed_truncates_when_asked(rt: Any, reference: Callable[..., np.ndarray]) -> None:
-    cut = {"truncation": True, "max_length": 9}
-    np.testing.assert_allclose(rt.embed(LONG, **cut), reference(LONG, **cut), atol=1e-4)
+def test_embed_with_truncation(rt: Any, reference: Callable[..., np.ndarray]) -> None:
+    truncation = {"truncation": True, "max_length": 9}
+    expected = reference(LONG, **truncation)
+    np.testing.assert_allclose(rt.embed(LONG, **truncation), expected, atol=1e-4)
 
 
 def test_embed_of_an_iterator_is_an_iterator(rt: Any) -> None:
@@ -165,7 +166,7 @@ def test_embed_of_an_iterator_is_an_iterator(rt: Any) -> None:
 
 
 def test_a_checkpoint_without_a_pooler(make_artifact: Callable[..., Path], tmp_path: Path) -> None:
-    """As an artifact of a BertModel made with add_pooling_layer=False: one output fewer."""
+    """The artifact of a BertModel with add_pooling_layer=False, which lacks an output."""
     import onnx
 
     source = make_artifact("BertModel", device="any")
@@ -176,7 +177,7 @@ def test_a_checkpoint_without_a_pooler(make_artifact: Callable[..., Path], tmp_p
     onnx.save(graph, tmp_path / "model.onnx")
     manifest = json.loads((tmp_path / "bertrt.json").read_text())
     del manifest["graph"]["outputs"][1]
-    entry = next(one for one in manifest["files"] if one["name"] == "model.onnx")
+    entry = next(file for file in manifest["files"] if file["name"] == "model.onnx")
     entry["size"] = (tmp_path / "model.onnx").stat().st_size
     entry["sha256"] = sha256_of(tmp_path / "model.onnx")
     (tmp_path / "bertrt.json").write_text(json.dumps(manifest))
@@ -202,7 +203,7 @@ def test_a_checkpoint_without_a_pooler(make_artifact: Callable[..., Path], tmp_p
         (lambda rt: rt.embed("a", pooling=None), "pooling is None"),
         (lambda rt: rt.embed("a", normalize="yes"), "normalize is 'yes': give True or False"),
         (lambda rt: rt.embed("a", dimensions=0), "dimensions is 0"),
-        (lambda rt: rt.embed("a", dimensions=33), "dimensions is 33, and this model has 32"),
+        (lambda rt: rt.embed("a", dimensions=33), "dimensions is 33, but this model has 32"),
         (lambda rt: rt.embed("a", dimensions=1.5), r"dimensions is 1\.5"),
         (lambda rt: rt.embed("a", dimensions=True), "dimensions is True"),
         (lambda rt: rt.embed(iter(["a"]), dimensions=33), "dimensions is 33"),
@@ -216,5 +217,5 @@ def test_refuses(rt: Any, call: Callable[[Any], Any], message: str) -> None:
 
 def test_embed_needs_this_task(load_artifact: Callable[..., Any]) -> None:
     other = load_artifact("BertForMaskedLM")
-    with pytest.raises(InputError, match="for feature-extraction, and this one is for fill-mask"):
+    with pytest.raises(InputError, match="for feature-extraction, but this one is for fill-mask"):
         other.embed("the cat")

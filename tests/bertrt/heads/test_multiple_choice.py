@@ -1,4 +1,4 @@
-"""multiple-choice: the model's own probabilities, and what is refused."""
+"""multiple-choice, compared with transformers' model, and its errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def rt(load_artifact: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(make_checkpoint: Callable[..., Path]) -> Callable[..., list[dict[str, Any]]]:
-    """As transformers' documentation does it: all choices in one row [1, C, S], padded."""
+    """Run all choices in one batch [1, C, S], padded, as transformers' documentation does."""
     import torch
     import transformers
 
@@ -50,7 +50,7 @@ def test_every_text(rt: Any, reference: Any, agree: Agree, texts: list[str]) -> 
         for i, text in enumerate(texts)
     ]
     expected = [reference(**question) for question in questions]
-    assert {one[0]["choice"] for one in expected} == {0, 1, 2}
+    assert {answer[0]["choice"] for answer in expected} == {0, 1, 2}
     agree(rt(questions, truncation=True), expected)
     agree([rt(question, truncation=True) for question in questions], expected)
 
@@ -61,21 +61,21 @@ def test_any_number_of_choices(rt: Any, reference: Any, agree: Agree, count: int
     agree(rt(PROMPT, choices=choices), reference(PROMPT, choices))
 
 
-def test_one_choice_is_certain(rt: Any) -> None:
+def test_a_single_choice_has_score_1(rt: Any) -> None:
     assert rt(PROMPT, choices=["a"]) == [{"choice": 0, "text": "a", "score": 1.0}]
 
 
 def test_equal_choices_keep_their_order(rt: Any) -> None:
     answers = rt(PROMPT, choices=["a", "a", "a"])
-    assert [one["choice"] for one in answers] == [0, 1, 2]
+    assert [answer["choice"] for answer in answers] == [0, 1, 2]
 
 
-def test_an_empty_choice_is_a_choice(rt: Any, reference: Any, agree: Agree) -> None:
+def test_an_empty_choice(rt: Any, reference: Any, agree: Agree) -> None:
     agree(rt(PROMPT, choices=["", "a"]), reference(PROMPT, ["", "a"]))
     agree(rt("", choices=["", "a"]), reference("", ["", "a"]))
 
 
-def test_the_forms_of_a_question(rt: Any, reference: Any, agree: Agree) -> None:
+def test_forms_of_input(rt: Any, reference: Any, agree: Agree) -> None:
     expected = reference(PROMPT, CHOICES)
     question = {"prompt": PROMPT, "choices": CHOICES}
     agree(rt(PROMPT, choices=CHOICES), expected)

@@ -1,4 +1,4 @@
-"""next-sentence-prediction: the model's own probabilities, and what is refused."""
+"""next-sentence-prediction, compared with transformers' model, and its errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def rt(load_artifact: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(make_checkpoint: Callable[..., Path]) -> Callable[..., dict[str, Any]]:
-    """transformers' tokenizer and model, and the likelier of the two by numpy's softmax."""
+    """Run transformers' tokenizer and model, and take the likelier label with numpy."""
     import torch
     import transformers
 
@@ -44,12 +44,12 @@ def reference(make_checkpoint: Callable[..., Path]) -> Callable[..., dict[str, A
 def test_every_text(rt: Any, reference: Any, agree: Agree, texts: list[str]) -> None:
     pairs = list(zip(texts, texts[1:] + texts[:1], strict=True))
     expected = [reference(*pair) for pair in pairs]
-    assert len({round(one["score"], 3) for one in expected}) > 10
+    assert len({round(answer["score"], 3) for answer in expected}) > 10
     agree(rt(pairs, truncation=True), expected)
     agree([rt(*pair, truncation=True) for pair in pairs], expected)
 
 
-def test_the_forms_of_a_pair(rt: Any, reference: Any, agree: Agree) -> None:
+def test_forms_of_input(rt: Any, reference: Any, agree: Agree) -> None:
     expected = reference("the cat sat", "on the mat")
     pair = {"text": "the cat sat", "text_pair": "on the mat"}
     agree(rt("the cat sat", "on the mat"), expected)
@@ -68,7 +68,7 @@ def test_the_forms_of_a_pair(rt: Any, reference: Any, agree: Agree) -> None:
         ([2.0, 2.0], "is_next", 0.5),
     ],
 )
-def test_the_first_logit_is_that_b_follows_a(
+def test_the_first_logit_means_that_b_follows_a(
     rt: Any, logits: list[float], label: str, score: float
 ) -> None:
     head = NextSentencePrediction(rt.tokenizer, rt._artifact.config)

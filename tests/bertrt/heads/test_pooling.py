@@ -1,4 +1,4 @@
-"""Pooling: against torch, on odd lengths."""
+"""Pooling, compared with PyTorch at odd lengths."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from bertrt.heads.pooling import POOLINGS, finish_vector, pool
 
 
-def row_of(length: int) -> dict[str, np.ndarray]:
+def random_sample(length: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(length)
     return {
         "last_hidden_state": random.normal(size=(length, 13)).astype(np.float32),
@@ -17,25 +17,25 @@ def row_of(length: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("length", [1, 2, 33])
 def test_poolings(length: int) -> None:
     torch = pytest.importorskip("torch")
-    row = row_of(length)
-    hidden = torch.from_numpy(row["last_hidden_state"])
+    sample = random_sample(length)
+    hidden = torch.from_numpy(sample["last_hidden_state"])
     expected = {
         "mean": hidden.mean(dim=0),
         "max": hidden.max(dim=0).values,
         "cls": hidden[0],
-        "pooler": torch.from_numpy(row["pooler_output"]),
+        "pooler": torch.from_numpy(sample["pooler_output"]),
     }
     assert set(expected) == set(POOLINGS)
     for pooling, vector in expected.items():
-        answer = pool(row, pooling)
+        answer = pool(sample, pooling)
         assert answer.dtype == np.float32
         np.testing.assert_allclose(answer, vector.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("dimensions", [None, 1, 5, 13])
-def test_shortened_before_scaled(dimensions: int | None) -> None:
+def test_vectors_are_shortened_before_they_are_normalized(dimensions: int | None) -> None:
     torch = pytest.importorskip("torch")
-    vector = row_of(1)["pooler_output"]
+    vector = random_sample(1)["pooler_output"]
     short = torch.from_numpy(vector)[:dimensions]
     expected = torch.nn.functional.normalize(short, dim=0)
     answer = finish_vector(vector, dimensions=dimensions)

@@ -1,4 +1,4 @@
-"""pretraining: both halves of the answer, each as its own head gives it, and what is refused."""
+"""pretraining, compared with transformers' model and with each part's own head, and its errors."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def rt(load_artifact: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(make_checkpoint: Callable[..., Path]) -> Callable[..., tuple[Any, Any]]:
-    """The best tokens and probabilities at each mask, and is_next's probability, by numpy."""
+    """Return the best tokens and their scores at each mask, and the labels' scores, with numpy."""
     import torch
     import transformers
 
@@ -47,9 +47,9 @@ def compare(ours: Any, reference: Any) -> None:
     if len(masks) == 1:
         ours = {**ours, "fill_mask": [ours["fill_mask"]]}
     assert len(ours["fill_mask"]) == len(masks)
-    for got, (scores, tokens) in zip(ours["fill_mask"], masks, strict=True):
-        assert [one["token"] for one in got] == tokens.tolist()
-        assert [one["score"] for one in got] == pytest.approx(scores.tolist(), abs=1e-4)
+    for answers, (scores, tokens) in zip(ours["fill_mask"], masks, strict=True):
+        assert [answer["token"] for answer in answers] == tokens.tolist()
+        assert [answer["score"] for answer in answers] == pytest.approx(scores.tolist(), abs=1e-4)
     if ours["next_sentence"] is not None:
         assert ours["next_sentence"]["label"] == ["is_next", "not_next"][order.argmax()]
         assert ours["next_sentence"]["score"] == pytest.approx(float(order.max()), abs=1e-4)
@@ -77,7 +77,7 @@ def test_without_a_pair_or_a_mask(rt: Any, reference: Any) -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "any"])
-def test_some_texts_have_masks_and_some_none(
+def test_texts_with_and_without_masks_together(
     load_artifact: Callable[..., Any], reference: Any, device: str
 ) -> None:
     rt = load_artifact(NAME, device=device)
@@ -96,10 +96,10 @@ def test_several_masks(rt: Any, reference: Any) -> None:
     )
 
 
-def test_the_words_are_those_of_the_fill_mask_head(
+def test_fill_mask_equals_the_pipeline(
     rt: Any, pipeline_of: Callable[..., Any], agree: Agree
 ) -> None:
-    """transformers' own pipeline opens the same checkpoint as a BertForMaskedLM."""
+    """transformers' pipeline opens the same checkpoint as a BertForMaskedLM."""
     pipe = pipeline_of("fill-mask", NAME)
     assert type(pipe.model).__name__ == "BertForMaskedLM"
     for options in ({}, {"top_k": 2}, {"targets": ["cat", "dog"]}):

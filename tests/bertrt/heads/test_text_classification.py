@@ -1,4 +1,4 @@
-"""text-classification: the answers of transformers' pipeline, and what is refused."""
+"""text-classification, compared with transformers' pipeline, and its errors."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ import pytest
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError
 from bertrt.heads.request import SampleOutputs
-from bertrt.heads.text_classification import TextClassification, sigmoid
+from bertrt.heads.text_classification import TextClassification
 from bertrt.tokenizer import Encoding, pad
 
 Agree = Callable[[Any, Any], None]
@@ -51,7 +51,7 @@ def test_pairs(rt: Any, pipe: Any, agree: Agree, options: dict[str, Any]) -> Non
     agree(rt([("the cat sat", "on the mat")], **options), expected)
 
 
-def test_a_pair_not_in_a_dict_is_wrapped_as_a_text_is(rt: Any, agree: Agree) -> None:
+def test_the_answer_to_a_pair_is_in_a_list_unless_it_is_a_dict(rt: Any, agree: Agree) -> None:
     alone = rt(PAIR)
     assert isinstance(alone, dict)
     agree(rt("the cat sat", "on the mat"), [alone])
@@ -71,11 +71,11 @@ def test_function_to_apply(
     )
 
 
-def test_the_default_function_by_its_name(rt: Any, agree: Agree) -> None:
+def test_the_default_function_by_name(rt: Any, agree: Agree) -> None:
     agree(rt(TEXT, function_to_apply="default"), rt(TEXT))
 
 
-def test_truncation_is_transformers(rt: Any, pipe: Any, agree: Agree) -> None:
+def test_truncation(rt: Any, pipe: Any, agree: Agree) -> None:
     text, pair = "the cat sat " * 30, "on the mat " * 16
     for options in (
         {"truncation": True},
@@ -103,7 +103,7 @@ def test_truncation_is_transformers(rt: Any, pipe: Any, agree: Agree) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("options", [{}, {"top_k": None}], ids=str)
-def test_the_config_says_what_scores_are(
+def test_the_config_chooses_the_default_function(
     rt: Any,
     pipeline_of: Callable[..., Any],
     make_checkpoint: Callable[..., Path],
@@ -111,17 +111,17 @@ def test_the_config_says_what_scores_are(
     config: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    """Only the config differs from the exported model, so PyTorch stands in for the graph."""
+    """Only the config differs from that of the exported model, so PyTorch runs instead of ORT."""
     pipe = pipeline_of("text-classification", NAME, **config)
     written = (make_checkpoint(NAME, **config) / "config.json").read_text(encoding="utf-8")
     head = TextClassification(rt.tokenizer, ModelConfig.from_json(json.loads(written)))
-    parts, _ = head.read_inputs([TEXT, "a", "the cat sat"])
-    answers = head.answer(parts, TorchModel(pipe.model), head.parse_options(options))
+    inputs, _ = head.read_inputs([TEXT, "a", "the cat sat"])
+    answers = head.answer(inputs, TorchRunner(pipe.model), head.parse_options(options))
     agree(answers, pipe([TEXT, "a", "the cat sat"], **options))
 
 
-class TorchModel:
-    """The eager model as a head sees a graph."""
+class TorchRunner:
+    """A `GraphRunner` of an eager PyTorch model."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -129,8 +129,8 @@ class TorchModel:
     def run_encodings(
         self, encodings: Sequence[Encoding], **_: Any
     ) -> Iterator[tuple[int, SampleOutputs]]:
-        for i, one in enumerate(encodings):
-            yield i, {"logits": self.run(**pad([one], 0))["logits"][0]}
+        for i, encoding in enumerate(encodings):
+            yield i, {"logits": self.run(**pad([encoding], 0))["logits"][0]}
 
     def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         import torch
@@ -141,22 +141,15 @@ class TorchModel:
 
 
 def test_equal_scores_keep_the_order_of_the_labels(rt: Any) -> None:
-    class Flat(TorchModel):
+    class EqualLogits(TorchRunner):
         def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
             return {"logits": np.zeros((len(arrays["input_ids"]), 3), np.float32)}
 
     head = TextClassification(rt.tokenizer, rt._artifact.config)
     (answer,) = head.answer(
-        head.read_inputs(TEXT)[0], Flat(None), head.parse_options({"top_k": None})
+        head.read_inputs(TEXT)[0], EqualLogits(None), head.parse_options({"top_k": None})
     )
-    assert [one["label"] for one in answer] == ["contradiction", "neutral", "entailment"]
-
-
-def test_sigmoid_of_large_logits() -> None:
-    logits = np.array([-1e4, -90.0, 0.0, 90.0, 1e4], np.float32)
-    scores = sigmoid(logits)  # an overflow would be a warning, and warnings are errors here
-    assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, [0, 0, 0.5, 1, 1], atol=1e-7)
+    assert [label["label"] for label in answer] == ["contradiction", "neutral", "entailment"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +163,7 @@ def test_sigmoid_of_large_logits() -> None:
         (TEXT, {"functions_to_apply": "none"}, "did you mean function_to_apply"),
         (TEXT, {"return_all_scores": True}, "no option 'return_all_scores'"),
         ("a " * 70, {}, "72 tokens and the limit is 64"),
-        ("a " * 70, {"truncation": "only_second"}, "cannot be cut to 64"),
+        ("a " * 70, {"truncation": "only_second"}, "cannot be truncated to 64"),
         (TEXT, {"truncation": True, "max_length": 2}, "max_length is 2"),
         ([], {}, "list of texts is empty"),
         ([["the cat", "sat"]], {}, "an input is list"),

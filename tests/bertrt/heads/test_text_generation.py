@@ -1,4 +1,4 @@
-"""text-generation: greedy texts equal to transformers' own, and draws that can be repeated."""
+"""text-generation: greedy texts equal those of transformers' pipeline; sampling is repeatable."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ def pipe(pipeline_of: Callable[..., Any]) -> Any:
 
 
 def reference(pipe: Any, prompt: str, **options: Any) -> Any:
-    """The pipeline's answer; transformers 4 chooses the same tokens and joins them otherwise."""
+    """Return the pipeline's answer; transformers 4 has the same tokens but decodes differently."""
     import transformers
 
     if int(transformers.__version__.split(".")[0]) >= 5:
@@ -45,7 +45,7 @@ def reference(pipe: Any, prompt: str, **options: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def prompts(rt: Any, texts: list[str]) -> list[str]:
-    """The texts that leave room for new tokens."""
+    """Return the texts that leave room for new tokens."""
     return [text for text in texts if rt.tokenize(text, truncation=True)["input_ids"].size < 50]
 
 
@@ -74,21 +74,21 @@ def test_every_prompt(rt: Any, pipe: Any, agree: Agree, prompts: list[str]) -> N
     ids=str,
 )
 def test_options(rt: Any, pipe: Any, agree: Agree, options: dict[str, Any]) -> None:
-    given = {**({} if "max_length" in options else GREEDY), "do_sample": False, **options}
+    options = {**({} if "max_length" in options else GREEDY), "do_sample": False, **options}
     prompts = ["the cat", "a dog", "new york"]
-    expected = [reference(pipe, prompt, **given) for prompt in prompts]
-    agree(rt(prompts, **given), expected)
-    agree(rt(prompts[0], **given), expected[0])
+    expected = [reference(pipe, prompt, **options) for prompt in prompts]
+    agree(rt(prompts, **options), expected)
+    agree(rt(prompts[0], **options), expected[0])
 
 
-def test_a_bidirectional_model_reads_everything_at_each_step(
+def test_a_bidirectional_model_runs_all_tokens_at_each_step(
     load_artifact: Callable[..., Any], pipeline_of: Callable[..., Any], agree: Agree
 ) -> None:
-    change = {"is_decoder": False}
-    rt = load_artifact("BertLMHeadModel", **change)
-    pipe = pipeline_of("text-generation", "BertLMHeadModel", **change)
+    config = {"is_decoder": False}
+    rt = load_artifact("BertLMHeadModel", **config)
+    pipe = pipeline_of("text-generation", "BertLMHeadModel", **config)
     prompts = ["the cat sat on", "", "who is the president of the united states", "the dog sat in"]
-    expected = [reference(pipe, one, **GREEDY, use_cache=False) for one in prompts]
+    expected = [reference(pipe, prompt, **GREEDY, use_cache=False) for prompt in prompts]
     agree(rt(prompts, **GREEDY), expected)
 
 
@@ -98,42 +98,42 @@ def test_many_prompts_keep_their_order(rt: Any, agree: Agree) -> None:
     agree(rt(prompts, **GREEDY), [rt(prompt, **GREEDY) for prompt in prompts])
 
 
-def test_left_alone_it_stops_where_positions_end(rt: Any, agree: Agree) -> None:
+def test_by_default_it_stops_where_positions_end(rt: Any, agree: Agree) -> None:
     options = {"do_sample": False, "eos_token_id": []}
     agree(rt("the cat", **options), rt("the cat", max_new_tokens=61, **options))
     assert rt.tokenize("a " * 62)["input_ids"].shape == (1, 64)
     agree(rt("a " * 62, **options), rt("a " * 62, max_new_tokens=1, **options))
 
 
-def test_a_seed_repeats_alone_and_in_a_list(rt: Any, agree: Agree) -> None:
+def test_a_seed_gives_the_same_texts_alone_and_in_a_list(rt: Any, agree: Agree) -> None:
     options = {"seed": 5, "max_new_tokens": 6, "num_return_sequences": 3}
     prompts = ["the cat", "a dog", "the cat sat on the mat"]
     answers = rt(prompts, **options)
     assert [len(answer) for answer in answers] == [3, 3, 3]
     agree(answers, [rt(prompt, **options) for prompt in prompts])
-    assert len({one["generated_text"] for one in answers[0]}) == 3
+    assert len({answer["generated_text"] for answer in answers[0]}) == 3
     assert rt("the cat", **{**options, "seed": 6}) != answers[0]
     json.dumps(answers)
 
 
-def test_without_a_seed_draws_differ(rt: Any) -> None:
+def test_without_a_seed_texts_differ(rt: Any) -> None:
     assert rt("the cat", max_new_tokens=20) != rt("the cat", max_new_tokens=20)
 
 
-def test_draws_follow_the_scores(rt: Any) -> None:
-    """One new token, many times: the frequencies are the probabilities after the cut-offs."""
+def test_samples_follow_the_scores(rt: Any) -> None:
+    """Sample one token many times, and compare frequencies with the expected probabilities."""
     options = {"temperature": 0.8, "top_k": 4, "top_p": 0.9, "max_new_tokens": 1, "seed": 0}
     count = 2000
     answers = rt("the cat", num_return_sequences=count, return_full_text=False, **options)
-    found = Counter(one["generated_text"] for one in answers)
+    counts = Counter(answer["generated_text"] for answer in answers)
     best = rt("the cat", next_tokens=4)
-    scores = np.array([one["score"] for one in best]) ** (1 / 0.8)
+    scores = np.array([token["score"] for token in best]) ** (1 / 0.8)
     scores /= scores.sum()
     kept = max(1, int((np.cumsum(scores) - scores < 0.9).sum()))
     scores = scores[:kept] / scores[:kept].sum()
-    assert set(found) == {one["token_str"] for one in best[:kept]}
-    for one, expected in zip(best, scores, strict=False):
-        frequency = found[one["token_str"]] / count
+    assert set(counts) == {token["token_str"] for token in best[:kept]}
+    for token, expected in zip(best, scores, strict=False):
+        frequency = counts[token["token_str"]] / count
         assert frequency == pytest.approx(expected, abs=4 * np.sqrt(0.25 / count))
 
 
@@ -167,9 +167,9 @@ def test_next_tokens(rt: Any, pipe: Any, agree: Agree) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda rt: rt("a", "b"), "continues one text, and a pair was given"),
+        (lambda rt: rt("a", "b"), "takes one text, but got a pair"),
         (lambda rt: rt([{"role": "user", "content": "a"}]), "an input is dict"),
-        (lambda rt: rt("", add_special_tokens=False), "the prompt has no tokens"),
+        (lambda rt: rt("", add_special_tokens=False), "the prompt '' has no tokens"),
         (lambda rt: rt("a " * 70), "has 72 tokens and the limit is 64"),
         (lambda rt: rt("the cat", max_new_tokens=62), "prompt of 4 tokens this model has room for"),
         (lambda rt: rt("the cat", max_new_tokens=0), "max_new_tokens is 0"),

@@ -1,8 +1,9 @@
-"""token-classification: the answers of transformers' pipeline, and what is refused."""
+"""token-classification, compared with transformers' pipeline, and its errors."""
 
+import itertools
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from bertrt.errors import InputError
-from bertrt.heads.aggregation import STRATEGIES, Token, aggregate, resolve_overlaps
+from bertrt.heads.aggregation import STRATEGIES
 from bertrt.heads.token_classification import TokenClassification
 from bertrt.tokenizer import Tokenizer
 
@@ -27,17 +28,17 @@ def rt(load_artifact: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def pipe(pipeline_of: Callable[..., Any]) -> Any:
-    """transformers' pipeline, its NumPy scalars made plain."""
-    own = pipeline_of("token-classification", NAME)
-    return lambda *args, **options: plain(own(*args, **options))
+    """Return transformers' pipeline, with Python numbers instead of NumPy scalars."""
+    pipeline = pipeline_of("token-classification", NAME)
+    return lambda *args, **options: plain(pipeline(*args, **options))
 
 
 def plain(value: Any) -> Any:
-    """The same with NumPy scalars as Python numbers."""
+    """Replace NumPy scalars by Python numbers."""
     if isinstance(value, list):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {name: plain(one) for name, one in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -55,7 +56,7 @@ def test_every_text(
 
 def test_one_text_or_a_list(rt: Any, pipe: Any, agree: Agree) -> None:
     alone = rt(TEXT)
-    assert {type(one["score"]) for one in alone} == {float}
+    assert {type(entity["score"]) for entity in alone} == {float}
     assert json.loads(json.dumps(alone)) == alone
     for value in (TEXT, [TEXT], [TEXT, "a"], "", [""]):
         agree(rt(value), pipe(value))
@@ -71,13 +72,13 @@ def test_ignore_labels(rt: Any, pipe: Any, agree: Agree, strategy: str) -> None:
     agree(rt(TEXT, **named), rt(TEXT, aggregation_strategy=strategy))
 
 
-@pytest.mark.parametrize("strategy", [one for one in STRATEGIES if one != "none"])
+@pytest.mark.parametrize("strategy", [strategy for strategy in STRATEGIES if strategy != "none"])
 @pytest.mark.parametrize("stride", [0, 1, 7, 30, 61])
 def test_windows(
     rt: Any, pipe: Any, agree: Agree, texts: list[str], strategy: str, stride: int
 ) -> None:
     options = {"aggregation_strategy": strategy, "stride": stride}
-    # A stride of 61 moves on by one token a window.
+    # With a stride of 61 each window starts one token after the last.
     long = " ".join(texts[:8] if stride == 61 else texts)
     expected = pipe(long, **options)
     assert expected[-1]["end"] > len(long) - 40
@@ -91,17 +92,17 @@ def test_windows_of_words(rt: Any, pipe: Any, agree: Agree, texts: list[str]) ->
     agree(rt([words], **options), pipe([words], **options))
 
 
-def test_windows_of_a_length(rt: Any, texts: list[str]) -> None:
+def test_windows_with_max_length(rt: Any, texts: list[str]) -> None:
     long = " ".join(texts[:10])
     options = {"aggregation_strategy": "simple", "stride": 4}
-    found = rt(long, max_length=16, **options)
-    assert found != rt(long, max_length=32, **options)
-    assert found[-1]["end"] > len(long) - 20
-    ends = [one["end"] for one in found]
-    assert all(one["start"] >= end for one, end in zip(found[1:], ends, strict=False))
+    entities = rt(long, max_length=16, **options)
+    assert entities != rt(long, max_length=32, **options)
+    assert entities[-1]["end"] > len(long) - 20
+    for previous, entity in itertools.pairwise(entities):
+        assert entity["start"] >= previous["end"]
 
 
-def test_truncation_cuts_what_transformers_cuts(rt: Any, pipe: Any, agree: Agree) -> None:
+def test_truncation(rt: Any, pipe: Any, agree: Agree) -> None:
     long = "the cat sat in New York " * 30
     with pytest.raises(InputError, match="the limit is 64"):
         rt(long)
@@ -123,7 +124,7 @@ def test_words(rt: Any, pipe: Any, agree: Agree, strategy: str, delimiter: str |
         agree(rt(words, **options), pipe(words, **options))
 
 
-def test_words_of_one_text_give_a_list_of_one_answer(rt: Any, agree: Agree) -> None:
+def test_the_words_of_one_text_give_a_list_with_one_answer(rt: Any, agree: Agree) -> None:
     (answer,) = rt(["New", "York"], is_split_into_words=True, ignore_labels=[])
     assert rt([["New", "York"]], is_split_into_words=True, ignore_labels=[]) == [answer]
     agree(answer, rt("New York", ignore_labels=[]))
@@ -136,7 +137,7 @@ def test_words_of_one_text_give_a_list_of_one_answer(rt: Any, agree: Agree) -> N
 def test_a_tokenizer_that_does_not_mark_subwords(
     rt: Any, make_checkpoint: Callable[..., Path], agree: Agree
 ) -> None:
-    """Words are told by the spaces between them; without a decoder tokens are joined by spaces."""
+    """Words are found by the spaces between them; without a decoder, spaces join tokens."""
     import tokenizers
     import transformers
     from tokenizers import models, pre_tokenizers, processors
@@ -151,87 +152,21 @@ def test_a_tokenizer_that_does_not_mark_subwords(
         tokenizer_object=library, unk_token="[UNK]", pad_token="[PAD]", model_max_length=64
     )
     facts = rt.tokenizer.facts
-    own = Tokenizer(library.to_str(), type(facts)(**{**vars(facts), "golden": ()}))
-    assert not own.marks_subwords
+    tokenizer = Tokenizer(library.to_str(), type(facts)(**{**vars(facts), "golden": ()}))
+    assert not tokenizer.marks_subwords
     assert rt.tokenizer.marks_subwords
-    head = TokenClassification(own, rt._artifact.config)
+    head = TokenClassification(tokenizer, rt._artifact.config)
     reference = transformers.pipeline(
         "token-classification", model=str(make_checkpoint(NAME)), tokenizer=fast
     )
     for strategy in STRATEGIES:
         options = {"aggregation_strategy": strategy, "ignore_labels": []}
-        parts, _ = head.read_inputs("news york in. yorks zz in")
-        (answer,) = head.answer(parts, rt._runner, head.parse_options(options))
+        inputs, _ = head.read_inputs("news york in. yorks zz in")
+        (answer,) = head.answer(inputs, rt._runner, head.parse_options(options))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             expected = plain(reference("news york in. yorks zz in", **options))
         agree(answer, expected)
-
-
-LABELS = ["O", "B-PER", "I-PER", "LOC", "X-LOC"]
-
-
-def tokens_of(written: str, labels: Sequence[str]) -> list[Token]:
-    """Tokens of a text split at spaces, where `+` starts a piece that continues a word."""
-    result = []
-    place = 0
-    for index, (word, label) in enumerate(zip(written.split(), labels, strict=True)):
-        piece = word.removeprefix("+")
-        place += 0 if piece != word else 1
-        scores = np.full(len(LABELS), 0.1, np.float32)
-        scores[LABELS.index(label)] = 0.5 + index / 100
-        result.append(
-            Token(piece, scores, index, place, place + len(piece), is_subword=piece != word)
-        )
-        place += len(piece)
-    return result
-
-
-@pytest.mark.parametrize(
-    ("labels", "groups"),
-    [
-        (["B-PER", "I-PER", "O"], ["PER", "O"]),
-        (["B-PER", "B-PER", "I-PER"], ["PER", "PER"]),
-        (["I-PER", "I-PER", "B-PER"], ["PER", "PER"]),
-        (["O", "O", "LOC"], ["O", "LOC"]),
-        (["I-PER", "O", "I-PER"], ["PER", "O", "PER"]),
-        # A label of another form is a tag of its own, but is cut at its hyphen in the answer.
-        (["LOC", "X-LOC", "X-LOC"], ["LOC", "LOC"]),
-    ],
-)
-def test_groups(labels: list[str], groups: list[str]) -> None:
-    found = aggregate(tokens_of("a b c", labels), "simple", LABELS, " ".join)
-    assert [one["entity_group"] for one in found] == groups
-    assert " ".join(one["word"] for one in found) == "a b c"
-
-
-def test_words_take_their_label_from_their_tokens() -> None:
-    tokens = tokens_of("micro +soft com +pany", ["B-PER", "LOC", "I-PER", "LOC"])
-
-    def group(strategy: str) -> list[tuple[str, float]]:
-        found = aggregate(tokens, strategy, LABELS, "".join)
-        return [(one["entity_group"], round(one["score"], 4)) for one in found]
-
-    assert group("first") == [("PER", 0.51)]
-    assert group("max") == [("LOC", 0.52)]
-    assert group("average") == [("LOC", 0.31)]
-    assert group("simple") == [("PER", 0.5), ("LOC", 0.51), ("PER", 0.52), ("LOC", 0.53)]
-    assert aggregate([], "first", LABELS, "".join) == []
-
-
-def test_overlaps() -> None:
-    def entity(start: int, end: int, score: float) -> dict[str, Any]:
-        return {"entity_group": "PER", "score": score, "word": "", "start": start, "end": end}
-
-    short, long, better = entity(0, 4, 0.9), entity(2, 8, 0.1), entity(2, 8, 0.2)
-    after, apart = entity(8, 9, 0.5), entity(20, 21, 0.5)
-    assert resolve_overlaps([]) == []
-    assert resolve_overlaps([short, long]) == [long]
-    assert resolve_overlaps([long, better]) == [better]
-    assert resolve_overlaps([better, long]) == [better]
-    assert resolve_overlaps([apart, short, after]) == [short, after, apart]
-    # One after another: the kept one is compared with the next.
-    assert resolve_overlaps([short, long, entity(7, 9, 0.9), apart]) == [long, apart]
 
 
 @pytest.mark.parametrize(

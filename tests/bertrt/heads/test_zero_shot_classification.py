@@ -1,4 +1,4 @@
-"""zero-shot-classification: the answers of transformers' pipeline, and what is refused."""
+"""zero-shot-classification, compared with transformers' pipeline, and its errors."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def pipe(pipeline_of: Callable[..., Any]) -> Any:
 
 
 def test_every_text(rt: Any, pipe: Any, agree: Agree, texts: list[str]) -> None:
-    texts = [text for text in texts if text]  # transformers refuses an empty one, as we do
+    texts = [text for text in texts if text]  # an empty text is an error, in transformers too
     expected = pipe(texts, candidate_labels=LABELS[:2])
     agree(rt(texts, candidate_labels=LABELS[:2], truncation=True), expected)
 
@@ -61,12 +61,12 @@ def test_templates(rt: Any, pipe: Any, agree: Agree, template: str) -> None:
     agree(rt(TEXT, **options), pipe(TEXT, **options))
 
 
-def test_truncation_cuts_the_text_and_never_the_label(rt: Any, pipe: Any, agree: Agree) -> None:
+def test_only_the_text_is_truncated(rt: Any, pipe: Any, agree: Agree) -> None:
     text = "the cat sat on the mat " * 30
     with pytest.raises(InputError, match="the limit is 64"):
         rt(text, candidate_labels=LABELS)
     agree(rt(text, candidate_labels=LABELS, truncation=True), pipe(text, candidate_labels=LABELS))
-    with pytest.raises(InputError, match="cannot be cut to 8"):
+    with pytest.raises(InputError, match="cannot be truncated to 8"):
         rt("a", candidate_labels=["the cat sat on the mat"], truncation=True, max_length=8)
 
 
@@ -82,21 +82,21 @@ def test_labels_as_the_second_argument(rt: Any, pipe: Any, agree: Agree, tmp_pat
             zero_shot(TEXT)
 
 
-def test_the_head_still_classifies_without_labels(rt: Any) -> None:
+def test_without_candidate_labels_it_classifies(rt: Any) -> None:
     assert rt(TEXT)[0]["label"] in rt.info["labels"]
 
 
-def test_the_entailment_label(rt: Any) -> None:
+def test_entailment_id(rt: Any) -> None:
     config = rt._artifact.config
 
-    def named(*labels: str) -> Any:
+    def config_with(*labels: str) -> Any:
         label2id = {label: i for i, label in enumerate(labels)}
         return dataclasses.replace(config, labels=labels, label2id=label2id)
 
-    assert entailment_id(named("CONTRADICTION", "NEUTRAL", "ENTAILMENT")) == 2
-    assert entailment_id(named("entailed", "not_entailed")) == 0
+    assert entailment_id(config_with("CONTRADICTION", "NEUTRAL", "ENTAILMENT")) == 2
+    assert entailment_id(config_with("entailed", "not_entailed")) == 0
     with pytest.raises(InputError, match=r"labels are \['NEGATIVE', 'POSITIVE'\]"):
-        entailment_id(named("NEGATIVE", "POSITIVE"))
+        entailment_id(config_with("NEGATIVE", "POSITIVE"))
 
 
 def test_entailment_as_the_first_label(
@@ -107,21 +107,21 @@ def test_entailment_as_the_first_label(
     head = ZeroShotClassification(rt.tokenizer, config)
     monkeypatch.setattr(pipe.model.config, "label2id", label2id)
     for options in ({}, {"multi_label": True}):
-        parts, _ = head.read_inputs([TEXT], LABELS)
-        answers = head.answer(parts, rt._runner, head.parse_options(options))
+        inputs, _ = head.read_inputs([TEXT], LABELS)
+        answers = head.answer(inputs, rt._runner, head.parse_options(options))
         agree(answers, pipe([TEXT], LABELS, **options))
 
 
 def test_large_logits_do_not_overflow(rt: Any) -> None:
-    class Large:
+    class LargeLogits:
         def run_encodings(self, encodings: Any, **_: Any) -> Any:
             return ((i, {"logits": LARGE}) for i in range(len(encodings)))
 
     head = ZeroShotClassification(rt.tokenizer, rt._artifact.config)
-    parts, _ = head.read_inputs([TEXT], LABELS)
+    inputs, _ = head.read_inputs([TEXT], LABELS)
     for multi_label, score in ((False, 0.25), (True, 1.0)):
         options = head.parse_options({"multi_label": multi_label})
-        (answer,) = head.answer(parts, Large(), options)  # type: ignore[arg-type]
+        (answer,) = head.answer(inputs, LargeLogits(), options)  # type: ignore[arg-type]
         assert answer["scores"] == [score] * 4
 
 

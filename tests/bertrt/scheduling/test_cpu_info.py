@@ -1,4 +1,4 @@
-"""The processor: what /proc/cpuinfo says, and what that means for int8."""
+"""The processor's instruction sets, from /proc/cpuinfo, and what they mean for int8."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ALDER_LAKE = "fpu avx avx2 avx_vnni"
 SAPPHIRE_RAPIDS = f"{SKYLAKE_X} avx512_vnni avx512_bf16 amx_bf16 amx_tile amx_int8"
 
 
-def cpuinfo(root: Path, flags: str, name: str = "Some CPU @ 2.00GHz") -> Path:
+def write_cpuinfo(root: Path, flags: str, name: str = "Some CPU @ 2.00GHz") -> Path:
     (root / "proc").mkdir()
     block = f"processor\t: 0\nmodel name\t: {name}\npower management:\nflags\t\t: {flags}\n\n"
     # A second kind of core, which must not be mixed with the first.
@@ -39,23 +39,23 @@ def cpuinfo(root: Path, flags: str, name: str = "Some CPU @ 2.00GHz") -> Path:
 def test_instruction_sets(
     tmp_path: Path, flags: str, sets: tuple[str, ...], without_vnni: bool
 ) -> None:
-    found = read_cpu_info(cpuinfo(tmp_path, flags), machine="x86_64")
-    assert found.name == "Some CPU @ 2.00GHz"
-    assert found.sets == sets
-    assert found.int8.startswith("no VNNI: ") is without_vnni
+    info = read_cpu_info(write_cpuinfo(tmp_path, flags), machine="x86_64")
+    assert info.name == "Some CPU @ 2.00GHz"
+    assert info.sets == sets
+    assert info.int8.startswith("no VNNI: ") is without_vnni
 
 
-def test_nothing_known_is_taken_for_the_worst(tmp_path: Path) -> None:
-    found = read_cpu_info(tmp_path, machine="AMD64")
-    assert (found.name, found.sets, found.int8[:8]) == ("AMD64", (), "no VNNI:")
+def test_an_unknown_processor_has_no_instruction_sets(tmp_path: Path) -> None:
+    info = read_cpu_info(tmp_path, machine="AMD64")
+    assert (info.name, info.sets, info.int8[:8]) == ("AMD64", (), "no VNNI:")
 
 
-def test_another_architecture(tmp_path: Path) -> None:
+def test_arm(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("processor : 0\nFeatures : fp asimd asimddp\n\n")
-    found = read_cpu_info(tmp_path, machine="aarch64")
-    assert (found.name, found.sets, found.int8) == ("aarch64", (), "not an x86 processor")
+    info = read_cpu_info(tmp_path, machine="aarch64")
+    assert (info.name, info.sets, info.int8) == ("aarch64", (), "not an x86 processor")
 
 
-def test_this_machine() -> None:
+def test_the_processor_of_this_machine_has_a_name() -> None:
     assert read_cpu_info().name

@@ -1,4 +1,4 @@
-"""What the tests of the stream share: a runtime whose batches can be watched and held up."""
+"""Fixtures of the batcher's tests: a runtime whose batches are recorded and can be held up."""
 
 import threading
 import time
@@ -11,33 +11,37 @@ import pytest
 import bertrt
 
 
-class Gate:
-    """A runtime's `batch` that notes what it is given, and can be held shut."""
+class BatchControl:
+    """A runner's `run_batch` that records the lengths of its texts, and can be paused."""
 
-    def __init__(self, batch: Callable[..., Any]) -> None:
-        self.batch = batch
-        self.batches: list[list[int]] = []
+    def __init__(self, run_batch: Callable[..., Any]) -> None:
+        self.run_batch = run_batch
+        self.lengths: list[list[int]] = []
         self.errors: list[BaseException] = []
-        self.open = threading.Event()
-        self.open.set()
+        self.running = threading.Event()
+        self.running.set()
 
     def __call__(self, encodings: Sequence[Any], **options: Any) -> Any:
-        self.batches.append([len(one.ids) for one in encodings])
-        assert self.open.wait(60)
+        self.lengths.append([len(encoding.ids) for encoding in encodings])
+        assert self.running.wait(60)
         if self.errors:
             raise self.errors.pop()
-        return self.batch(encodings, **options)
+        return self.run_batch(encodings, **options)
 
-    def shut(self, stream: Any) -> Any:
-        """Keep a worker busy with one request; its Future."""
-        self.open.clear()
-        before = len(self.batches)
-        future = stream.submit("the cat")
+    def pause(self, batcher: Any) -> Any:
+        """Keep a worker busy with one request until `resume`; return the request's Future."""
+        self.running.clear()
+        before = len(self.lengths)
+        future = batcher.submit("the cat")
         deadline = time.monotonic() + 60
-        while len(self.batches) == before:
+        while len(self.lengths) == before:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         return future
+
+    def resume(self) -> None:
+        """Run the batch that is paused, and all others."""
+        self.running.set()
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def rt(make_artifact: Callable[..., Path]) -> Iterator[Any]:
 
 
 @pytest.fixture
-def gate(rt: Any, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    one = Gate(rt._runner.run_batch)
-    monkeypatch.setattr(rt._runner, "run_batch", one)
-    return one
+def batches(rt: Any, monkeypatch: pytest.MonkeyPatch) -> BatchControl:
+    control = BatchControl(rt._runner.run_batch)
+    monkeypatch.setattr(rt._runner, "run_batch", control)
+    return control

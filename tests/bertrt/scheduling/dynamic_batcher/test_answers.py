@@ -1,4 +1,4 @@
-"""The stream answers as the runtime does, whatever an input is merged with."""
+"""The batcher's answers equal the runtime's, whatever an input is merged with."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ TEXTS = [
 
 
 def close_to(expected: Any) -> Any:
-    """`expected`, its numbers within 1e-5; nested answers too."""
+    """Return `expected` with every float compared within 1e-5."""
     if isinstance(expected, dict):
         return {name: close_to(value) for name, value in expected.items()}
     if isinstance(expected, list):
@@ -30,7 +30,7 @@ def close_to(expected: Any) -> Any:
     return pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected
 
 
-# Class, and calls of different options and lengths, each as (inputs, options).
+# Class names, and calls with different options and lengths, each as (inputs, options).
 HEADS: list[tuple[str, list[tuple[tuple[Any, ...], dict[str, Any]]]]] = [
     (
         "BertForSequenceClassification",
@@ -92,15 +92,15 @@ HEADS: list[tuple[str, list[tuple[tuple[Any, ...], dict[str, Any]]]]] = [
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("class_name", "calls"), HEADS, ids=[name for name, _ in HEADS])
-def test_every_head_answers_as_alone(
+def test_every_head_answers_as_the_runtime_does(
     make_artifact: Callable[..., Path], class_name: str, calls: Any, workers: int
 ) -> None:
     with bertrt.load(make_artifact(class_name), threads=workers) as rt:
         expected = [close_to(rt(*inputs, **options)) for inputs, options in calls]
-        with rt.batcher(workers=workers) as stream:
-            futures = [stream.submit(*inputs, **options) for inputs, options in calls * 3]
+        with rt.batcher(workers=workers) as batcher:
+            futures = [batcher.submit(*inputs, **options) for inputs, options in calls * 3]
             answers = [future.result(60) for future in futures]
-            assert stream(*calls[0][0], **calls[0][1]) == expected[0]
+            assert batcher(*calls[0][0], **calls[0][1]) == expected[0]
     assert answers == expected * 3
 
 
@@ -113,58 +113,62 @@ def test_every_head_answers_as_alone(
         {"pooling": "pooler", "dimensions": 7},
     ],
 )
-def test_vectors(load_artifact: Callable[..., Any], options: dict[str, Any]) -> None:
+def test_vectors_equal_those_of_embed(
+    load_artifact: Callable[..., Any], options: dict[str, Any]
+) -> None:
     rt = load_artifact("BertModel")
     expected = rt.embed(TEXTS, **options)
-    with rt.batcher() as stream:
-        futures = [stream.submit_embed(text, **options) for text in TEXTS]
+    with rt.batcher() as batcher:
+        futures = [batcher.submit_embed(text, **options) for text in TEXTS]
         for future, vector in zip(futures, expected, strict=True):
             answer = future.result(60)
-            assert answer.base is None  # not a part of the batch, which would be kept with it
+            assert answer.base is None  # a view would keep the whole batch in memory
             np.testing.assert_allclose(answer, vector, atol=1e-5)
-        np.testing.assert_allclose(stream.embed([TEXTS[0]], **options), expected[:1], atol=1e-5)
+        np.testing.assert_allclose(batcher.embed([TEXTS[0]], **options), expected[:1], atol=1e-5)
         np.testing.assert_allclose(
-            asyncio.run(stream.aembed(TEXTS[1], **options)), expected[1], atol=1e-5
+            asyncio.run(batcher.aembed(TEXTS[1], **options)), expected[1], atol=1e-5
         )
     np.testing.assert_allclose(asyncio.run(rt.aembed(TEXTS[1], **options)), expected[1], atol=1e-5)
 
 
-def test_what_waits_is_merged_and_an_idle_stream_merges_nothing(rt: Any, gate: Any) -> None:
-    with rt.batcher() as stream:
+def test_waiting_requests_are_merged_and_an_idle_batcher_answers_at_once(
+    rt: Any, batches: Any
+) -> None:
+    with rt.batcher() as batcher:
         for text in ("a cat", "it is", "a film"):
-            stream(text)
-        assert gate.batches == [[4], [4], [4]]
-        first = gate.shut(stream)
-        futures = [stream.submit("a cat") for _ in range(5)]
-        futures += [stream.submit(TEXTS[5])]
+            batcher(text)
+        assert batches.lengths == [[4], [4], [4]]
+        first = batches.pause(batcher)
+        futures = [batcher.submit("a cat") for _ in range(5)]
+        futures += [batcher.submit(TEXTS[5])]
         assert not any(future.done() for future in (first, *futures))
-        gate.open.set()
+        batches.resume()
         assert len({str(future.result(60)) for future in futures[:5]}) == 1
-    assert gate.batches[4:] == [[4] * 5, [22]]
+    assert batches.lengths[4:] == [[4] * 5, [22]]
 
 
-def test_max_tokens(rt: Any, gate: Any) -> None:
-    with rt.batcher(max_batch_tokens=12) as stream:
-        gate.shut(stream)
+def test_batches_keep_to_max_batch_tokens(rt: Any, batches: Any) -> None:
+    with rt.batcher(max_batch_tokens=12) as batcher:
+        batches.pause(batcher)
         for _ in range(4):
-            stream.submit("a cat")
-        gate.open.set()
-    assert gate.batches[1:] == [[4] * 3, [4]]
+            batcher.submit("a cat")
+        batches.resume()
+    assert batches.lengths[1:] == [[4] * 3, [4]]
 
 
-def test_threads(rt: Any) -> None:
+def test_many_threads(rt: Any) -> None:
     expected = [close_to(rt(text)) for text in TEXTS]
-    with rt.batcher() as stream, ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda i: stream(TEXTS[i % 6]), range(600)))
+    with rt.batcher() as batcher, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda i: batcher(TEXTS[i % 6]), range(600)))
     assert answers == expected * 100
 
 
 def test_asyncio_on_several_loops(rt: Any) -> None:
     expected = [close_to(rt(text)) for text in TEXTS]
 
-    async def ask() -> list[Any]:
+    async def answer_all() -> list[Any]:
         return await asyncio.gather(*(rt.acall(text) for text in TEXTS * 20))
 
     with ThreadPoolExecutor(3) as pool:
-        for answers in pool.map(lambda _: asyncio.run(ask()), range(3)):
+        for answers in pool.map(lambda _: asyncio.run(answer_all()), range(3)):
             assert answers == expected * 20

@@ -1,4 +1,4 @@
-"""A request waits, gives up or fails for itself: nobody else is harmed."""
+"""A request that waits, is cancelled or fails does not affect the others."""
 
 import asyncio
 import threading
@@ -20,79 +20,83 @@ TEXTS = [
 ]
 
 
-def test_full(rt: Any, gate: Any) -> None:
-    with rt.batcher(max_waiting=2) as stream:
-        gate.shut(stream)
-        waiting = [stream.submit("a cat") for _ in range(2)]
-        for ask in (stream, stream.submit, lambda text: asyncio.run(stream.acall(text))):
+def test_a_full_batcher_refuses_or_waits(rt: Any, batches: Any) -> None:
+    with rt.batcher(max_waiting=2) as batcher:
+        batches.pause(batcher)
+        waiting = [batcher.submit("a cat") for _ in range(2)]
+        for call in (batcher, batcher.submit, lambda text: asyncio.run(batcher.acall(text))):
             with pytest.raises(BusyError, match=r"2 requests are waiting.*wait=True"):
-                ask("it is")
+                call("it is")
         with ThreadPoolExecutor(3) as pool:
-            patient = [
-                pool.submit(stream, "it is", wait=True),
-                pool.submit(lambda: asyncio.run(stream.acall("it is", wait=True))),
-                pool.submit(lambda: stream.submit("it is", wait=True)),
+            callers = [
+                pool.submit(batcher, "it is", wait=True),
+                pool.submit(lambda: asyncio.run(batcher.acall("it is", wait=True))),
+                pool.submit(lambda: batcher.submit("it is", wait=True)),
             ]
             time.sleep(0.05)
-            assert not any(one.done() for one in patient)  # submit waits too
-            gate.open.set()
-            answers = [one.result(60) for one in patient]
+            assert not any(future.done() for future in callers)  # submit waits too
+            batches.resume()
+            answers = [future.result(60) for future in callers]
         assert answers[0] == answers[1] == answers[2].result(60)
         assert all(future.result(60) for future in waiting)
 
 
-def test_timeout(rt: Any, gate: Any) -> None:
-    with rt.batcher() as stream:
-        gate.shut(stream)
+def test_a_request_that_times_out_is_dropped(rt: Any, batches: Any) -> None:
+    with rt.batcher() as batcher:
+        batches.pause(batcher)
         with pytest.raises(BusyError, match=r"no answer within 0\.01 seconds"):
-            stream(TEXTS[1], timeout=0.01)
-        gate.open.set()
-        assert stream("a cat", timeout=60)
-    assert [4] in gate.batches
-    assert len(gate.batches) == 2  # what timed out was never run
+            batcher(TEXTS[1], timeout=0.01)
+        batches.resume()
+        assert batcher("a cat", timeout=60)
+    assert [4] in batches.lengths
+    assert len(batches.lengths) == 2  # the request that timed out never ran
 
 
-def test_cancelling_drops_what_has_not_started(rt: Any, gate: Any) -> None:
-    async def give_up(stream: Any) -> None:
-        task = asyncio.create_task(stream.acall(TEXTS[3]))
-        other = asyncio.create_task(stream.acall("a cat"))
+def test_cancelling_drops_a_request_that_has_not_started(rt: Any, batches: Any) -> None:
+    async def cancel_one_of_two(batcher: Any) -> None:
+        task = asyncio.create_task(batcher.acall(TEXTS[3]))
+        other = asyncio.create_task(batcher.acall("a cat"))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        gate.open.set()
+        batches.resume()
         assert await other
 
-    with rt.batcher() as stream:
-        started = gate.shut(stream)
-        future = stream.submit(TEXTS[1])
+    with rt.batcher() as batcher:
+        started = batches.pause(batcher)
+        future = batcher.submit(TEXTS[1])
         assert future.cancel()
         assert not started.cancel()
-        asyncio.run(give_up(stream))
+        asyncio.run(cancel_one_of_two(batcher))
         assert started.result(60)
         with pytest.raises(CancelledError):
             future.result(60)
-    assert gate.batches == [[4], [4]]
+    assert batches.lengths == [[4], [4]]
 
 
-def test_a_caller_whose_loop_is_gone_harms_nobody(rt: Any, gate: Any) -> None:
-    async def leave(stream: Any) -> None:
+def test_an_event_loop_may_end_before_the_answer(rt: Any, batches: Any) -> None:
+    async def leave(batcher: Any) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await stream.acall("it is")
+                await batcher.acall("it is")
 
-    with rt.batcher() as stream:
-        gate.shut(stream)
-        started = threading.Thread(target=lambda: asyncio.run(leave(stream)))
+    with rt.batcher() as batcher:
+        batches.pause(batcher)
+        started = threading.Thread(target=lambda: asyncio.run(leave(batcher)))
         started.start()
         started.join(60)
-        gate.open.set()
-        assert stream("a cat")
+        batches.resume()
+        assert batcher("a cat")
 
 
-def test_bad_input_is_the_callers(rt: Any, gate: Any) -> None:
-    with rt.batcher() as stream:
-        for ask in (stream, stream.submit, lambda *a, **k: asyncio.run(stream.acall(*a, **k))):
+def test_wrong_inputs_and_options_are_refused(rt: Any, batches: Any) -> None:
+    with rt.batcher() as batcher:
+        for call in (
+            batcher,
+            batcher.submit,
+            lambda *a, **k: asyncio.run(batcher.acall(*a, **k)),
+        ):
             for inputs, options, message in [
                 (("a cat",), {"topk": 1}, "did you mean top_k"),
                 (("a cat",), {"wait": 1}, "wait is 1"),
@@ -102,77 +106,77 @@ def test_bad_input_is_the_callers(rt: Any, gate: Any) -> None:
                 ((" ".join(TEXTS * 9),), {}, "the limit is 64"),
             ]:
                 with pytest.raises(InputError, match=message):
-                    ask(*inputs, **options)
+                    call(*inputs, **options)
         with pytest.raises(InputError, match="embed needs an artifact for feature-extraction"):
-            stream.embed("a cat")
-    assert gate.batches == []
+            batcher.embed("a cat")
+    assert batches.lengths == []
     for options, message in [
         ({"max_waiting": 0}, "max_waiting is 0"),
         ({"max_batch_tokens": "256"}, "max_batch_tokens is '256'"),
         ({"workers": 0}, "workers is 0"),
-        ({"workers": 2}, "workers is 2, and this runtime has 1 threads"),
+        ({"workers": 2}, "workers is 2, but threads are 1: give at most 1"),
     ]:
         with pytest.raises(InputError, match=message):
             rt.batcher(**options)
 
 
-def test_bad_options_of_vectors(load_artifact: Callable[..., Any]) -> None:
+def test_wrong_options_of_embed_are_refused(load_artifact: Callable[..., Any]) -> None:
     rt = load_artifact("BertModel")
-    with rt.batcher() as stream:
+    with rt.batcher() as batcher:
         with pytest.raises(InputError, match="did you mean pooling"):
-            stream.embed("a cat", poolin="cls")
+            batcher.embed("a cat", poolin="cls")
         with pytest.raises(InputError, match="dimensions is 33"):
-            stream.embed("a cat", dimensions=33)
+            batcher.embed("a cat", dimensions=33)
         with pytest.raises(InputError, match="list of 2"):
-            stream.submit_embed(["a cat", "it is"])
+            batcher.submit_embed(["a cat", "it is"])
 
 
 class Panic(BaseException):
-    """What the tokenizers library raises when it fails inside is no Exception either."""
+    """A panic of the tokenizers library is not an Exception either."""
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), Panic("broken")])
-def test_an_error_of_one_answer_reaches_its_caller_only(
-    rt: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
+def test_an_error_of_one_answer_reaches_only_its_caller(
+    rt: Any, batches: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     finish = type(rt._calls.head).finish
 
-    def broken(head: Any, prepared: Any, rows: Any, options: Any) -> Any:
+    def finish_or_fail(head: Any, prepared: Any, samples: Any, options: Any) -> Any:
         if options.top_k == 2:
             raise error
-        return finish(head, prepared, rows, options)
+        return finish(head, prepared, samples, options)
 
-    monkeypatch.setattr(type(rt._calls.head), "finish", broken)
-    with rt.batcher() as stream:
-        gate.shut(stream)
-        futures = [stream.submit("a cat", top_k=k) for k in (1, 2, 3)]
-        gate.open.set()
+    monkeypatch.setattr(type(rt._calls.head), "finish", finish_or_fail)
+    with rt.batcher() as batcher:
+        batches.pause(batcher)
+        futures = [batcher.submit("a cat", top_k=k) for k in (1, 2, 3)]
+        batches.resume()
         assert len(futures[0].result(60)) == 1
         with pytest.raises(type(error), match="broken"):
             futures[1].result(60)
         assert len(futures[2].result(60)) == 3
-    assert gate.batches == [[4], [4, 4, 4]]
+    assert batches.lengths == [[4], [4, 4, 4]]
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
         (bertrt.DeviceError("no provider: install one"), bertrt.DeviceError, "no provider"),
-        (MemoryError("out of it"), BertrtError, r"part of failed: MemoryError\('out of it'\)"),
+        (MemoryError("none left"), BertrtError, r"part of failed: MemoryError\('none left'\)"),
     ],
 )
-def test_a_failing_batch_reaches_exactly_its_requests(
-    rt: Any, gate: Any, error: BaseException, kind: type, message: str
+def test_an_error_of_a_batch_reaches_exactly_its_requests(
+    rt: Any, batches: Any, error: BaseException, kind: type, message: str
 ) -> None:
-    with rt.batcher() as stream:
-        # The first batch is answered; then comes the one that fails, and then the next.
-        gate.shut(stream).add_done_callback(lambda _: gate.errors.append(error))
-        failing = [stream.submit("a cat") for _ in range(3)]
-        after = stream.submit(TEXTS[3])
-        gate.open.set()
+    with rt.batcher() as batcher:
+        # The first batch succeeds, the second fails, and the third succeeds.
+        batches.pause(batcher).add_done_callback(lambda _: batches.errors.append(error))
+        failing = [batcher.submit("a cat") for _ in range(3)]
+        after = batcher.submit(TEXTS[3])
+        batches.resume()
         errors = [future.exception(60) for future in failing]
         assert after.result(60)
-    assert len({id(one) for one in errors}) == 3  # each is raised in a thread of its own
-    for one in errors:
-        assert type(one) is kind
-        assert one.__cause__ is error
+    assert len({id(copy) for copy in errors}) == 3  # each is raised in another thread
+    for copy in errors:
+        assert type(copy) is kind
+        assert copy.__cause__ is error

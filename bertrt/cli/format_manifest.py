@@ -1,4 +1,4 @@
-"""A manifest for people and for programs: what `export` reports and `inspect` shows."""
+"""Format a manifest: the report of `bertrt export`, the details of `bertrt inspect`, and JSON."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from bertrt.artifact.manifest import FileEntry, Manifest, TensorSpec
-from bertrt.cli.table import aligned, printable, size
+from bertrt.cli.formatting import align_columns, escape_control, format_size
 
-__all__ = ["as_json", "details", "summary"]
+__all__ = ["format_details", "format_summary", "manifest_json"]
 
 Rows = list[tuple[str, str]]
 
 
-def as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
-    """The artifact's directory and everything that bertrt.json says, ready for JSON."""
+def manifest_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    """Return the artifact's directory and the contents of bertrt.json, ready for JSON."""
     return {"directory": str(directory), **dataclasses.asdict(manifest)}
 
 
-def summary(directory: Path, manifest: Manifest) -> list[str]:
-    """What an export made and how near it is to PyTorch, as lines."""
+def format_summary(directory: Path, manifest: Manifest) -> list[str]:
+    """Return lines on what was exported and how close its outputs are to PyTorch's."""
     return _lines(
         [
             *_identity(directory, manifest),
@@ -31,8 +31,8 @@ def summary(directory: Path, manifest: Manifest) -> list[str]:
     )
 
 
-def details(directory: Path, manifest: Manifest) -> list[str]:
-    """Everything of a manifest that people ask about, as lines."""
+def format_details(directory: Path, manifest: Manifest) -> list[str]:
+    """Return lines on everything in a manifest."""
     return _lines(
         [
             *_identity(directory, manifest),
@@ -51,12 +51,12 @@ def details(directory: Path, manifest: Manifest) -> list[str]:
 
 
 def _lines(rows: Rows) -> list[str]:
-    """Rows as lines; a name that repeats is written once."""
+    """Return a line for each row; the name of consecutive rows with the same name is shown once."""
     named = [
-        (name if i == 0 or rows[i - 1][0] != name else "", printable(value))
+        (name if i == 0 or rows[i - 1][0] != name else "", escape_control(value))
         for i, (name, value) in enumerate(rows)
     ]
-    return aligned(named)
+    return align_columns(named)
 
 
 def _identity(directory: Path, manifest: Manifest) -> Rows:
@@ -72,73 +72,74 @@ def _identity(directory: Path, manifest: Manifest) -> Rows:
 
 def _graph(manifest: Manifest) -> Rows:
     graph = manifest.graph
-    weights = sum(
-        one.size for one in manifest.files if one.name in (graph.file, f"{graph.file}_data")
+    size = sum(
+        file.size for file in manifest.files if file.name in (graph.file, f"{graph.file}_data")
     )
-    least = [f"{name} {version}" for name, version in graph.least.items()]
+    needs = [f"{name} {version}" for name, version in graph.least.items()]
     if graph.least_onnxruntime:
-        least.insert(0, f"ONNX Runtime {graph.least_onnxruntime}")
+        needs.insert(0, f"ONNX Runtime {graph.least_onnxruntime}")
     return [
         (
             "graph",
-            f"{graph.file}, {size(weights)}, opset {graph.opset}, {' and '.join(least)} or newer",
+            f"{graph.file}, {format_size(size)}, opset {graph.opset}, "
+            f"{' and '.join(needs)} or newer",
         ),
         ("fused", _pairs(graph.fused) or "nothing"),
         *(
-            (f"with {one.instructions}", f"{one.file}, {_pairs(one.fused)}")
-            for one in graph.variants
+            (f"with {variant.instructions}", f"{variant.file}, {_pairs(variant.fused)}")
+            for variant in graph.variants
         ),
     ]
 
 
 def _tensors(name: str, tensors: tuple[TensorSpec, ...]) -> Iterator[tuple[str, str]]:
     cells = [
-        (one.name, one.dtype, f"[{', '.join(str(size) for size in one.shape)}]") for one in tensors
+        (tensor.name, tensor.dtype, f"[{', '.join(map(str, tensor.shape))}]") for tensor in tensors
     ]
-    return ((name, line) for line in aligned(cells))
+    return ((name, line) for line in align_columns(cells))
 
 
 def _parity(manifest: Manifest) -> Rows:
     parity = manifest.parity
     cells = [
         (
-            one["name"],
-            f"absolute error {one['absolute_error']:.1e} (bound {one['bound']:.0e})",
-            f"relative {one['relative_error']:.1e}",
-            f"same argmax {one['argmax_agreement']:.2%}",
-            f"cosine {one['cosine']:.6f}",
+            output["name"],
+            f"absolute error {output['absolute_error']:.1e} (bound {output['bound']:.0e})",
+            f"relative {output['relative_error']:.1e}",
+            f"same argmax {output['argmax_agreement']:.2%}",
+            f"cosine {output['cosine']:.6f}",
         )
-        for one in parity["outputs"]
+        for output in parity["outputs"]
     ]
     shapes = ", ".join(parity["shapes"])
-    before = ", before quantization" if manifest.quantization else ""
+    stage = ", before quantization" if manifest.quantization else ""
     if "half" in parity:
-        before = f", before the weights were rounded to {parity['half']['dtype']}"
+        stage = f", before the weights were rounded to {parity['half']['dtype']}"
     return [
-        *(("parity", line) for line in aligned(cells)),
-        ("parity", f"worst of the shapes {shapes}, against PyTorch in float32{before}"),
+        *(("parity", line) for line in align_columns(cells)),
+        ("parity", f"worst of the shapes {shapes}, against PyTorch in float32{stage}"),
         *_half(parity.get("half")),
     ]
 
 
 def _half(half: Any) -> Rows:
-    """The gate of float16 and bfloat16, for a graph that passed it."""
+    """Return rows on the comparison of a graph in float16 or bfloat16, if it is one."""
     if half is None:
         return []
-    name = half["dtype"]
+    dtype = half["dtype"]
     cells = [
         (
-            one["name"],
-            f"absolute error {one['absolute_error']:.1e} (bound {one['bound']:.1e})",
-            f"PyTorch's {one['eager_error']:.1e}",
-            f"same argmax {one['argmax_agreement']:.2%}",
-            f"cosine {one['cosine']:.6f}",
+            output["name"],
+            f"absolute error {output['absolute_error']:.1e} (bound {output['bound']:.1e})",
+            f"PyTorch's {output['eager_error']:.1e}",
+            f"same argmax {output['argmax_agreement']:.2%}",
+            f"cosine {output['cosine']:.6f}",
         )
-        for one in half["outputs"]
+        for output in half["outputs"]
     ]
     shapes = ", ".join(half["shapes"])
-    told = f"worst of the shapes {shapes}, the graph's and PyTorch's in {name}, against float32"
-    return [*((name, line) for line in aligned(cells)), (name, told)]
+    scope = f"worst of the shapes {shapes}, the graph's and PyTorch's in {dtype}, against float32"
+    return [*((dtype, line) for line in align_columns(cells)), (dtype, scope)]
 
 
 def _int8(manifest: Manifest) -> Rows:
@@ -147,7 +148,7 @@ def _int8(manifest: Manifest) -> Rows:
         return []
     texts = report["calibration"]
     bounds = [
-        f"{report[name]:.4f} {name} (bound {least:g})" for name, least in report["bound"].items()
+        f"{report[name]:.4f} {name} (bound {bound:g})" for name, bound in report["bound"].items()
     ]
     return [
         (
@@ -157,8 +158,8 @@ def _int8(manifest: Manifest) -> Rows:
         ),
         (
             "int8",
-            f"{report['products_in_int8']:.1%} of all products; {len(report['search'])} mixtures "
-            f"tried; scales from {texts['calibrated_on']} texts ({texts['texts']})",
+            f"{report['products_in_int8']:.1%} of all products; {len(report['search'])} "
+            f"combinations tried; scales from {texts['calibrated_on']} texts ({texts['texts']})",
         ),
         ("int8", f"a text alone and in a batch: cosine {report['alone_and_in_a_batch']:.6f}"),
     ]
@@ -168,13 +169,15 @@ def _text_graph(manifest: Manifest) -> Rows:
     graph = manifest.text_graph
     if graph is None:
         return []
-    told = f"takes text; splits {graph['different']} of {graph['compared']} texts otherwise"
-    return [("text graph", f"{graph['file']} {told} than the tokenizer")]
+    difference = f"{graph['different']} of {graph['compared']} texts"
+    return [
+        ("text graph", f"{graph['file']} takes text; tokenizes {difference} unlike the tokenizer")
+    ]
 
 
 def _layers(manifest: Manifest) -> Iterator[tuple[str, str]]:
     layers = manifest.quantization["layers"] if manifest.quantization else {}
-    return (("layer", line) for line in aligned(list(layers.items())))
+    return (("layer", line) for line in align_columns(list(layers.items())))
 
 
 def _tokenizer(manifest: Manifest) -> Rows:
@@ -187,8 +190,8 @@ def _tokenizer(manifest: Manifest) -> Rows:
 
 
 def _files(files: tuple[FileEntry, ...]) -> Iterator[tuple[str, str]]:
-    cells = [(one.name, size(one.size), f"sha256 {one.sha256[:12]}…") for one in files]
-    return (("file", line) for line in aligned(cells, numbers=[1]))
+    cells = [(file.name, format_size(file.size), f"sha256 {file.sha256[:12]}…") for file in files]
+    return (("file", line) for line in align_columns(cells, right_aligned=[1]))
 
 
 def _pairs(values: Any) -> str:

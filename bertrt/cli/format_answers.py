@@ -1,38 +1,38 @@
-"""Answers for people: each task's answer as a few lines, scores first."""
+"""Format answers as lines of text, scores first; one function for each task."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bertrt.cli.table import aligned, printable
+from bertrt.cli.formatting import align_columns, escape_control
 from bertrt.errors import InputError
 
-__all__ = ["AnswerPrinter", "answer_lines"]
+__all__ = ["AnswerPrinter", "format_answer"]
 
-# Hidden states have hundreds of numbers; these say that there are some, and of what size.
+# How many numbers of each hidden state are shown, of hundreds.
 _NUMBERS = 6
 
 
 class AnswerPrinter:
-    """Prints answers to one task; answers of more than one line get an empty line between."""
+    """Prints the answers of one task, with an empty line around those of more than one line."""
 
     def __init__(self, task: str) -> None:
         self._task = task
-        self._last = 0
+        self._lines_before = 0
 
     def __call__(self, answer: Any) -> None:
-        """Print one answer; an InputError in its place is skipped."""
+        """Print an answer; an InputError in its place is skipped."""
         if isinstance(answer, InputError):
             return
-        lines = [printable(line) for line in answer_lines(self._task, answer)]
-        if self._last and max(self._last, len(lines)) > 1:
+        lines = [escape_control(line) for line in format_answer(self._task, answer)]
+        if self._lines_before and max(self._lines_before, len(lines)) > 1:
             print()
-        self._last = len(lines)
+        self._lines_before = len(lines)
         print(*lines, sep="\n")
 
 
-def answer_lines(task: str, answer: Any) -> list[str]:
-    """One input's answer, as it stands in a list of answers, in lines."""
-    return _TASKS[task](answer)
+def format_answer(task: str, answer: Any) -> list[str]:
+    """Return the lines of one input's answer, in the form that it has in a list of answers."""
+    return _FORMATTERS[task](answer)
 
 
 def _fill_mask(answer: Any) -> list[str]:
@@ -42,36 +42,38 @@ def _fill_mask(answer: Any) -> list[str]:
             for number, mask in enumerate(answer, start=1)
             for line in [f"mask {number}", *_fill_mask(mask)]
         ]
-    return aligned([(_score(one), one["token_str"], one["sequence"]) for one in answer])
+    return align_columns(
+        [(_score(token), token["token_str"], token["sequence"]) for token in answer]
+    )
 
 
 def _labels(answer: Any) -> list[str]:
     answers = [answer] if isinstance(answer, dict) else answer
-    return aligned([(_score(one), one["label"]) for one in answers])
+    return align_columns([(_score(label), label["label"]) for label in answers])
 
 
 def _zero_shot(answer: Any) -> list[str]:
     pairs = zip(answer["scores"], answer["labels"], strict=True)
-    return aligned([(f"{score:.4f}", label) for score, label in pairs])
+    return align_columns([(f"{score:.4f}", label) for score, label in pairs])
 
 
 def _tokens(answer: Any) -> list[str]:
     rows = [
         (
-            _score(one),
-            one["entity_group"] if "entity_group" in one else one["entity"],
-            _span(one),
-            one["word"],
+            _score(entity),
+            entity["entity_group"] if "entity_group" in entity else entity["entity"],
+            _span(entity),
+            entity["word"],
         )
-        for one in answer
+        for entity in answer
     ]
-    return aligned(rows) or ["no entities"]
+    return align_columns(rows) or ["no entities"]
 
 
 def _spans(answer: Any) -> list[str]:
     answers = [answer] if isinstance(answer, dict) else answer
-    rows = [(_score(one), _span(one), one["answer"] or "no answer") for one in answers]
-    return aligned(rows) or ["no answer"]
+    rows = [(_score(span), _span(span), span["answer"] or "no answer") for span in answers]
+    return align_columns(rows) or ["no answer"]
 
 
 def _features(answer: Any) -> list[str]:
@@ -84,7 +86,9 @@ def _features(answer: Any) -> list[str]:
 
 
 def _choices(answer: Any) -> list[str]:
-    return aligned([(_score(one), str(one["choice"]), one["text"]) for one in answer])
+    return align_columns(
+        [(_score(choice), str(choice["choice"]), choice["text"]) for choice in answer]
+    )
 
 
 def _pretraining(answer: Any) -> list[str]:
@@ -96,8 +100,8 @@ def _pretraining(answer: Any) -> list[str]:
 
 def _generated(answer: Any) -> list[str]:
     if "generated_text" in answer[0]:
-        return [one["generated_text"] for one in answer]
-    return aligned([(_score(one), one["token_str"]) for one in answer])
+        return [text["generated_text"] for text in answer]
+    return align_columns([(_score(token), token["token_str"]) for token in answer])
 
 
 def _score(answer: Mapping[str, Any]) -> str:
@@ -105,13 +109,13 @@ def _score(answer: Mapping[str, Any]) -> str:
 
 
 def _span(answer: Mapping[str, Any]) -> str:
-    """Where in the text: characters from start to end; words that were split have none."""
+    """Return the position in the text, start-end in characters; "" if it is not known."""
     if answer.get("start") is None:
         return ""
     return f"{answer['start']}-{answer['end']}"
 
 
-_TASKS: dict[str, Callable[[Any], list[str]]] = {
+_FORMATTERS: dict[str, Callable[[Any], list[str]]] = {
     "feature-extraction": _features,
     "fill-mask": _fill_mask,
     "multiple-choice": _choices,

@@ -1,20 +1,20 @@
-"""Lines of a stream, in groups: as many as have come, so that nobody waits for the end."""
+"""Read the lines of a stream in groups, without waiting for the end of the stream."""
 
 from collections.abc import Iterator
 from io import BufferedIOBase
 
-__all__ = ["line_groups"]
+__all__ = ["read_line_groups"]
 
 _BYTES = 1 << 16
-# Enough to batch well; few enough that answers keep coming and their arrays stay small.
+# Enough for full batches, and few enough that answers come steadily and arrays stay small.
 _LINES = 256
 
 
-def line_groups(stream: BufferedIOBase) -> Iterator[list[bytes]]:
-    """Yield lists of lines without their ends, each as soon as it can be read.
+def read_line_groups(stream: BufferedIOBase) -> Iterator[list[bytes]]:
+    r"""Yield lists of at most 256 lines, each as soon as it can be read.
 
-    A line ends with a line feed, or a carriage return and one; no other character ends it. A last
-    line without an end counts too.
+    Lines end with \n or \r\n, and with no other character; the ends are removed. The last line
+    needs no end.
     """
     rest = bytearray()
     while data := stream.read1(_BYTES):

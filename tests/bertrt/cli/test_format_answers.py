@@ -1,15 +1,15 @@
-"""Answers as people read them."""
+"""Answers as lines of text."""
 
 from typing import Any
 
 import pytest
 
-from bertrt.cli.answers import AnswerPrinter, answer_lines
+from bertrt.cli.format_answers import AnswerPrinter, format_answer
 from bertrt.errors import InputError
 from bertrt.heads import HEADS
 
 
-def word(token: str, score: float = 0.5) -> dict[str, Any]:
+def prediction(token: str, score: float = 0.5) -> dict[str, Any]:
     return {"score": score, "token": 7, "token_str": token, "sequence": f"the {token}"}
 
 
@@ -18,12 +18,12 @@ def word(token: str, score: float = 0.5) -> dict[str, Any]:
     [
         (
             "fill-mask",
-            [word("oxygen", 0.98), word("a", 0.01)],
+            [prediction("oxygen", 0.98), prediction("a", 0.01)],
             ["0.9800  oxygen  the oxygen", "0.0100  a       the a"],
         ),
         (
             "fill-mask",
-            [[word("a")], [word("b")]],
+            [[prediction("a")], [prediction("b")]],
             ["mask 1", "0.5000  a  the a", "mask 2", "0.5000  b  the b"],
         ),
         ("text-classification", {"label": "good", "score": 1.0}, ["1.0000  good"]),
@@ -67,7 +67,7 @@ def word(token: str, score: float = 0.5) -> dict[str, Any]:
         ),
         (
             "pretraining",
-            {"fill_mask": [word("a")], "next_sentence": {"label": "is_next", "score": 0.5}},
+            {"fill_mask": [prediction("a")], "next_sentence": {"label": "is_next", "score": 0.5}},
             ["0.5000  a  the a", "0.5000  is_next"],
         ),
         ("pretraining", {"fill_mask": [], "next_sentence": None}, ["no mask and no pair"]),
@@ -85,20 +85,20 @@ def word(token: str, score: float = 0.5) -> dict[str, Any]:
         ),
     ],
 )
-def test_lines(task: str, answer: Any, lines: list[str]) -> None:
-    assert answer_lines(task, answer) == lines
+def test_format_answer(task: str, answer: Any, lines: list[str]) -> None:
+    assert format_answer(task, answer) == lines
 
 
-def test_every_task_has_lines() -> None:
-    from bertrt.cli.answers import _TASKS
+def test_every_task_has_a_formatter() -> None:
+    from bertrt.cli.format_answers import _FORMATTERS
 
-    assert set(_TASKS) == set(HEADS)
+    assert set(_FORMATTERS) == set(HEADS)
 
 
 def test_printer(capsys: pytest.CaptureFixture[str]) -> None:
-    """Multi-line answers stand apart, errors leave no gap, and a text cannot move the cursor."""
-    show = AnswerPrinter("text-generation")
+    """Empty lines surround long answers, errors are skipped, and control characters are escaped."""
+    print_answer = AnswerPrinter("text-generation")
     for texts in (["a"], ["b"], ["c", "d"], None, ["\x1b[2J\n"]):
         answer = InputError("no") if texts is None else [{"generated_text": t} for t in texts]
-        show(answer)
+        print_answer(answer)
     assert capsys.readouterr().out == "a\nb\n\nc\nd\n\n\\x1b[2J\\n\n"

@@ -1,4 +1,4 @@
-"""What `bertrt doctor` looks at: packages by their metadata, ONNX Runtime itself, CPUs, GPU."""
+"""The checks of `bertrt doctor`: installed packages, ONNX Runtime, CPUs and GPUs."""
 
 import importlib
 import importlib.metadata
@@ -16,26 +16,26 @@ from bertrt.errors import DeviceError
 from bertrt.scheduling.cpu_info import read_cpu_info
 from bertrt.scheduling.threads import choose_threads
 
-__all__ = ["examine"]
+__all__ = ["diagnose"]
 
 _RUNTIME = ("numpy", "tokenizers")
-# Looked up by metadata only: importing PyTorch takes seconds.
+# Found by their metadata only: importing PyTorch takes seconds.
 _EXPORT = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "huggingface_hub")
 _GPU = ("triton",)
 # What the Triton engine imports.
 _TRITON = ("torch", "triton", "onnx")
-_MODEL = re.compile(r"^Model:\s*(.+?)\s*$", re.MULTILINE)
+_GPU_MODEL = re.compile(r"^Model:\s*(.+?)\s*$", re.MULTILINE)
 _CPU_PROVIDER, _CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
-    """What there is, and what is wrong with it.
+def diagnose(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
+    """Return findings and problems.
 
     Args:
         root: where `dev` and `proc` are mounted; another folder in tests.
 
-    Returns findings by name, ready for JSON, and the problems that keep bertrt from answering,
-    each a sentence that says what to do.
+    Findings are by name, ready for JSON. Problems are what prevents inference, each a sentence
+    that says what to do.
     """
     problems = [problem for name in _RUNTIME if (problem := _import_problem(name))]
     providers: list[str] = []
@@ -46,11 +46,11 @@ def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
     else:
         if _CPU_PROVIDER not in providers:
             problems.append(
-                f"this ONNX Runtime has no {_CPU_PROVIDER}, only {', '.join(providers)}: install "
-                "it again with pip install 'bertrt[cpu]'"
+                f"this ONNX Runtime has no {_CPU_PROVIDER}, only {', '.join(providers)}: reinstall "
+                "it with pip install 'bertrt[cpu]'"
             )
     threads = choose_threads()
-    processor = read_cpu_info(root)
+    cpu = read_cpu_info(root)
     findings = {
         "bertrt": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -60,9 +60,9 @@ def examine(root: Path = Path("/")) -> tuple[dict[str, Any], list[str]]:
         "providers": providers,
         "threads": threads.count,
         "threads_reason": threads.reason,
-        "processor": processor.name,
-        "instruction_sets": list(processor.sets),
-        "int8": processor.int8,
+        "processor": cpu.name,
+        "instruction_sets": list(cpu.sets),
+        "int8": cpu.int8,
         "telemetry_off": telemetry_disabled(),
         "for_export": {name: _version(name) for name in _EXPORT},
         "for_gpu": {name: _version(name) for name in _GPU},
@@ -87,26 +87,26 @@ def _import_problem(name: str) -> str | None:
 
 
 def _gpu(root: Path, providers: list[str]) -> str:
-    """The NVIDIA GPUs here, by the driver's files, and which engines find what they need."""
-    devices = [one.name for one in (root / "dev").glob("nvidia*") if one.name[6:].isdecimal()]
+    """Describe the NVIDIA GPUs, from the driver's files, and which engines could use them."""
+    devices = [path.name for path in (root / "dev").glob("nvidia*") if path.name[6:].isdecimal()]
     if devices:
-        models = _models(root)
+        models = _gpu_models(root)
         names = f" ({', '.join(models)})" if models else ""
-        use = "usable" if _CUDA_PROVIDER in providers else "not usable"
+        usable = "usable" if _CUDA_PROVIDER in providers else "not usable"
         missing = [name for name in _TRITON if _version(name) is None]
         triton = f"needs {' and '.join(missing)}" if missing else "has its packages"
         return (
-            f"{', '.join(sorted(devices))}{names}, {use} by this ONNX Runtime; the Triton engine "
-            f"{triton}"
+            f"{', '.join(sorted(devices))}{names}, {usable} by this ONNX Runtime; "
+            f"the Triton engine {triton}"
         )
     if shutil.which("nvidia-smi"):
         return "no device files, although nvidia-smi is installed: is the GPU passed through?"
     return "none"
 
 
-def _models(root: Path) -> list[str]:
-    """The GPUs' names, as the driver tells them; the same ones are counted."""
+def _gpu_models(root: Path) -> list[str]:
+    """Return the GPUs' names from the driver's files; equal ones once, with their number."""
     files = (root / "proc/driver/nvidia/gpus").glob("*/information")
-    texts = [one.read_text(encoding="utf-8", errors="replace") for one in files]
-    models = Counter(found[1] for text in texts if (found := _MODEL.search(text)))
-    return [name if many == 1 else f"{many} x {name}" for name, many in sorted(models.items())]
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
+    models = Counter(match[1] for text in texts if (match := _GPU_MODEL.search(text)))
+    return [name if count == 1 else f"{count} x {name}" for name, count in sorted(models.items())]

@@ -1,15 +1,15 @@
-"""Tables, sizes and control characters."""
+"""Columns, control characters and sizes."""
 
 import pytest
 
-from bertrt.cli.table import aligned, printable, size
+from bertrt.cli.formatting import align_columns, escape_control, format_size
 
 
-def test_aligned() -> None:
+def test_align_columns() -> None:
     rows = [("a", "1", "x"), ("long", "10"), ("b", "2", "")]
-    assert aligned(rows, numbers=[1]) == ["a      1  x", "long  10", "b      2"]
-    assert aligned([]) == []
-    assert aligned([(), ("a",)]) == ["", "a"]
+    assert align_columns(rows, right_aligned=[1]) == ["a      1  x", "long  10", "b      2"]
+    assert align_columns([]) == []
+    assert align_columns([(), ("a",)]) == ["", "a"]
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ def test_aligned() -> None:
         ("two\nlines\tand\u2028more\x9b", "two\\nlines\\tand\\u2028more\\x9b"),
     ],
 )
-def test_printable(text: str, shown: str) -> None:
-    assert printable(text) == shown
+def test_escape_control(text: str, shown: str) -> None:
+    assert escape_control(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -37,5 +37,5 @@ def test_printable(text: str, shown: str) -> None:
         (2 * 10**15, "2e+03 TB"),
     ],
 )
-def test_size(count: int, text: str) -> None:
-    assert size(count) == text
+def test_format_size(count: int, text: str) -> None:
+    assert format_size(count) == text

@@ -1,4 +1,4 @@
-"""From encodings to answers: rows may come in any order, and none is held longer than needed."""
+"""`Head.answer`: outputs may come in any order, and are freed as soon as possible."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from bertrt.heads.base import Head, Options, Prepared
 from bertrt.heads.request import Answer, SampleOutputs
 
 
-class Joined(Head):
-    """Each input is a list of numbers, one encoding each; the answer lists their rows."""
+class EchoHead(Head):
+    """Inputs are lists of numbers, each of which is an encoding; the answer lists its outputs."""
 
-    task = "joined"
+    task = "echo"
 
     def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
         return list(args), False
@@ -28,8 +28,8 @@ class Joined(Head):
 finished: list[Any] = []
 
 
-class Shuffled:
-    """Answers encodings in a given order, and notes what was finished before each."""
+class ShuffledRunner:
+    """Runs encodings in a fixed order; records how many inputs were finished before each."""
 
     def __init__(self, order: Sequence[int]) -> None:
         self.order = order
@@ -43,14 +43,14 @@ class Shuffled:
             yield index, {"logits": np.array(encodings[index])}
 
     def run(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        raise AssertionError("not asked for")
+        raise AssertionError("heads of this kind run encodings only")
 
 
-def test_rows_in_any_order() -> None:
+def test_outputs_in_any_order() -> None:
     finished.clear()
-    head = Joined(None, None)  # type: ignore[arg-type]
-    model = Shuffled([4, 1, 5, 0, 3, 2])
+    head = EchoHead(None, None)  # type: ignore[arg-type]
+    runner = ShuffledRunner([4, 1, 5, 0, 3, 2])
     inputs = [[10, 11], [12], [13, 14, 15]]
-    assert head.answer(inputs, model, Options()) == inputs
+    assert head.answer(inputs, runner, Options()) == inputs
     assert finished == [[10, 11], [13, 14, 15], [12]]
-    assert model.finished_before == [0, 0, 0, 0, 1, 2]
+    assert runner.finished_before == [0, 0, 0, 0, 1, 2]
