@@ -1,1 +1,1 @@
-"""The contenders, one file each; `contender.py` says what a file has and lists them."""
+"""The contenders: ways to serve a BERT checkpoint, with a module for each library."""

@@ -1,21 +1,16 @@
-"""Optimum's ONNX Runtime classes, in an environment of their own with an older transformers."""
+"""Optimum's ONNX Runtime classes, in their own environment with an older transformers."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.answers import OUTPUTS, TextsInBatches, finish
-from common.packages import packages_missing
-from contender import TASKS as ALL
-from contender import Contender
-from models import Model
+from benchmarks.contenders.answers import OUTPUTS, BatchedTexts, finish
+from benchmarks.contenders.contender import Contender
+from benchmarks.contenders.requirements import packages_missing
+from benchmarks.data.models import Model
 
-TITLE = "Optimum"
-TASKS = ALL
-PRECISION = "float32"
-PACKAGES = ("optimum-onnx", "onnxruntime", "transformers", "torch")
-ENVIRONMENT = "optimum"
+__all__ = ["CONTENDERS", "OptimumModel"]
 
 _CLASSES = {
     "embeddings": "ORTModelForFeatureExtraction",
@@ -24,25 +19,33 @@ _CLASSES = {
 }
 
 
-def missing() -> str | None:
-    """Why it cannot run here."""
-    return packages_missing(("optimum", "onnxruntime", "torch", "transformers"))
+class OptimumModel:
+    """Optimum's class for a task, on its export; a `LoadedModel`."""
 
+    def __init__(self, folder: Path, model: Model, task: str, threads: int) -> None:
+        import onnxruntime
 
-def prepare(model: Model, task: str, folder: Path) -> None:
-    """Export as Optimum does by default."""
-    _class(task).from_pretrained(model.checkpoint(task), export=True).save_pretrained(folder)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = _class(task).from_pretrained(folder, session_options=options)
+        self._task = task
+        self._mask_id = model.mask
+        self._answer_texts = BatchedTexts(model, task, self.run)
 
+    def run(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
+    ) -> np.ndarray:
+        """See `LoadedModel`."""
+        outputs = self._session(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        )
+        output = outputs[OUTPUTS[self._task]]
+        return finish(self._task, output, input_ids, attention_mask, self._mask_id)
 
-def load(model: Model, task: str, folder: Path, threads: int) -> Contender:
-    """The class for the task on the export."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = _class(task).from_pretrained(folder, session_options=options)
-    return _Optimum(session, model, task)
+    def answer(self, texts: list[str]) -> np.ndarray:
+        """See `LoadedModel`."""
+        return self._answer_texts(texts)
 
 
 def _class(task: str) -> Any:
@@ -51,23 +54,23 @@ def _class(task: str) -> Any:
     return getattr(onnxruntime, _CLASSES[task])
 
 
-class _Optimum:
-    def __init__(self, session: Any, model: Model, task: str) -> None:
-        self._session = session
-        self._task = task
-        self._mask_id = model.mask
-        self._answer_texts = TextsInBatches(model, task, self.run)
+def _prepare(model: Model, task: str, folder: Path) -> None:
+    """Export as Optimum does by default."""
+    _class(task).from_pretrained(model.checkpoint(task), export=True).save_pretrained(folder)
 
-    def run(
-        self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
-    ) -> np.ndarray:
-        """See `contender.Contender`."""
-        outputs = self._session(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
-        )
-        output = outputs[OUTPUTS[self._task]]
-        return finish(self._task, output, input_ids, attention_mask, self._mask_id)
 
-    def answer(self, texts: list[str]) -> np.ndarray:
-        """See `contender.Contender`."""
-        return self._answer_texts(texts)
+def _load(model: Model, task: str, folder: Path, threads: int) -> OptimumModel:
+    return OptimumModel(folder, model, task, threads)
+
+
+CONTENDERS = {
+    "optimum": Contender(
+        "Optimum",
+        "float32",
+        ("optimum-onnx", "onnxruntime", "transformers", "torch"),
+        lambda: packages_missing("optimum", "onnxruntime", "torch", "transformers"),
+        _load,
+        _prepare,
+        environment="optimum",
+    ),
+}

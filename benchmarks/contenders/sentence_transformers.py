@@ -1,28 +1,79 @@
-"""sentence-transformers, the usual library for embeddings, as its documentation builds a model."""
+"""sentence-transformers, the usual library for embeddings, used as its documentation shows."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from common.packages import packages_missing
-from common.sentence_transformer import SentenceTransformerContender
-from contender import Contender
-from models import Model
+import numpy as np
 
-TITLE = "sentence-transformers"
-TASKS = ("embeddings",)
-PRECISION = "float32"
-PACKAGES = ("sentence-transformers", "torch", "transformers")
-ENVIRONMENT = "bench"
+from benchmarks.contenders.contender import Contender
+from benchmarks.contenders.requirements import cuda_missing, packages_missing
+from benchmarks.data.models import Model
+
+__all__ = ["CONTENDERS", "SentenceTransformerModel"]
 
 
-def missing() -> str | None:
-    """Why it cannot run here."""
-    return packages_missing(("sentence_transformers", "torch"))
+class SentenceTransformerModel:
+    """A transformer, mean pooling and normalization in a row; a `LoadedModel`."""
+
+    def __init__(self, model: Model, task: str, threads: int, *, device: str, half: bool) -> None:
+        """Load the checkpoint on a device, in float16 if `half`."""
+        import torch
+        from sentence_transformers import SentenceTransformer, models
+
+        torch.set_num_threads(threads)
+        transformer = models.Transformer(str(model.checkpoint(task)))
+        pooling = models.Pooling(transformer.get_word_embedding_dimension(), pooling_mode="mean")
+        modules = [transformer, pooling, models.Normalize()]
+        self._model = SentenceTransformer(modules=modules, device=device)
+        if half:
+            self._model.half()
+        self._device = device
+
+    def run(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
+    ) -> np.ndarray:
+        """Do what `encode` does for a batch, from token ids; see `LoadedModel`."""
+        import torch
+
+        arrays = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
+        with torch.inference_mode():
+            features = {
+                name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()
+            }
+            return np.asarray(self._model(features)["sentence_embedding"].float().cpu().numpy())
+
+    def answer(self, texts: list[str]) -> np.ndarray:
+        """See `LoadedModel`; `encode` makes batches of 32 texts of similar length."""
+        vectors = self._model.encode(texts, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
 
 
-def prepare(model: Model, task: str, folder: Path) -> None:
-    """The checkpoint is used as it is."""
+def _contender(
+    title: str, missing: Callable[[], str | None], *, device: str, precision: str
+) -> Contender:
+    def load(model: Model, task: str, folder: Path, threads: int) -> SentenceTransformerModel:
+        half = precision == "float16"
+        return SentenceTransformerModel(model, task, threads, device=device, half=half)
+
+    packages = ("sentence-transformers", "torch", "transformers")
+    return Contender(title, precision, packages, missing, load, tasks=("embeddings",))
 
 
-def load(model: Model, task: str, folder: Path, threads: int) -> Contender:
-    """A transformer, mean pooling and normalization in a row."""
-    return SentenceTransformerContender(model, task, threads)
+CONTENDERS = {
+    "sentence_transformers": _contender(
+        "sentence-transformers",
+        lambda: packages_missing("sentence_transformers", "torch"),
+        device="cpu",
+        precision="float32",
+    ),
+    "cuda_sentence_transformers": _contender(
+        "sentence-transformers, float16",
+        lambda: cuda_missing("sentence_transformers"),
+        device="cuda",
+        precision="float16",
+    ),
+}

@@ -1,1 +1,1 @@
-"""What is measured, a workload a file."""
+"""The workloads: one module for each thing that is measured."""

@@ -1,36 +1,35 @@
-"""Mixed lengths without the tokenizer: batches of token ids as they come, padded to their longest.
+"""Mixed lengths without the tokenizer: batches of token ids, padded to their longest.
 
-On a GPU a corpus of texts measures the tokenizer. Here everyone is given the same padded batches
-(`contender.run`), whose lengths are those of the corpus; what it makes of the padding is its own.
+On a GPU, a corpus of texts would measure the tokenizer. Here all contenders get the same padded
+batches (`LoadedModel.run`), with the lengths of the corpus; each handles the padding in its way.
 """
 
 from collections.abc import Iterator, Sequence
 
-from bench import Bench
-from corpus import SEED, mixed_lengths
-from crew import crew, groups
-from models import Model
-from passes import measure_passes
-from proof import expected_of, prove
-from rows import Row, distinct
-from texts import Inputs, fixed_inputs
+from benchmarks.data.corpus import SEED, mixed_lengths
+from benchmarks.data.inputs import Inputs, fixed_inputs
+from benchmarks.data.models import TASKS, Model
+from benchmarks.harness.config import BenchConfig
+from benchmarks.harness.correctness import dismiss_wrong, reference_answers
+from benchmarks.harness.passes import measure_passes
+from benchmarks.harness.rows import Row, distinct
+from benchmarks.harness.worker_pool import split_by_memory, worker_pool
 
-__all__ = ["NAME", "TASKS", "measure"]
+__all__ = ["NAME", "TASKS", "batches", "measure"]
 
 NAME = "ragged"
-TASKS = ("embeddings", "classification", "fill-mask")
 
-# As many as a GPU is full with; a CPU would take minutes for more than a few batches.
+# (texts, batch size). Enough texts to fill a GPU; on a CPU more than a few batches take minutes.
 _COUNTS = {"cpu": (128, 32), "cuda": (2048, 128)}
 
 
-def measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
-    """Measure texts per second; a row for each contender, timed or refused."""
-    return distinct(_measure(bench, model, task, names))
+def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
+    """Measure texts per second; yield a row for each contender, timed or refused."""
+    return distinct(_measure(config, model, task, names))
 
 
 def batches(model: Model, count: int, size: int) -> list[Inputs]:
-    """So many texts of random ids in batches of `size`, in no order of length."""
+    """Return `count` texts of random ids in batches of `size`, not sorted by length."""
     lengths = mixed_lengths(count)
     return [
         fixed_inputs(model, lengths[start : start + size], seed=start)
@@ -38,19 +37,19 @@ def batches(model: Model, count: int, size: int) -> list[Inputs]:
     ]
 
 
-def _measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
-    count, size = _COUNTS[bench.device]
-    given = [tuple(one) for one in batches(model, count, size)]
-    asked = b"".join(array.tobytes() for inputs in given for array in inputs)
+def _measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
+    count, size = _COUNTS[config.device]
+    arguments = {"batches": [tuple(inputs) for inputs in batches(model, count, size)]}
+    key = b"".join(array.tobytes() for inputs in arguments["batches"] for array in inputs)
     weights = model.checkpoint(task) / "model.safetensors"
-    for group in groups(names, weights.stat().st_size, gpu_bytes=bench.gpu_bytes):
-        expected = expected_of(bench, model, task, asked, "run_each", batches=given)
-        with crew(bench, model, task, group) as running:
-            bench.tell(f"  {model.name} {task} {count} texts in padded batches of {size}")
-            errors = prove(running, expected, f"{count} texts", "run_each", batches=given)
+    for group in split_by_memory(names, weights.stat().st_size, gpu_bytes=config.gpu_bytes):
+        expected = reference_answers(config, model, task, key, "run_each", **arguments)
+        with worker_pool(config, model, task, group) as pool:
+            config.report(f"  {model.name} {task} {count} texts in padded batches of {size}")
+            errors = dismiss_wrong(pool, expected, f"to {count} texts", "run_each", **arguments)
             yield from measure_passes(
-                bench,
-                running,
+                config,
+                pool,
                 errors,
                 workload=NAME,
                 model=model,
@@ -59,5 +58,5 @@ def _measure(bench: Bench, model: Model, task: str, names: Sequence[str]) -> Ite
                 count=count,
                 settings={"corpus_seed": SEED, "batch": size},
                 verb="time_each",
-                batches=given,
+                **arguments,
             )

@@ -1,5 +1,6 @@
-"""The benchmark's modules, which are scripts and no package, and contenders made for its tests."""
+"""Make the package `benchmarks` importable, and provide contenders made for the tests."""
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,23 +8,35 @@ from types import ModuleType
 
 import pytest
 
-# Last, so that no module of theirs stands before an installed one.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+ROOT = Path(__file__).resolve().parents[2]
 
-import contender
-import process
-from bench import Bench
 
-# A contender as a file has it. {body} is what differs.
+def _load_package() -> None:
+    """Import `benchmarks` from its folder; the checkout's root stays off sys.path."""
+    spec = importlib.util.spec_from_file_location("benchmarks", ROOT / "benchmarks/__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["benchmarks"] = package
+    spec.loader.exec_module(package)
+
+
+if "benchmarks" not in sys.modules:
+    _load_package()
+
+from benchmarks.contenders import registry
+from benchmarks.harness import worker_process
+from benchmarks.harness.config import BenchConfig
+
+# The module of a contender; {body} is what a test adds.
 SOURCE = """
 import os, time
+from dataclasses import replace
+
 import numpy as np
 
-TITLE = "{name}"
-TASKS = ("embeddings",)
-PRECISION = "float32"
-PACKAGES = ("numpy", "no-such-package")
-ENVIRONMENT = "bench"
+from benchmarks.contenders.contender import Contender
+
 
 def missing():
     return None
@@ -45,46 +58,48 @@ class Fake:
     def answer(self, texts):
         return np.array([[len(text)] for text in texts])
 
+TASKS = ("embeddings",)
+PACKAGES = ("numpy", "no-such-package")
+
 {body}
+
+CONTENDERS = {
+    "{name}": Contender("{name}", "float32", PACKAGES, missing, load, prepare, tasks=TASKS)
+}
 """
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(
-        folder=tmp_path / "out", threads=2, rounds=3, seconds=1.0, turn=0.01, tell=lambda _: None
+def config(tmp_path: Path) -> BenchConfig:
+    return BenchConfig(
+        folder=tmp_path / "out", threads=2, rounds=3, seconds=1.0, turn=0.01, report=lambda _: None
     )
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Write a contender's file into a benchmark folder of the test's own, and list it."""
-    folder = tmp_path / "benchmarks"
-    (folder / "contenders").mkdir(parents=True)
-    (folder / "contenders" / "__init__.py").touch()
-    real = Path(process.__file__).parent
-    for path in real.glob("*.py"):
-        (folder / path.name).symlink_to(path)
-    (folder / "common").symlink_to(real / "common")
-    names: list[str] = []
-    listing = folder / "contender.py"
-    listing.unlink()
+    """Add a contender to the registry, here and in a copy of the package for the workers."""
+    original, copy = ROOT / "benchmarks", tmp_path / "benchmarks"
+    (copy / "contenders").mkdir(parents=True)
+    for folder in (original, original / "contenders"):
+        for path in folder.iterdir():
+            if path.name not in ("contenders", "registry.py", "__pycache__"):
+                (copy / path.relative_to(original)).symlink_to(path)
+    source = (original / "contenders" / "registry.py").read_text()
+    modules: dict[str, str] = {}
+    monkeypatch.setattr(registry, "_MODULES", {"cpu": modules})
+    monkeypatch.setattr(worker_process, "_MAIN", copy / "harness" / "worker_main.py")
 
     def make(name: str, body: str = "") -> str:
-        names.append(name)
-        path = folder / "contenders" / f"{name}.py"
+        modules[name] = f"fake_{name}"
+        path = copy / "contenders" / f"fake_{name}.py"
         path.write_text(SOURCE.replace("{name}", name).replace("{body}", body))
-        text = (real / "contender.py").read_text()
-        listing.write_text(f"{text}\nNAMES = {tuple(names)!r}\n")
-        monkeypatch.setattr(contender, "NAMES", tuple(names))
-        module = ModuleType(f"contenders.{name}")
+        text = f"{source}\n_MODULES = {{'cpu': {modules!r}}}\n"
+        (copy / "contenders" / "registry.py").write_text(text)
+        full_name = f"benchmarks.contenders.fake_{name}"
+        module = ModuleType(full_name)
         exec(path.read_text(), module.__dict__)
-        monkeypatch.setitem(sys.modules, f"contenders.{name}", module)
+        monkeypatch.setitem(sys.modules, full_name, module)
         return name
 
-    # Python would put a link's target on the path, and with it the real contenders.
-    worker = folder / "worker.py"
-    worker.unlink()
-    worker.write_text((real / "worker.py").read_text())
-    monkeypatch.setattr(process, "_HERE", folder)
     return make

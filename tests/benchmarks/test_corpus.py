@@ -1,4 +1,4 @@
-"""The mixed-lengths corpus: seeded, log-normal, and in tokens what it says it is."""
+"""The mixed-lengths corpus: seeded, log-normal, and of the documented lengths in tokens."""
 
 from importlib import resources
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from corpus import LONGEST, SHORTEST, mixed
+from benchmarks.data.corpus import LONGEST, SHORTEST, mixed
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def lengths():
     return lambda texts: np.array([len(tokenizer.encode(text).ids) for text in texts])
 
 
-def test_lengths_are_those_of_the_reference_corpus(lengths):
+def test_token_lengths_match_the_documented_distribution(lengths):
     found = lengths(mixed(256))
     assert 26 <= found.mean() <= 30
     assert 170 <= found.max() <= 200
@@ -25,15 +25,15 @@ def test_lengths_are_those_of_the_reference_corpus(lengths):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_no_text_is_out_of_bounds(lengths, seed):
+def test_texts_are_within_the_length_limits(lengths, seed):
     found = lengths(mixed(300, seed))
     assert found.min() >= SHORTEST
-    # Some words are two tokens, and yet the shortest limit of the models holds.
+    # Some words are two tokens, but texts still fit the models' lowest limit.
     assert found.max() <= 256
     assert LONGEST < 256
 
 
-def test_equal_arguments_give_equal_texts_and_other_seeds_others():
+def test_texts_depend_only_on_the_arguments():
     assert mixed(20, 3) == mixed(20, 3)
     assert mixed(20, 3) != mixed(20, 4)
     assert len(set(mixed(1024))) > 1000
@@ -46,6 +46,6 @@ def test_texts_are_english_sentences():
         assert "  " not in text
 
 
-def test_each_text_for_fill_mask_has_one_mask():
+def test_texts_for_fill_mask_have_one_mask_each():
     assert all(text.count("[MASK]") == 1 for text in mixed(300, 2, mask=True))
     assert not any("[MASK]" in text for text in mixed(50, 2))

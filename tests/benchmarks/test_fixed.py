@@ -1,4 +1,4 @@
-"""Fixed shapes: a wrong answer is never timed, and everyone has a row."""
+"""Fixed shapes: wrong answers are never timed, and each contender has a row."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,28 +6,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import texts
-from bench import Bench
-from models import Model
-from workloads import fixed
+from benchmarks.data.inputs import fixed_inputs
+from benchmarks.data.models import Model
+from benchmarks.harness.config import BenchConfig
+from benchmarks.workloads import fixed
 
-# Answers that hang on the mask, as a mean over tokens does.
-RIGHT = """
+# Answers that depend on the mask, as a mean over tokens does.
+CORRECT = """
 def run(self, ids, mask, types):
     weights = mask[:, :, None]
-    places = np.cos(ids[:, :, None] * np.arange(1, 9))
-    return (places * weights).sum(axis=1) / weights.sum(axis=1)
+    features = np.cos(ids[:, :, None] * np.arange(1, 9))
+    return (features * weights).sum(axis=1) / weights.sum(axis=1)
 Fake.run = run
 """
-FORGETS_THE_MASK = RIGHT.replace("mask[:, :, None]", "np.ones_like(mask)[:, :, None]")
-WRONG = RIGHT.replace("np.cos", "np.sin")
+IGNORES_THE_MASK = CORRECT.replace("mask[:, :, None]", "np.ones_like(mask)[:, :, None]")
+WRONG = CORRECT.replace("np.cos", "np.sin")
 FAILS_ON_MANY = (
-    RIGHT
+    CORRECT
     + """
-def few(self, ids, mask, types):
+def run_few(self, ids, mask, types):
     assert len(ids) < 8, "too many"
     return run(self, ids, mask, types)
-Fake.run = few
+Fake.run = run_few
 """
 )
 
@@ -46,18 +46,18 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed, "_PAUSE", 0.0)
 
 
-def test_right_answers_are_timed_and_wrong_ones_are_not(
-    fake: Callable[..., str], bench: Bench, model: Model
+def test_only_correct_answers_are_timed(
+    fake: Callable[..., str], config: BenchConfig, model: Model
 ) -> None:
     names = [
-        fake("eager", RIGHT),
-        fake("peer", RIGHT),
+        fake("eager", CORRECT),
+        fake("peer", CORRECT),
         fake("wrong", WRONG),
-        fake("unmasked", FORGETS_THE_MASK),
+        fake("unmasked", IGNORES_THE_MASK),
         fake("small", FAILS_ON_MANY),
         fake("absent", "def missing():\n    return 'not installed'"),
     ]
-    rows = list(fixed.measure(bench, model, "embeddings", names))
+    rows = list(fixed.measure(config, model, "embeddings", names))
     assert [(row["shape"], row["contender"]) for row in rows] == [
         (shape, name) for shape in ("1x8", "8x5") for name in names
     ]
@@ -65,7 +65,7 @@ def test_right_answers_are_timed_and_wrong_ones_are_not(
     for shape in ("1x8", "8x5"):
         peer = found[shape, "peer"]
         assert peer["status"] == "timed"
-        assert peer["n"] == bench.rounds
+        assert peer["n"] == config.rounds
         assert peer["p20_ms"] <= peer["median_ms"] <= peer["p80_ms"]
         assert peer["error"]["max_abs"] == 0
         ratio, low, high = peer["speedup"]["eager"]
@@ -75,7 +75,7 @@ def test_right_answers_are_timed_and_wrong_ones_are_not(
             row = found[shape, name]
             assert row["status"] == "refused"
             assert not {"median_ms", "p20_ms", "speedup"} & set(row)
-        # Only the batch with padding tells one that forgets the mask.
+        # Only the batch with padding detects a contender that ignores the mask.
         assert "wrong answer at 5x37" in found[shape, "unmasked"]["reason"]
         assert found[shape, "wrong"]["error"]["worst_cosine"] < 0.9
         assert found[shape, "absent"]["reason"] == "not installed"
@@ -83,29 +83,29 @@ def test_right_answers_are_timed_and_wrong_ones_are_not(
     assert "too many" in found["8x5", "small"]["reason"]
 
 
-def test_without_a_reference_nobody_is_timed(
-    fake: Callable[..., str], bench: Bench, model: Model
+def test_nothing_is_timed_without_a_reference(
+    fake: Callable[..., str], config: BenchConfig, model: Model
 ) -> None:
-    names = [fake("peer", RIGHT)]
+    names = [fake("peer", CORRECT)]
     fake("eager", "def missing():\n    return 'no PyTorch here'")
-    rows = list(fixed.measure(bench, model, "embeddings", names))
+    rows = list(fixed.measure(config, model, "embeddings", names))
     assert {row["status"] for row in rows} == {"refused"}
     assert "no PyTorch here" in rows[0]["reason"]
 
 
-def test_the_reference_is_asked_though_it_is_not_timed(
-    fake: Callable[..., str], bench: Bench, model: Model
+def test_the_reference_answers_even_if_it_is_not_timed(
+    fake: Callable[..., str], config: BenchConfig, model: Model
 ) -> None:
-    names = [fake("peer", RIGHT)]
-    fake("eager", RIGHT)
-    rows = list(fixed.measure(bench, model, "embeddings", names))
+    names = [fake("peer", CORRECT)]
+    fake("eager", CORRECT)
+    rows = list(fixed.measure(config, model, "embeddings", names))
     assert [row["contender"] for row in rows] == ["peer", "peer"]
     assert {row["status"] for row in rows} == {"timed"}
     assert rows[0]["speedup"] == {}
 
 
-def test_inputs_are_like_a_tokenizers_and_the_same_every_time(model: Model) -> None:
-    inputs = texts.fixed_inputs(model, (9, 3, 6))
+def test_inputs_look_like_a_tokenizers_and_are_reproducible(model: Model) -> None:
+    inputs = fixed_inputs(model, (9, 3, 6))
     assert inputs.input_ids.shape == (3, 9)
     assert {array.dtype for array in inputs} == {np.dtype(np.int64)}
     assert inputs.attention_mask.sum(axis=1).tolist() == [9, 3, 6]
@@ -115,10 +115,10 @@ def test_inputs_are_like_a_tokenizers_and_the_same_every_time(model: Model) -> N
         assert (row == model.mask).sum() == 1
         assert (row[length:] == model.pad).all()
         assert row.max() < model.vocabulary
-    again = texts.fixed_inputs(model, (9, 3, 6))
-    np.testing.assert_array_equal(again.input_ids, inputs.input_ids)
+    repeated = fixed_inputs(model, (9, 3, 6))
+    np.testing.assert_array_equal(repeated.input_ids, inputs.input_ids)
 
 
 def test_a_row_without_room_for_a_mask_is_refused(model: Model) -> None:
     with pytest.raises(ValueError, match="a row of 2 tokens has no room"):
-        texts.fixed_inputs(model, (4, 2))
+        fixed_inputs(model, (4, 2))

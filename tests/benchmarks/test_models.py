@@ -1,18 +1,20 @@
-"""Models: a vocabulary of the right size, and checkpoints of the user's own."""
+"""Models and contenders: the vocabulary, checkpoints of the user, and the registry."""
 
+import importlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
-import contender
-import models
-import vocabulary
-from common.packages import packages_missing
+from benchmarks.contenders import registry
+from benchmarks.contenders.requirements import packages_missing
+from benchmarks.data import models, vocabulary
 
 
-def test_the_vocabulary_has_berts_size_and_reads_english_and_syllables(tmp_path: Path) -> None:
+def test_the_vocabulary_has_berts_size_and_covers_english_and_syllables(tmp_path: Path) -> None:
     vocabulary.write_tokenizer(tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert tokenizer.get_vocab_size() == vocabulary.SIZE
@@ -24,47 +26,76 @@ def test_the_vocabulary_has_berts_size_and_reads_english_and_syllables(tmp_path:
     assert [lines[id] for id in encoding.ids] == encoding.tokens
 
 
-def test_a_folder_of_the_users_gets_every_head(
+def test_a_users_checkpoint_gets_every_head(
     make_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = make_checkpoint("BertForMaskedLM")
-    model = models.make(str(source), tmp_path)
+    model = models.make_model(str(source), tmp_path)
     assert model.name == source.name
     assert model.weights == f"of {source.name}"
     assert model.trained == ("embeddings", "fill-mask")
-    for task in contender.TASKS:
+    for task in models.TASKS:
         files = {path.name for path in model.checkpoint(task).iterdir()}
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= files
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     assert model.mask == tokenizer.token_to_id("[MASK]")
-    assert models.make(str(source), tmp_path) == model
+    assert models.make_model(str(source), tmp_path) == model
 
 
-def test_a_name_that_is_neither_a_model_nor_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'bert-huge' is none of minilm, bert-base, bert-large"):
-        models.make("bert-huge", tmp_path)
+def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no model is called 'bert-huge': choose from minilm, "):
+        models.make_model("bert-huge", tmp_path)
 
 
-@pytest.mark.parametrize("name", [*contender.NAMES, *contender.GPU_NAMES])
-def test_every_contender_has_the_same_shape(name: str) -> None:
-    module = contender.find(name)
-    assert module.TITLE
-    assert set(module.TASKS) <= set(contender.TASKS)
-    assert module.PRECISION in ("float32", "float16", "bfloat16", "int8")
-    assert module.ENVIRONMENT in ("bench", "optimum")
-    assert module.PACKAGES
-    for function in ("missing", "prepare", "load"):
-        assert callable(getattr(module, function))
-        assert getattr(module, function).__doc__
+@pytest.mark.parametrize(
+    "name", [name for device in registry.DEVICES for name in registry.names_on(device)]
+)
+def test_every_contender_is_complete(name: str) -> None:
+    contender = registry.find(name)
+    assert contender.title
+    assert set(contender.tasks) <= set(models.TASKS)
+    assert contender.precision in ("float32", "float16", "bfloat16", "int8")
+    assert contender.environment in ("bench", "optimum")
+    assert contender.packages
+    assert all(map(callable, (contender.missing, contender.prepare, contender.load)))
 
 
-def test_contenders_of_another_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="no contender is called 'tensorflow'"):
-        contender.find("tensorflow")
+def test_every_defined_contender_is_registered() -> None:
+    folder = Path(registry.__file__).parent
+    defined: list[str] = []
+    for path in folder.glob("*.py"):
+        module = importlib.import_module(f"benchmarks.contenders.{path.stem}")
+        defined += getattr(module, "CONTENDERS", {})
+    listed = [name for device in registry.DEVICES for name in registry.names_on(device)]
+    assert sorted(defined) == sorted(listed)
+    assert len({registry.find(name).title for name in listed}) == len(listed)
 
 
-def test_a_package_that_is_not_installed_is_named() -> None:
-    assert packages_missing(("numpy",)) is None
-    assert "no_such_package is not installed" in (
-        packages_missing(("numpy", "no_such_package")) or ""
+def test_finding_a_contender_imports_no_library() -> None:
+    code = (
+        "import importlib.util, sys\n"
+        "spec = importlib.util.spec_from_file_location('benchmarks', sys.argv[1])\n"
+        "sys.modules['benchmarks'] = package = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(package)\n"
+        "from benchmarks.contenders import registry\n"
+        "for device in registry.DEVICES:\n"
+        "    for name in registry.names_on(device):\n"
+        "        registry.find(name)\n"
+        "libraries = ('torch', 'transformers', 'onnx', 'onnxruntime', 'bertrt', 'matplotlib')\n"
+        "print(*[name for name in libraries if name in sys.modules])"
     )
+    package = Path(registry.__file__).parents[1] / "__init__.py"
+    command = [sys.executable, "-P", "-c", code, str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_an_unknown_contender_is_refused() -> None:
+    with pytest.raises(ValueError, match="no contender is called 'tensorflow'"):
+        registry.find("tensorflow")
+
+
+def test_a_missing_package_is_named() -> None:
+    assert packages_missing("numpy") is None
+    reason = packages_missing("numpy", "no_such_package")
+    assert "no_such_package is not installed" in (reason or "")

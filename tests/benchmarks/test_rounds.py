@@ -1,28 +1,28 @@
-"""Rounds: everyone has every place, and ratios are of rounds and not of medians."""
+"""Rounds: each contender has every position, and ratios are taken within rounds."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from rounds import rotations, speedup, speedups, summary
+from benchmarks.harness.rounds import rotations, speedup, speedups, summary
 
 NAMES = ["a", "b", "c"]
 
 
-def test_each_round_visits_everyone_once() -> None:
+def test_each_round_has_every_contender_once() -> None:
     for order in rotations(NAMES, 7):
         assert sorted(order) == NAMES
 
 
-def test_everyone_is_first_and_everyone_follows_everyone() -> None:
+def test_each_contender_is_first_once_and_follows_every_other() -> None:
     orders = list(rotations(NAMES, 6))
     assert {order[0] for order in orders} == set(NAMES)
     followers = {pair for order in orders for pair in itertools.pairwise(order)}
     assert followers == {(a, b) for a in NAMES for b in NAMES if a != b}
 
 
-def test_nobody_has_rounds_too() -> None:
+def test_no_contenders_give_empty_rounds() -> None:
     assert list(rotations([], 2)) == [[], []]
 
 
@@ -35,13 +35,13 @@ def test_summary_is_in_milliseconds() -> None:
     }
 
 
-def test_a_machine_that_slows_down_leaves_the_ratio_alone() -> None:
+def test_a_slower_machine_does_not_change_the_ratio() -> None:
     mine = np.array([1.0, 2.0, 8.0, 1.0, 4.0])
     ratio, low, high = speedup(mine.tolist(), (3 * mine).tolist())
     assert (ratio, low, high) == pytest.approx((3.0, 3.0, 3.0))
 
 
-def test_the_interval_holds_the_ratio_and_is_the_same_every_time() -> None:
+def test_the_interval_contains_the_ratio_and_is_reproducible() -> None:
     random = np.random.default_rng(0)
     mine = random.uniform(1.0, 1.1, 15).tolist()
     theirs = random.uniform(1.9, 2.3, 15).tolist()
@@ -52,12 +52,12 @@ def test_the_interval_holds_the_ratio_and_is_the_same_every_time() -> None:
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [([1.0], [1.0, 2.0]), ([], [])])
-def test_unequal_rounds_have_no_ratio(mine: list[float], theirs: list[float]) -> None:
+def test_unequal_numbers_of_rounds_are_refused(mine: list[float], theirs: list[float]) -> None:
     with pytest.raises(ValueError, match="rounds have no ratio"):
         speedup(mine, theirs)
 
 
-def test_speedups_are_against_each_other_contender() -> None:
+def test_speedups_are_relative_to_each_other_contender() -> None:
     times = {"fast": [1.0, 1.0], "slow": [2.0, 2.0], "slower": [4.0, 4.0]}
     found = speedups(times, "fast")
     assert {name: ratio for name, (ratio, _, _) in found.items()} == {"slow": 2.0, "slower": 4.0}

@@ -1,41 +1,41 @@
-"""What a run measures: choices are kept, and the quick selection names contenders that exist."""
+"""The selection: choices are respected, and a quick run is part of a full run."""
 
 from typing import Any
 
 import pytest
 
-import contender
-import models
-import selection
+from benchmarks.contenders import registry
+from benchmarks.data.models import NAMES
+from benchmarks.workloads import selection
 
 
-@pytest.mark.parametrize("device", contender.DEVICES)
-def test_quick_is_a_part_of_a_full_run(device: str) -> None:
+@pytest.mark.parametrize("device", registry.DEVICES)
+def test_a_quick_run_is_part_of_a_full_run(device: str) -> None:
     steps = list(selection.full(device=device))
     full = {(step.workload, step.model, task) for step in steps for task in step.tasks}
     for step in selection.quick(device):
         assert {(step.workload, step.model, task) for task in step.tasks} <= full
-        assert set(step.contenders) <= set(contender.names_on(device))
-        assert contender.BASELINES[device] in step.contenders
+        assert set(step.contenders) <= set(registry.names_on(device))
+        assert registry.BASELINES[device] in step.contenders
 
 
 def test_a_full_run_has_everything() -> None:
     steps = list(selection.full())
     assert {step.workload for step in steps} == {*selection.WORKLOADS} - {"ragged"}
-    assert {step.model for step in steps} == set(models.NAMES)
+    assert {step.model for step in steps} == set(NAMES)
     fixed = [step for step in steps if step.workload == "fixed"]
-    assert all(step.contenders == contender.NAMES for step in fixed)
+    assert all(step.contenders == registry.names_on("cpu") for step in fixed)
 
 
 def test_a_full_run_on_a_gpu_has_every_contender_there() -> None:
     steps = list(selection.full(device="cuda"))
     assert {step.workload for step in steps} == {"fixed", "ragged"}
     assert {step.model for step in steps} == {"bert-base", "bert-large"}
-    assert all(step.contenders == contender.GPU_NAMES for step in steps)
-    assert not set(contender.GPU_NAMES) & set(contender.NAMES)
+    assert all(step.contenders == registry.names_on("cuda") for step in steps)
+    assert not set(registry.names_on("cuda")) & set(registry.names_on("cpu"))
 
 
-def test_choices_are_kept() -> None:
+def test_choices_are_respected() -> None:
     (step,) = selection.full(["minilm"], ["fill-mask"], ["fixed"], ["eager", "bertrt"])
     assert step == selection.Step("fixed", "minilm", ("fill-mask",), ("eager", "bertrt"))
 
@@ -43,7 +43,7 @@ def test_choices_are_kept() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"chosen_models": ["bert-huge"]}, "'bert-huge' is none of minilm"),
+        ({"models": ["bert-huge"]}, "no model is called 'bert-huge'"),
         ({"tasks": ["ner"]}, "no task is called 'ner'"),
         ({"workloads": ["burst"]}, "no workload is called 'burst'"),
         ({"contenders": ["tensorflow"]}, "no contender for cpu is called 'tensorflow'"),
@@ -52,6 +52,6 @@ def test_choices_are_kept() -> None:
         ({"device": "tpu"}, "no device is called 'tpu': choose from cpu, cuda"),
     ],
 )
-def test_a_choice_that_does_not_exist_is_refused(choice: dict[str, Any], message: str) -> None:
+def test_unknown_choices_are_refused(choice: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(selection.full(**choice))

@@ -1,27 +1,27 @@
-"""The workloads on contenders made for the test: who is timed, who is refused, and why."""
+"""The workloads on contenders made for the test: which are timed, which are refused, and why."""
 
 import asyncio
 import time
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import passes
-from bench import Bench
-from corpus import mixed_lengths
-from crew import Crew
-from models import Model
-from process import Refused
-from results import append, read
-from tables import markdown
-from worker import Worker
-from workloads import cold_start, memory, mixed, ragged, stream
+from benchmarks.contenders.contender import Contender
+from benchmarks.data.corpus import mixed_lengths
+from benchmarks.data.models import Model
+from benchmarks.harness import passes
+from benchmarks.harness.config import BenchConfig
+from benchmarks.harness.results import append, read
+from benchmarks.harness.worker import Worker
+from benchmarks.harness.worker_pool import WorkerPool
+from benchmarks.harness.worker_process import RefusedError
+from benchmarks.reporting.tables import markdown
+from benchmarks.workloads import cold_start, live, memory, mixed, ragged
 
 
 def vectors(texts):
-    """Answers that differ from text to text, of length 1."""
+    """Return answers of length 1 that differ from text to text."""
     found = np.array(
         [[len(text), sum(map(ord, text)) % 97 + 1, ord(text[0])] for text in texts], np.float32
     )
@@ -29,12 +29,12 @@ def vectors(texts):
 
 
 def first_ids(batches):
-    """What `Right.run` answers to batches."""
+    """Return what `Correct.run` answers to batches."""
     return np.concatenate([inputs[0][:, :3] for inputs in batches]).astype(np.float32)
 
 
-class Right:
-    """Answers as the reference does, after a while."""
+class Correct:
+    """Answers as the reference does, after a delay."""
 
     def __init__(self, seconds=0.0):
         self.seconds = seconds
@@ -47,16 +47,16 @@ class Right:
         return input_ids[:, :3].astype(np.float32)
 
 
-class Live(Right):
-    """Has a live batcher too, which gives each request its own answer."""
+class Live(Correct):
+    """Also has a live batcher, which gives each request its own answer."""
 
     async def live_answer(self, text):
         await asyncio.sleep(0)
         return self.answer([text])[0]
 
 
-class MixesUp(Right):
-    """Its batcher answers with the text that came before."""
+class MixesUp(Correct):
+    """Has a batcher that answers the previous request's text."""
 
     last = "?"
 
@@ -66,41 +66,41 @@ class MixesUp(Right):
         return vectors([before])[0]
 
 
-class Full(Right):
-    """Its batcher's queue is full every other time."""
+class Full(Correct):
+    """Has a batcher whose queue is full every second time."""
 
-    asked = 0
+    requests = 0
 
     async def live_answer(self, text):
-        self.asked += 1
-        if self.asked % 2:
+        self.requests += 1
+        if self.requests % 2:
             raise OverflowError("full")
         return vectors([text])[0]
 
 
-class Wrong(Right):
+class Wrong(Correct):
     def answer(self, texts):
         return vectors(texts)[:, ::-1].copy()
 
 
-class Fails(Right):
+class Fails(Correct):
     def answer(self, texts):
         raise RuntimeError("no such kernel")
 
 
-class Here:
-    """A worker's verbs without the process and the pipe."""
+class InProcess:
+    """A worker without its own process and pipe."""
 
-    def __init__(self, name, bench):
-        self.contender = CONTENDERS[name]
+    def __init__(self, name, config):
+        loaded = MODELS[name]
         self.worker = Worker(
-            SimpleNamespace(
-                TITLE=name,
-                TASKS=("embeddings",),
-                PRECISION="float32",
-                PACKAGES=("numpy",),
-                missing=lambda: "it is not installed" if self.contender is None else None,
-                load=lambda *_: self.contender,
+            Contender(
+                name,
+                "float32",
+                ("numpy",),
+                missing=lambda: "it is not installed" if loaded is None else None,
+                load=lambda *_: loaded,
+                tasks=("embeddings",),
             )
         )
 
@@ -108,7 +108,7 @@ class Here:
         try:
             return getattr(self.worker, verb)(**arguments)
         except RuntimeError as error:
-            raise Refused(f"{verb} failed: {error}") from error
+            raise RefusedError(f"{verb} failed: {error}") from error
 
     def close(self):
         pass
@@ -120,60 +120,60 @@ class Here:
         pass
 
 
-CONTENDERS = {}
+MODELS = {}
 
 
 @contextmanager
-def crew(bench, model, task, names):
-    result = Crew()
+def worker_pool(config, model, task, names):
+    pool = WorkerPool()
     for name in names:
-        process = Here(name, bench)
+        process = InProcess(name, config)
         described = process.call("describe")
         if described["missing"]:
-            result.refused[name] = described["missing"]
+            pool.refused[name] = described["missing"]
             continue
-        process.call("load", model=vars(model), task=task, folder="", threads=1)
-        result.workers[name], result.described[name] = process, described
-    yield result
+        process.call("load", model=model, task=task, folder="", threads=1)
+        pool.workers[name], pool.described[name] = process, described
+    yield pool
 
 
-def prepared(bench, name, model, task):
-    if CONTENDERS[name] is None:
-        raise Refused("it is not installed")
-    return bench.folder
+def prepare_once(config, name, model, task):
+    if MODELS[name] is None:
+        raise RefusedError("it is not installed")
+    return config.folder
 
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    """Measure a workload with these contenders; the rows, as the results file returns them."""
+    """Measure a workload with these contenders; return the rows as the results file has them."""
     model = Model("minilm", str(tmp_path / "model"), "random", 2, 3, 4, 0, 1200)
     (tmp_path / "model" / "embeddings").mkdir(parents=True)
     (tmp_path / "model" / "embeddings" / "model.safetensors").write_bytes(b"weights")
-    bench = Bench(
-        tmp_path, threads=1, rounds=4, seconds=0.0, turn=0.0, quick=True, tell=lambda _: None
+    config = BenchConfig(
+        tmp_path, threads=1, rounds=4, seconds=0.0, turn=0.0, quick=True, report=lambda _: None
     )
-    for module in (mixed, stream, cold_start, memory):
-        monkeypatch.setattr(module, "expected_answers", lambda *args: vectors(args[-1]))
-    monkeypatch.setattr(ragged, "expected_of", lambda *_, batches: first_ids(batches))
-    for module in (mixed, ragged, stream):
-        monkeypatch.setattr(module, "crew", crew)
-    for module in (passes, stream):
+    for module in (mixed, live, cold_start, memory):
+        monkeypatch.setattr(module, "reference_answers_to_texts", lambda *args: vectors(args[-1]))
+    monkeypatch.setattr(ragged, "reference_answers", lambda *_, batches: first_ids(batches))
+    for module in (mixed, ragged, live):
+        monkeypatch.setattr(module, "worker_pool", worker_pool)
+    for module in (passes, live):
         monkeypatch.setattr(module, "_PAUSE", 0.0)
     for module in (cold_start, memory):
-        monkeypatch.setattr(module, "Process", Here)
-        monkeypatch.setattr(module, "prepared", prepared)
+        monkeypatch.setattr(module, "WorkerProcess", InProcess)
+        monkeypatch.setattr(module, "prepare_once", prepare_once)
     monkeypatch.setattr(memory, "_IDLE_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "_QUICK_PASS_SECONDS", 0.1)
-    monkeypatch.setattr(stream, "_CAPACITY_SECONDS", 0.05)
-    monkeypatch.setattr(stream, "_QUICK_TEXTS", 8)
+    monkeypatch.setattr(live, "_QUICK_PASS_SECONDS", 0.1)
+    monkeypatch.setattr(live, "_CAPACITY_SECONDS", 0.05)
+    monkeypatch.setattr(live, "_QUICK_TEXTS", 8)
 
     def measure(module, **contenders):
-        CONTENDERS.clear()
-        CONTENDERS.update(contenders)
+        MODELS.clear()
+        MODELS.update(contenders)
         machine = {"cpu": "", "flags": [], "cores": 1, "threads": 1, "system": "", "python": ""}
-        facts = {"run": "1", "commit": "", "machine": machine}
-        rows = list(module.measure(bench, model, "embeddings", list(contenders)))
-        append(tmp_path / "results.jsonl", ({**facts, **row} for row in rows))
+        shared = {"run": "1", "commit": "", "machine": machine}
+        rows = list(module.measure(config, model, "embeddings", list(contenders)))
+        append(tmp_path / "results.jsonl", ({**shared, **row} for row in rows))
         rows = read(tmp_path / "results.jsonl")
         assert markdown(rows)
         return {(row["contender"], row["shape"]): row for row in rows}
@@ -181,8 +181,8 @@ def measured(tmp_path, monkeypatch):
     return measure
 
 
-def test_mixed_times_who_is_right_and_refuses_the_rest(measured):
-    rows = measured(mixed, eager=Right(0.01), ort_plain=Wrong(), sdpa=Fails(), bertrt=Right())
+def test_mixed_times_correct_contenders_and_refuses_the_others(measured):
+    rows = measured(mixed, eager=Correct(0.01), ort_plain=Wrong(), sdpa=Fails(), bertrt=Correct())
     assert set(rows) == {(name, "256 texts") for name in ("eager", "ort_plain", "sdpa", "bertrt")}
     eager, wrong, failed, bertrt = rows.values()
     assert bertrt["metric"] == "texts_per_s"
@@ -196,13 +196,13 @@ def test_mixed_times_who_is_right_and_refuses_the_rest(measured):
     assert failed["reason"] == "answer failed: no such kernel"
 
 
-class WrongIds(Right):
+class WrongIds(Correct):
     def run(self, input_ids, attention_mask, token_type_ids):
         return input_ids[:, 2::-1].astype(np.float32)
 
 
-def test_ragged_batches_are_given_to_all(measured):
-    rows = measured(ragged, eager=Right(), sdpa=WrongIds(), bertrt=Right())
+def test_all_contenders_get_the_same_ragged_batches(measured):
+    rows = measured(ragged, eager=Correct(), sdpa=WrongIds(), bertrt=Correct())
     eager, wrong, bertrt = rows.values()
     assert set(rows) == {(name, "128 texts") for name in ("eager", "sdpa", "bertrt")}
     assert bertrt["n"] == eager["n"] == 3
@@ -210,17 +210,17 @@ def test_ragged_batches_are_given_to_all(measured):
     assert wrong["reason"].startswith("wrong answer to 128 texts: ")
 
 
-def test_ragged_batches_have_the_corpus_s_lengths():
+def test_ragged_batches_have_the_lengths_of_the_corpus():
     model = Model("minilm", "", "random", 2, 3, 4, 0, 1200)
-    given = ragged.batches(model, 70, 32)
-    assert [len(inputs.input_ids) for inputs in given] == [32, 32, 6]
-    lengths = [int(n) for inputs in given for n in inputs.attention_mask.sum(axis=1)]
+    batches = ragged.batches(model, 70, 32)
+    assert [len(inputs.input_ids) for inputs in batches] == [32, 32, 6]
+    lengths = [int(n) for inputs in batches for n in inputs.attention_mask.sum(axis=1)]
     assert lengths == mixed_lengths(70)
     assert len(set(lengths)) > 20
 
 
-def test_the_stream_offers_everyone_the_same_load(measured):
-    rows = measured(stream, ort_plain=Right(0.001), bertrt=Live(0.002), sdpa=None, optimum=Fails())
+def test_all_contenders_are_offered_the_same_load(measured):
+    rows = measured(live, ort_plain=Correct(0.001), bertrt=Live(0.002), sdpa=None, optimum=Fails())
     timed = {key: row for key, row in rows.items() if row["status"] == "timed"}
     loads = ["50 % of capacity", "90 % of capacity", "160 % of capacity"]
     names = ["ort_plain", "bertrt", "bertrt_live"]
@@ -240,57 +240,55 @@ def test_the_stream_offers_everyone_the_same_load(measured):
     assert timed["bertrt_live", loads[0]]["title"].endswith(", live batcher")
     assert set(timed["bertrt", loads[0]]["speedup"]) == {"ort_plain", "bertrt_live"}
     assert rows["sdpa", ""]["reason"] == "it is not installed"
-    assert rows["optimum", ""]["reason"] == "use failed: no such kernel"
+    assert rows["optimum", ""]["reason"] == "apply failed: no such kernel"
 
 
-def test_a_stream_without_anyone_or_with_a_shut_door_has_reasons_only(measured):
-    assert [row["reason"] for row in measured(stream, sdpa=None).values()] == [
-        "it is not installed"
-    ]
+def test_contenders_that_serve_nothing_are_refused(measured):
+    assert [row["reason"] for row in measured(live, sdpa=None).values()] == ["it is not installed"]
 
-    class Shut(Right):
+    class AlwaysFull(Correct):
         async def live_answer(self, text):
             raise OverflowError("full")
 
-    rows = measured(stream, bertrt=Shut(0.001))
+    rows = measured(live, bertrt=AlwaysFull(0.001))
     assert rows["bertrt_live", "50 % of capacity"]["reason"] == "every request was turned away"
 
 
 def test_a_batcher_that_mixes_up_answers_is_refused(measured):
-    rows = measured(stream, bertrt=MixesUp(0.001))
+    rows = measured(live, bertrt=MixesUp(0.001))
     assert rows["bertrt", "90 % of capacity"]["status"] == "timed"
-    live = rows["bertrt_live", "90 % of capacity"]
-    assert live["reason"].startswith("wrong answer in the stream: the worst cosine")
-    assert "p99_ms" not in live
+    row = rows["bertrt_live", "90 % of capacity"]
+    assert row["reason"].startswith("wrong answer under load: the worst cosine")
+    assert "p99_ms" not in row
 
 
-def test_a_batcher_that_fails_leaves_one_by_one_alone(measured):
-    class Broken(Right):
+def test_a_failing_batcher_does_not_affect_calls_one_at_a_time(measured):
+    class Broken(Correct):
         async def live_answer(self, text):
             raise RuntimeError("no loop")
 
-    rows = measured(stream, bertrt=Broken(0.001))
+    rows = measured(live, bertrt=Broken(0.001))
     for load in ("50 % of capacity", "90 % of capacity", "160 % of capacity"):
         assert rows["bertrt", load]["status"] == "timed"
-        assert rows["bertrt_live", load]["reason"] == "use failed: no loop"
+        assert rows["bertrt_live", load]["reason"] == "apply failed: no loop"
 
 
-def test_requests_that_a_full_queue_turned_away_are_counted(measured):
-    rows = measured(stream, bertrt=Full(0.001))
-    live = rows["bertrt_live", "50 % of capacity"]
-    asked = rows["bertrt", "50 % of capacity"]["n"]
-    assert live["turned_away"] + live["n"] == asked
-    assert abs(live["turned_away"] - live["n"]) <= 3
+def test_requests_turned_away_by_a_full_queue_are_counted(measured):
+    rows = measured(live, bertrt=Full(0.001))
+    row = rows["bertrt_live", "50 % of capacity"]
+    offered = rows["bertrt", "50 % of capacity"]["n"]
+    assert row["turned_away"] + row["n"] == offered
+    assert abs(row["turned_away"] - row["n"]) <= 3
 
 
-def test_a_contender_far_below_the_load_is_not_put_to_it(measured):
-    rows = measured(stream, ort_plain=Right(0.03), bertrt=Right(0.001))
-    assert "one by one, and" in rows["ort_plain", "160 % of capacity"]["reason"]
+def test_a_contender_far_below_the_load_is_not_tried(measured):
+    rows = measured(live, ort_plain=Correct(0.03), bertrt=Correct(0.001))
+    assert "one at a time, and" in rows["ort_plain", "160 % of capacity"]["reason"]
     assert rows["bertrt", "160 % of capacity"]["status"] == "timed"
 
 
-def test_cold_start_s_parts_add_up(measured):
-    rows = measured(cold_start, eager=Right(), ort_plain=Wrong(), sdpa=None, optimum=Fails())
+def test_the_parts_of_a_cold_start_add_up(measured):
+    rows = measured(cold_start, eager=Correct(), ort_plain=Wrong(), sdpa=None, optimum=Fails())
     parts = [rows["eager", part] for part in cold_start.PARTS]
     assert all(row["n"] == 3 for row in parts)
     assert parts[0]["median_ms"] >= max(row["median_ms"] for row in parts[1:])
@@ -299,8 +297,8 @@ def test_cold_start_s_parts_add_up(measured):
     assert rows["optimum", ""]["reason"] == "answer failed: no such kernel"
 
 
-def test_memory_s_peak_only_grows(measured):
-    rows = measured(memory, eager=Right(), bertrt=Right(), ort_plain=Wrong())
+def test_peak_memory_never_decreases(measured):
+    rows = measured(memory, eager=Correct(), bertrt=Correct(), ort_plain=Wrong())
     steps = ["loaded", "1x128", "8x128", "256 texts", "idle"]
     assert [shape for name, shape in rows if name == "eager"] == steps
     sizes = [rows["eager", step]["median"] for step in steps]

@@ -1,0 +1,1 @@
+"""Benchmarks of bertrt beside other ways to serve a BERT checkpoint."""

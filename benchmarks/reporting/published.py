@@ -1,0 +1,72 @@
+"""Which rows of the results file the documentation shows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.contenders.registry import DEVICES, names_on
+from benchmarks.reporting.report_data import Row, groups, is_bertrt
+
+__all__ = ["Group", "earlier", "newest_run", "published"]
+
+# The machine of the published results on a CPU. Rows of different machines are never combined.
+_CPU_MACHINE = {
+    "cpu": "AMD EPYC",
+    "flags": ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni"],
+    "cores": 2,
+    "threads": 2,
+}
+
+Group = tuple[str, str, str]  # workload, model, task
+
+
+def published(rows: Sequence[Row], device: str = "cpu") -> dict[Group, list[Row]]:
+    """Return the rows to show for each workload, model and task on a device.
+
+    These are the rows of the newest run on the published machine (for a GPU, of the newest run's
+    machine). A peer that this run did not measure has the rows of the newest run that did; ratios
+    are always taken within one run.
+    """
+    if device == "cpu":
+        machine: Mapping[str, Any] = _CPU_MACHINE
+        own = [row for row in rows if "gpu" not in row["machine"]]
+    else:
+        own = [row for row in rows if "gpu" in row["machine"]]
+        machine = {"gpu": max(own, key=lambda row: row["run"])["machine"]["gpu"]} if own else {}
+    own = [row for row in own if all(row["machine"].get(key) == machine[key] for key in machine)]
+    return {group: _select(found) for group, found in groups(own).items()}
+
+
+def newest_run(rows: Iterable[Row]) -> str:
+    """Return the newest run of these rows."""
+    return str(max(row["run"] for row in rows))
+
+
+def earlier(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the contenders whose rows are of an earlier run than the newest, and that run."""
+    newest = newest_run(rows)
+    return {row["contender"]: row["run"] for row in rows if row["run"] != newest}
+
+
+def _select(rows: Sequence[Row]) -> list[Row]:
+    """Return, for each contender, the rows of its newest run; bertrt's only of the newest run."""
+    newest = newest_run(rows)
+    weights = next(row["weights"] for row in rows if row["run"] == newest)
+    runs: dict[str, str] = {}
+    for row in rows:
+        name, run = row["contender"], row["run"]
+        if row["weights"] == weights and (run == newest or not is_bertrt(name)):
+            runs[name] = max(run, runs.get(name, ""))
+    # Of a row that was measured twice in a run, the last.
+    chosen = {
+        (row["contender"], row["shape"]): row
+        for row in rows
+        if runs.get(row["contender"]) == row["run"]
+    }
+    return sorted(chosen.values(), key=_order)
+
+
+def _order(row: Row) -> tuple[int, bool]:
+    """Sort contenders as in the registry, and a live batcher after its contender."""
+    names = [name for device in DEVICES for name in names_on(device)]
+    name = row["contender"].removesuffix("_live")
+    return names.index(name), row["contender"] != name
