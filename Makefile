@@ -2,13 +2,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DOCS_VENV ?= .venv-docs
+DOCS := $(DOCS_VENV)/bin
 BENCH_VENV ?= .venv-bench
 BENCH := $(BENCH_VENV)/bin
+PACKAGE_VENV ?= .venv-package
+COVERAGE_VENV ?= .venv-coverage
+PYTHONS ?= python3.12 python3.13
 INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
-.PHONY: demo test check lint types package install optimum transformers4 frameworks clean
-.PHONY: bench bench-quick bench-gpu bench-install
+.PHONY: demo test check lint types docs wheel coverage install clean
+.PHONY: optimum transformers4 newest pythons frameworks
+.PHONY: bench bench-quick bench-gpu bench-report bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
 	@if [ ! -f out/demo/bertrt.json ]; then $(BIN)/bertrt export --model demo --output out/demo; fi
@@ -17,21 +23,24 @@ demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence
 test: $(INSTALLED)  ## the tests, a file at a time in each of two processes
 	$(BIN)/pytest -n 2 --dist loadfile
 
-check: lint types package  ## everything that CI runs besides the tests
+check: lint types wheel  ## everything that CI runs besides the tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Type checkers do not follow the package-dir map of an editable install, so the types are checked
-# on the package as it is installed. That also proves the wheel.
 types: $(INSTALLED)
-	rm -rf build
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
-	cd build/installed && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p bertrt
+	$(BIN)/mypy
 
-package: $(INSTALLED)  ## the runtime alone, from the wheel, in an environment without torch
-	bash .ci/runtime-only
+wheel: $(INSTALLED) $(PACKAGE_VENV)/.installed  ## wheel and sdist in dist/, and the runtime alone from the wheel
+	VENV=$(VENV) PACKAGE_VENV=$(PACKAGE_VENV) bash .ci/wheel
+
+coverage: $(COVERAGE_VENV)/.installed  ## which lines of the packages no test reaches; prints a report
+	COVERAGE_VENV=$(COVERAGE_VENV) bash .ci/coverage
+
+docs: $(DOCS_VENV)/.installed  ## the documentation as a site in build/site; a broken link fails
+	$(DOCS)/pytest -q tests/docs/test_public_names.py
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict
 
 optimum: $(INSTALLED)  ## Optimum opens the artifacts; in an environment of its own
 	bash tests/peers/optimum.sh
@@ -39,18 +48,27 @@ optimum: $(INSTALLED)  ## Optimum opens the artifacts; in an environment of its 
 transformers4: $(INSTALLED)  ## the tests with transformers 4.57; in an environment of its own
 	bash tests/peers/transformers4.sh
 
+newest: ## the tests with the newest release of every dependency but PyTorch; in its own environment
+	PYTHON=$(PYTHON) bash tests/peers/newest.sh
+
+pythons: $(INSTALLED)  ## the runtime's tests on other versions of Python, without PyTorch
+	VENV=$(VENV) bash .ci/pythons $(PYTHONS)
+
 frameworks: $(INSTALLED)  ## checkpoints as TensorFlow and Flax write them, in an environment with both
 	bash tests/frameworks/frameworks.sh
 
-bench-quick: $(BENCH_VENV)/.installed  ## bertrt beside everything else that one could use, in minutes
-	$(BENCH)/python benchmarks/run.py --quick
+bench-quick: $(BENCH_VENV)/.installed  ## bertrt compared with other libraries, in minutes
+	$(BENCH)/python -m benchmarks.run --quick
 
 bench: bench-install  ## the same on every model, task and workload, in hours
-	$(BENCH)/python benchmarks/run.py
+	$(BENCH)/python -m benchmarks.run
 
 bench-gpu:  ## with an NVIDIA GPU, in an environment (PYTHON) with bertrt, its exporter and PyTorch for CUDA
-	$(PYTHON) benchmarks/run.py --device cuda
-	$(PYTHON) benchmarks/gpu_kernels.py
+	$(PYTHON) -m benchmarks.run --device cuda
+	$(PYTHON) -m benchmarks.gpu.compare_kernels
+
+bench-report: $(BENCH_VENV)/.installed  ## the pages, plots and README table from docs/benchmarks/results.jsonl
+	$(BENCH)/python -m benchmarks.report --docs
 
 bench-install: $(BENCH_VENV)/.installed  ## the environments of the benchmarks
 	bash tests/peers/optimum_environment.sh
@@ -60,6 +78,25 @@ $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	$(BENCH)/pip install --quiet --upgrade pip
 	$(BENCH)/pip install --quiet $(CONSTRAINED) torch
 	$(BENCH)/pip install --quiet $(CONSTRAINED) setuptools --editable '.[cpu,export]' --group bench
+	touch $@
+
+$(DOCS_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS)/pip install --quiet --upgrade pip
+	$(DOCS)/pip install --quiet $(CONSTRAINED) --group docs
+	touch $@
+
+$(PACKAGE_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PACKAGE_VENV)
+	$(PACKAGE_VENV)/bin/pip install --quiet --upgrade pip
+	$(PACKAGE_VENV)/bin/pip install --quiet $(CONSTRAINED) --group package
+	touch $@
+
+$(COVERAGE_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(COVERAGE_VENV)
+	$(COVERAGE_VENV)/bin/pip install --quiet --upgrade pip
+	$(COVERAGE_VENV)/bin/pip install --quiet $(CONSTRAINED) torch
+	$(COVERAGE_VENV)/bin/pip install --quiet $(CONSTRAINED) setuptools --editable '.[cpu,export]' --group coverage
 	touch $@
 
 install: $(INSTALLED)
@@ -73,4 +110,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf build out $(VENV) $(BENCH_VENV) .venv-optimum .venv-frameworks *.egg-info
+	rm -rf build dist out .venv* *.egg-info

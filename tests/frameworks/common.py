@@ -1,6 +1,6 @@
-"""What the writers of checkpoints share: one tiny BERT's sizes, its inputs, and random weights.
+"""The sizes, inputs and random weights of the tiny BERT that every writer of checkpoints uses.
 
-Run in an environment with TensorFlow and Flax, see frameworks.sh; nothing here imports bertrt.
+Runs in an environment with TensorFlow and Flax (see frameworks.sh), so nothing imports bertrt.
 """
 
 import json
@@ -26,14 +26,14 @@ SIZES: dict[str, Any] = {
 
 
 def weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> Any:
-    """Random float32 weights far from the initial ones, so that each changes the answers."""
+    """Return random float32 weights, so far from the initial ones that each changes the answers."""
     values = random.normal(size=shape)
     scale = name.endswith(("gamma", "gamma:0", "scale"))
     return (1 + 0.2 * values if scale else 0.4 * values).astype(np.float32)
 
 
 def inputs(*, choices: bool = False) -> dict[str, Any]:
-    """Three texts of up to seven tokens, int32 [3, 7], or two questions of three choices."""
+    """Return three texts of up to seven tokens, int32 [3, 7], or two questions of three choices."""
     random = np.random.default_rng(7)
     leading = (2, 3) if choices else (3,)
     mask = np.ones((*leading, 7), np.int32)
@@ -44,17 +44,19 @@ def inputs(*, choices: bool = False) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
-def finish(folder: Path, task: str, form: str, given: dict[str, Any], got: dict[str, Any]) -> None:
-    """Put the vocabulary, what was asked and what the framework answered beside a checkpoint.
+def finish(
+    folder: Path, task: str, form: str, feeds: dict[str, Any], answers: dict[str, Any]
+) -> None:
+    """Write the vocabulary, the inputs and the framework's outputs beside a checkpoint.
 
-    TensorFlow's note of the newest checkpoint is changed to name a folder that is not there, as
-    after a move.
+    TensorFlow's `checkpoint` file is changed to name a folder that does not exist, as it does after
+    the checkpoint was moved.
     """
     note = folder / "checkpoint"
     if note.exists():
         note.write_text(re.sub(r': "(.*/)?', ': "/on/another/machine/', note.read_text()))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    arrays = {f"in {name}": value for name, value in given.items()}
-    arrays |= {f"out {name}": np.asarray(value, np.float32) for name, value in got.items()}
+    arrays = {f"in {name}": value for name, value in feeds.items()}
+    arrays |= {f"out {name}": np.asarray(value, np.float32) for name, value in answers.items()}
     np.savez_compressed(folder / "answers.npz", **arrays)
     (folder / "case.json").write_text(json.dumps({"task": task, "format": form}) + "\n")

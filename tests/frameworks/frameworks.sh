@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# In an environment of their own, TensorFlow and Flax write checkpoints, of which bertrt gives their
-# answers, and arrays are theirs and JAX'.
+# TensorFlow and Flax write checkpoints in an environment of their own, and bertrt must give their
+# answers. TensorFlow's and JAX' arrays are also passed in and out of bertrt there.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 venv="$root/.venv-frameworks"
@@ -8,7 +8,7 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
 if [ ! -f "$venv/.installed" ]; then
-    python3 -m venv "$venv"
+    "${PYTHON:-python3}" -m venv "$venv"
     "$venv/bin/pip" install --quiet --upgrade pip
     # The last transformers that has TensorFlow's and Flax' classes.
     "$venv/bin/pip" install --quiet transformers==4.57.6 tensorflow-cpu==2.19.1 tf-keras==2.19.0 \

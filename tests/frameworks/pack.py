@@ -1,6 +1,6 @@
-"""The cases that the test suite keeps, out of all that write.py wrote: `python pack.py DIR GOLDEN`.
+"""Pack the cases that the tests keep, of those that write.py wrote: `python pack.py DIR GOLDEN`.
 
-Each becomes GOLDEN/<case>.tar.xz, some ten kilobytes: HDF5 files are mostly zeros.
+Each becomes GOLDEN/<case>.tar.xz of about ten kilobytes, since HDF5 files are mostly zeros.
 """
 
 import sys
@@ -26,7 +26,7 @@ KEPT = [
 
 
 def main() -> None:
-    """Pack the kept cases, with nothing in them of the machine that made them."""
+    """Pack the cases of KEPT, without the owner, mode and time of their files."""
     cases, golden = Path(sys.argv[1]), Path(sys.argv[2])
     golden.mkdir(parents=True, exist_ok=True)
     for name in KEPT:

@@ -1,6 +1,6 @@
-"""Checkpoints of TensorFlow and Flax with those frameworks' own answers: `python write.py DIR`.
+"""Write checkpoints with TensorFlow and Flax, and those frameworks' answers: `python write.py DIR`.
 
-Run in an environment of its own, see frameworks.sh. Each case is a folder DIR/<case> with the
+Runs in its own environment (see frameworks.sh). Each case is a folder DIR/<case> with the
 checkpoint, answers.npz (inputs and outputs) and case.json (the task, and the format it is read as).
 """
 

@@ -1,4 +1,4 @@
-"""Checkpoints of transformers' FlaxBert classes: msgpack and safetensors, whole and in shards."""
+"""Write checkpoints of transformers' FlaxBert classes: msgpack, safetensors, and shards."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ HEADS = {
 
 
 def main(root: Path) -> None:
-    """Write a checkpoint of each head, and of two heads in each other form."""
+    """Write a msgpack file of each head, and two heads in each other format."""
     for task in HEADS:
         _write(root / f"msgpack-{task}", task, "flax_model.msgpack")
     for task in ("pretraining", "multiple-choice"):
@@ -47,10 +47,10 @@ def _write(folder: Path, task: str, form: str, *, half: bool = False, **options:
     flat = {name: weights(name, value.shape, random) for name, value in sorted(flat.items())}
     params = unflatten_dict(flat, sep="/")
     if half:
-        params = jax.tree_util.tree_map(lambda one: jnp.asarray(one, jnp.bfloat16), params)
+        params = jax.tree_util.tree_map(lambda array: jnp.asarray(array, jnp.bfloat16), params)
     model.save_pretrained(folder, params=params, **options)
-    # The answers are those of the rounded weights, computed in float32.
-    model.params = jax.tree_util.tree_map(lambda one: jnp.asarray(one, jnp.float32), params)
-    given = inputs(choices=task == "multiple-choice")
-    answer = model(**given)
-    finish(folder, task, form, given, {name: np.asarray(value) for name, value in answer.items()})
+    # Compute the answers in float32, from the rounded weights.
+    model.params = jax.tree_util.tree_map(lambda array: jnp.asarray(array, jnp.float32), params)
+    feeds = inputs(choices=task == "multiple-choice")
+    answer = model(**feeds)
+    finish(folder, task, form, feeds, {name: np.asarray(value) for name, value in answer.items()})

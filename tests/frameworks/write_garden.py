@@ -1,7 +1,7 @@
-"""Checkpoints like those of TensorFlow's model garden: a Keras encoder saved by its object graph.
+"""Write checkpoints as TensorFlow's model garden does: a Keras encoder saved by its object graph.
 
-The layers have the attributes that the model garden's have (official/nlp/modeling), and attention
-is Keras' own, so that TensorFlow itself makes the names.
+The layers have the attributes of the model garden's (official/nlp/modeling), and attention is
+Keras' own, so TensorFlow itself makes the names.
 """
 
 import json
@@ -18,7 +18,7 @@ HIDDEN, HEADS = SIZES["hidden_size"], SIZES["num_attention_heads"]
 
 
 def main(root: Path) -> None:
-    """Write an encoder as two versions of the model garden do, and one with its training heads."""
+    """Write the encoder of two versions of the model garden, and one with its training heads."""
     _write(root / "tf2-encoder", "feature-extraction", old=True)
     _write(root / "tf2-encoder-new", "feature-extraction", old=False)
     _write(root / "tf2-pretraining", "pretraining", old=False)
@@ -26,7 +26,7 @@ def main(root: Path) -> None:
 
 def _write(folder: Path, task: str, *, old: bool) -> None:
     folder.mkdir(parents=True)
-    given = inputs()
+    feeds = inputs()
     encoder = _encoder(old)
     items: dict[str, Any] = {"model" if old else "encoder": encoder}
     if task == "pretraining":
@@ -43,19 +43,21 @@ def _write(folder: Path, task: str, *, old: bool) -> None:
     optimizer = tf_keras.optimizers.legacy.Adam()
     checkpoint = tf.train.Checkpoint(optimizer=optimizer, **items)
     random = np.random.default_rng(3)
-    found = [one for item in items.values() for one in item.variables]
-    for one in {one.ref(): one for one in found}.values():
-        one.assign(weights(one.name, one.shape, random))
+    found = [variable for item in items.values() for variable in item.variables]
+    for variable in {variable.ref(): variable for variable in found}.values():
+        variable.assign(weights(variable.name, variable.shape, random))
     optimizer.apply_gradients([(tf.zeros_like(found[0]), found[0])])
-    hidden, pooled = encoder(given)
+    hidden, pooled = encoder(feeds)
     if task == "pretraining":
         pooled = output(pooler(hidden[:, 0]))
-        got = {"prediction_logits": masked(hidden), "seq_relationship_logits": pooled}
+        answers = {"prediction_logits": masked(hidden), "seq_relationship_logits": pooled}
     else:
-        got = {"last_hidden_state": hidden, "pooler_output": pooled}
+        answers = {"last_hidden_state": hidden, "pooler_output": pooled}
     checkpoint.save(str(folder / "bert_model.ckpt"))
     (folder / "bert_config.json").write_text(json.dumps(SIZES) + "\n")
-    finish(folder, task, "TensorFlow 2 checkpoint", given, {k: v.numpy() for k, v in got.items()})
+    finish(
+        folder, task, "TensorFlow 2 checkpoint", feeds, {k: v.numpy() for k, v in answers.items()}
+    )
 
 
 def _encoder(old: bool) -> Any:
@@ -71,8 +73,8 @@ def _encoder(old: bool) -> Any:
     for _ in range(SIZES["num_hidden_layers"]):
         x = _Block(old)(x, mask)
     pooled = tf_keras.layers.Dense(HIDDEN, activation="tanh")(x[:, 0])
-    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-    return tf_keras.Model(given, [x, pooled])
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return tf_keras.Model(feeds, [x, pooled])
 
 
 class _Embedding(tf_keras.layers.Layer):
@@ -90,7 +92,7 @@ class _Positions(_Embedding):
 
 
 class _OldAttention(tf_keras.layers.MultiHeadAttention):
-    """Attention without its output layer, which earlier versions had beside it."""
+    """Attention without its output layer, which was a layer beside it in earlier versions."""
 
     def _build_from_signature(self, *args: Any, **options: Any) -> None:
         super()._build_from_signature(*args, **options)

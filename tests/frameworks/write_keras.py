@@ -1,4 +1,4 @@
-"""Checkpoints of transformers' TFBert classes: HDF5 and safetensors, whole and in shards."""
+"""Write checkpoints of transformers' TFBert classes: HDF5, safetensors, and shards."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ HEADS = {
 
 
 def main(root: Path) -> None:
-    """Write a checkpoint of each head, and of two heads in each other form."""
+    """Write an HDF5 file of each head, and two heads in each other format."""
     for task in HEADS:
         _write(root / f"h5-{task}", task, "tf_model.h5")
     for task in ("pretraining", "question-answering"):
@@ -39,10 +39,10 @@ def _write(folder: Path, task: str, form: str, **options: Any) -> None:
         **SIZES, num_labels=labels, is_decoder=task == "text-generation"
     )
     model = getattr(transformers, HEADS[task])(config)
-    given = inputs(choices=task == "multiple-choice")
-    model(given)
+    feeds = inputs(choices=task == "multiple-choice")
+    model(feeds)
     random = np.random.default_rng(0)
-    model.set_weights([weights(one.name, one.shape, random) for one in model.weights])
+    model.set_weights([weights(weight.name, weight.shape, random) for weight in model.weights])
     model.save_pretrained(folder, **options)
-    answer = model(given, use_cache=False) if task == "text-generation" else model(given)
-    finish(folder, task, form, given, {name: value.numpy() for name, value in answer.items()})
+    answer = model(feeds, use_cache=False) if task == "text-generation" else model(feeds)
+    finish(folder, task, form, feeds, {name: value.numpy() for name, value in answer.items()})

@@ -1,6 +1,6 @@
-"""Checkpoints of TensorFlow 1's Saver, with the names and the forward pass of Google's own BERT.
+"""Write checkpoints with TensorFlow 1's Saver, with the names and forward pass of Google's BERT.
 
-Of google-research/bert as it was released, whose gelu is the one with the error function.
+Source: google-research/bert as released, whose gelu is the exact one, by the error function.
 """
 
 import json
@@ -16,7 +16,7 @@ tf1 = tf.compat.v1
 
 
 def main(root: Path) -> None:
-    """Write what run_pretraining, run_squad and run_classifier leave, and one in parts."""
+    """Write what run_pretraining, run_squad and run_classifier write, and one in parts."""
     _write(root / "tf1-pretraining", "pretraining", ["bert_model.ckpt"])
     _write(root / "tf1-fill-mask", "fill-mask", ["bert_model.ckpt"])
     _write(root / "tf1-next-sentence", "next-sentence-prediction", ["bert_model.ckpt"])
@@ -27,28 +27,30 @@ def main(root: Path) -> None:
 
 def _write(folder: Path, task: str, steps: list[str], *, parts: int = 1) -> None:
     folder.mkdir(parents=True)
-    given = inputs()
+    feeds = inputs()
     with tf1.Graph().as_default(), tf1.Session() as session:
         random = np.random.default_rng(2)
         model = _Bert(random, parts)
-        outputs = model.answer(task, given)
-        # Google removed these from what it released, and training leaves them.
+        outputs = model.answer(task, feeds)
+        # Training writes the optimizer's state too; Google removed it from what it released.
         if steps[0].startswith("model"):
             model.add_optimizer()
         session.run(tf1.global_variables_initializer())
         saver = tf1.train.Saver()
         for step in steps:
             saver.save(session, str(folder / step), write_meta_graph=False)
-            # The last one has the weights that the answers are of.
+            # The answers are computed with the weights of the last step.
             if step != steps[-1]:
-                session.run([tf1.assign_add(one, one) for one in tf1.trainable_variables()])
-        got = session.run(outputs)
+                session.run(
+                    [tf1.assign_add(variable, variable) for variable in tf1.trainable_variables()]
+                )
+        answers = session.run(outputs)
     (folder / "bert_config.json").write_text(json.dumps(SIZES) + "\n")
-    finish(folder, task, "TensorFlow 1 checkpoint", given, got)
+    finish(folder, task, "TensorFlow 1 checkpoint", feeds, answers)
 
 
 class _Bert:
-    """The graph, with each variable made where Google's modeling.py makes it."""
+    """The graph, with each variable in the scope where Google's modeling.py creates it."""
 
     def __init__(self, random: np.random.Generator, parts: int) -> None:
         self.random = random
@@ -56,18 +58,18 @@ class _Bert:
 
     def variable(self, name: str, *shape: int) -> Any:
         value = weights(name, shape, self.random)
-        # Parts must divide the rows, and training cuts only what is large.
+        # The parts must divide the rows, and training splits only large variables.
         cut = tf1.fixed_size_partitioner(self.parts) if self.parts > 1 and len(shape) > 1 else None
         initial = tf1.constant_initializer(value) if cut is None else _cut_from(value)
         made = tf1.get_variable(name, shape, tf.float32, initial, partitioner=cut)
         return tf.convert_to_tensor(made)
 
     def add_optimizer(self) -> None:
-        for one in tf1.trainable_variables():
+        for variable in tf1.trainable_variables():
             for slot in ("adam_m", "adam_v"):
                 tf1.get_variable(
-                    f"{one.op.name}/{slot}",
-                    one.shape,
+                    f"{variable.op.name}/{slot}",
+                    variable.shape,
                     trainable=False,
                     initializer=tf1.zeros_initializer(),
                 )
@@ -83,7 +85,7 @@ class _Bert:
         gamma = self.variable(f"{name}/gamma", x.shape[-1])
         return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-12)
 
-    def encode(self, given: dict[str, Any]) -> Any:
+    def encode(self, feeds: dict[str, Any]) -> Any:
         hidden, heads = SIZES["hidden_size"], SIZES["num_attention_heads"]
         at = "bert/embeddings"
         self.words = self.variable(f"{at}/word_embeddings", SIZES["vocab_size"], hidden)
@@ -91,10 +93,10 @@ class _Bert:
         positions = self.variable(
             f"{at}/position_embeddings", SIZES["max_position_embeddings"], hidden
         )
-        length = given["input_ids"].shape[1]
-        x = tf.gather(self.words, given["input_ids"]) + tf.gather(types, given["token_type_ids"])
+        length = feeds["input_ids"].shape[1]
+        x = tf.gather(self.words, feeds["input_ids"]) + tf.gather(types, feeds["token_type_ids"])
         x = self.norm(f"{at}/LayerNorm", x + positions[:length])
-        bias = (1.0 - tf.cast(given["attention_mask"], tf.float32))[:, None, None, :] * -10000.0
+        bias = (1.0 - tf.cast(feeds["attention_mask"], tf.float32))[:, None, None, :] * -10000.0
         for number in range(SIZES["num_hidden_layers"]):
             at = f"bert/encoder/layer_{number}"
             query, key, value = (
@@ -124,8 +126,8 @@ class _Bert:
         bias = self.variable("cls/predictions/output_bias", SIZES["vocab_size"])
         return tf.einsum("...i,oi->...o", x, self.words) + bias
 
-    def answer(self, task: str, given: dict[str, Any]) -> dict[str, Any]:
-        x = self.encode(given)
+    def answer(self, task: str, feeds: dict[str, Any]) -> dict[str, Any]:
+        x = self.encode(feeds)
         pooled = tf.tanh(self.dense("bert/pooler/dense", x[:, 0], SIZES["hidden_size"]))
         if task == "feature-extraction":
             return {"last_hidden_state": x, "pooler_output": pooled}
@@ -141,7 +143,7 @@ class _Bert:
 
 
 def _cut_from(value: Any) -> Any:
-    """An initializer that gives each part its rows of a whole."""
+    """Return an initializer that gives each part its rows of the whole array."""
 
     def initial(shape: Any, dtype: Any = None, partition_info: Any = None) -> Any:
         start = partition_info.var_offset if partition_info else [0] * value.ndim

@@ -1,8 +1,7 @@
-"""Write question_answering.json: what transformers 4.57's pipeline answers, which 5.x has not.
+"""Write question_answering.json: the answers of transformers 4.57's pipeline, which 5.x lacks.
 
 Run it with transformers 4.57 installed: `python tests/golden/make_question_answering.py`. The
-checkpoint is made of numbers that are the same in every NumPy, so that the answers can be compared
-wherever it is made again.
+checkpoint's random weights are the same in every NumPy, so a test can make it again and compare.
 """
 
 import itertools
@@ -62,13 +61,13 @@ def write_checkpoint(folder: Path) -> None:
         max_position_embeddings=64,
     )
     model = transformers.BertForQuestionAnswering(config)
-    # Its numbers never change, which newer generators do not promise. With this seed the empty
-    # answer is among the best now and then.
+    # RandomState never changes its numbers; newer generators may. With this seed the empty answer
+    # is sometimes among the best.
     random = np.random.RandomState(47)
     state = {}
     for name, value in sorted(model.state_dict().items()):
         center = 1.0 if name.endswith("LayerNorm.weight") else 0.0
-        # The last layer's are larger: logits that are nearly alike would prove little.
+        # Larger weights in the last layer: a test on nearly equal logits would prove little.
         scale = 0.6 if name.startswith("qa_outputs") else 0.15
         numbers = center + scale * random.standard_normal(tuple(value.shape))
         state[name] = torch.tensor(numbers, dtype=torch.float32)
@@ -94,8 +93,8 @@ def main() -> None:
     for context, question, options in itertools.product(CONTEXTS, QUESTIONS, OPTIONS):
         answer = pipe(question=question, context=CONTEXTS[context], **options)
         answers = answer if isinstance(answer, list) else [answer]
-        # Which of several impossible spans comes first is left to the processor's sort.
-        if all(one["score"] > 1e-6 for one in answers):
+        # The order of impossible spans depends on the processor's sort.
+        if all(entry["score"] > 1e-6 for entry in answers):
             cases.append(
                 {"context": context, "question": question, "options": options, "answer": answer}
             )

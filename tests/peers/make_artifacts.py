@@ -1,4 +1,4 @@
-"""Tiny checkpoints of every head and their artifacts, for other environments to open.
+"""Write a tiny checkpoint of every head, and its artifacts, for other environments to open.
 
 Run in the development environment: `python make_artifacts.py DIRECTORY`.
 """
@@ -10,6 +10,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
+import bertrt.export.demo
 from bertrt.export import export
 from bertrt.export.heads import HEADS
 
@@ -17,7 +18,7 @@ from bertrt.export.heads import HEADS
 def main() -> None:
     """Write DIRECTORY/<class name>/{checkpoint,cpu,any} for each head."""
     root = Path(sys.argv[1])
-    demo = Path(__import__("bertrt.export.demo", fromlist=["demo"]).__file__).parent
+    demo = Path(bertrt.export.demo.__file__).parent
     vocabulary = Tokenizer.from_file(str(demo / "tokenizer.json")).get_vocab_size()
     for head in HEADS:
         torch.manual_seed(0)

@@ -1,7 +1,7 @@
-"""Optimum's ORTModelFor… classes open our artifacts and give transformers' answers.
+"""Open artifacts with Optimum's ORTModelFor… classes and compare with transformers' answers.
 
-Run by `make optimum` in an environment of its own, since optimum-onnx pins transformers below
-4.58: `python open_with_optimum.py DIRECTORY`, where `make_artifacts.py` wrote
+`make optimum` runs it in its own environment, since optimum-onnx needs transformers below 4.58:
+`python open_with_optimum.py DIRECTORY`, where `make_artifacts.py` has written
 DIRECTORY/<class name>/{checkpoint,cpu,any}.
 """
 
@@ -27,7 +27,7 @@ CLASSES = {
 
 
 def compare(class_name: str, folder: Path, device: str) -> float:
-    """The largest difference between Optimum's outputs and eager PyTorch's."""
+    """Return the largest difference between Optimum's outputs and eager PyTorch's."""
     model = getattr(transformers, class_name).from_pretrained(
         folder / "checkpoint", attn_implementation="eager"
     )
@@ -46,7 +46,7 @@ def compare(class_name: str, folder: Path, device: str) -> float:
         expected = model.eval()(**inputs)
     got = session(**inputs)
     worst = 0.0
-    # Optimum's classes pass on the outputs that they know: no pooler_output, for one.
+    # Optimum's classes return only the outputs that they know, and so no pooler_output.
     names = [name for name in expected if name in got and name != "past_key_values"]
     assert names, f"{class_name}: nothing to compare among {list(got)}"
     for name in names:

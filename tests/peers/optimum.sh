@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Optimum opens the artifacts, in an environment of its own: it pins transformers below 4.58.
+# Open artifacts with Optimum, which needs transformers below 4.58 and so its own environment.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 venv="$root/.venv-optimum"

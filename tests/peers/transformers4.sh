@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The whole test suite with transformers 4.57, in an environment of its own.
+# Run all tests with transformers 4.57, in its own environment. Arguments go to pytest.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 venv="$root/.venv-transformers4"
 cd "$root"
 
 if [ ! -f "$venv/.installed" ]; then
-    python3 -m venv "$venv"
+    "${PYTHON:-python3}" -m venv "$venv"
     grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt >"$venv/constraints.txt"
     echo "transformers==4.57.6" >>"$venv/constraints.txt"
     "$venv/bin/pip" install --quiet --upgrade pip
