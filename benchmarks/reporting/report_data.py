@@ -12,7 +12,6 @@ __all__ = [
     "Bar",
     "Curve",
     "Row",
-    "absent",
     "amount",
     "bars_of_amounts",
     "bars_of_ratios",
@@ -107,12 +106,6 @@ def not_timed(rows: Iterable[Row]) -> list[str]:
         where = f" at {', '.join(at)}" if all(at) else ""
         lines.append(f"{title}{where}: {reason}")
     return lines
-
-
-def absent(rows: Sequence[Row]) -> list[str]:
-    """Return the titles of the contenders that have no number at all."""
-    present = {row["contender"] for row in timed(rows)}
-    return list(dict.fromkeys(row["title"] for row in rows if row["contender"] not in present))
 
 
 def speedup(row: Row, against: str) -> list[float] | None:

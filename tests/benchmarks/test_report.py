@@ -7,7 +7,6 @@ import pytest
 from benchmarks.harness.results import append
 from benchmarks.report import main
 from benchmarks.reporting.report_data import (
-    absent,
     bars_of_amounts,
     bars_of_ratios,
     curves,
@@ -140,10 +139,6 @@ def test_ratios_can_be_relative_to_another_contender():
     text = markdown(fixed(), against="bertrt")
     assert cells(text, "Eager")[:2] == ["20 ms (0.40×)", "12.3 s (0.50×)"]
     assert cells(text, "Sdpa")[0] == "10 ms"
-
-
-def test_contenders_without_any_number_are_listed():
-    assert absent(fixed()) == ["Optimum"]
 
 
 def test_the_same_refusal_at_several_shapes_is_one_line():
