@@ -233,3 +233,9 @@ def test_long_texts_are_truncated_on_request(rt: Any) -> None:
     assert rt("the [MASK] " + "a " * 90, truncation=True)
     with pytest.raises(InputError):  # the mask token was cut off
         rt("a " * 90 + "[MASK]", truncation=True)
+
+
+def test_repr_names_task_and_directory(make_artifact: Callable[..., Path]) -> None:
+    path = make_artifact("BertForMaskedLM")
+    with bertrt.load(path, threads=1) as rt:
+        assert repr(rt) == f"<bertrt.Runtime fill-mask from {str(path)!r}>"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bertrt.artifact.directory import Artifact
-from bertrt.errors import InputError
+from bertrt.errors import ArtifactError, InputError
 from bertrt.tokenizer import Tokenizer, pad
 
 
@@ -216,3 +216,27 @@ def test_threads_do_not_share_truncation(both: tuple[Tokenizer, Any]) -> None:
 def test_pickle(both: tuple[Tokenizer, Any]) -> None:
     copy = pickle.loads(pickle.dumps(both[0]))
     assert copy.encode("the cat").ids == both[0].encode("the cat").ids
+
+
+def test_an_unusable_tokenizer_file_is_refused(both: tuple[Tokenizer, Any]) -> None:
+    ours, _ = both
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json cannot be used"):
+        Tokenizer('{"model": "none"}', ours.facts)
+
+
+def test_a_missing_special_token_is_named(both: tuple[Tokenizer, Any]) -> None:
+    ours, _ = both
+    facts = replace(ours.facts, special_ids={**ours.facts.special_ids, "sep": None})
+    with pytest.raises(InputError, match="this tokenizer has no sep token"):
+        Tokenizer(ours.__reduce__()[1][0], facts).build_inputs_with_special_tokens([5])
+
+
+def test_spaces_are_cleaned_up_as_in_transformers(both: tuple[Tokenizer, Any]) -> None:
+    ours, theirs = both
+    clean = Tokenizer(
+        ours.__reduce__()[1][0],
+        replace(ours.facts, clean_up_tokenization_spaces=True),
+    )
+    for text in ("the cat , a dog . who ? no !", "don ' t", "we ' re", "he ' s", "they ' ve"):
+        ids = ours.encode(text, special_tokens=False).ids
+        assert clean.decode(ids) == theirs.clean_up_tokenization(ours.decode(ids))
