@@ -52,6 +52,7 @@ class Tokenizer:
         except Exception as error:
             # The library raises a plain Exception for JSON that it cannot use.
             raise ArtifactError(f"tokenizer.json cannot be used: {error}") from error
+        self._special_ids = frozenset(facts.all_special_ids)
         self._truncating_copy = functools.lru_cache(maxsize=16)(self._make_truncating_copy)
         for text, ids in facts.golden:
             if tuple(self._tokenizer.encode(text).ids) != ids:
@@ -157,9 +158,10 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of token ids, as transformers' `decode` does."""
-        text = self._tokenizer.decode(
-            [int(i) for i in ids], skip_special_tokens=skip_special_tokens
-        )
+        numbers = [int(id) for id in ids]
+        if skip_special_tokens:
+            numbers = [id for id in numbers if id not in self._special_ids]
+        text = self._tokenizer.decode(numbers, skip_special_tokens=False)
         if self.facts.clean_up_tokenization_spaces:
             for spaced, joined in _CLEAN_UP:
                 text = text.replace(spaced, joined)
@@ -193,15 +195,15 @@ class Tokenizer:
 
     def special_tokens_mask(self, ids: Sequence[int]) -> list[int]:
         """Return 1 for each special token, also for unknown ones as in transformers, 0 for text."""
-        special = {
-            id for id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
-        }
-        special.update(id for id in self.facts.special_ids.values() if id is not None)
-        return [int(id in special) for id in ids]
+        return [int(id in self._special_ids) for id in ids]
 
     def token_type_ids(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
-        """Return 0 for each token of `[CLS] ids [SEP]`, 1 for each of `pair [SEP]`."""
-        return [0] * (len(ids) + 2) + ([1] * (len(pair) + 1) if pair is not None else [])
+        """Return 0 for each token of `[CLS] ids [SEP]`, and the second type for `pair [SEP]`.
+
+        The second type is 1, or 0 if the checkpoint's tokenizer or model has one type only.
+        """
+        second = self._tokenizer.encode("", "a").type_ids[-1]
+        return [0] * (len(ids) + 2) + ([second] * (len(pair) + 1) if pair is not None else [])
 
     def save_vocabulary(self, directory: str | Path) -> Path:
         """Write vocab.txt with `write_vocabulary`, and return its path."""
@@ -234,7 +236,9 @@ class Tokenizer:
 
     def _make_truncating_copy(self, limit: int, stride: int, strategy: str) -> tokenizers.Tokenizer:
         tokenizer = self._load()
-        tokenizer.enable_truncation(limit, stride=stride, strategy=strategy)
+        tokenizer.enable_truncation(
+            limit, stride=stride, strategy=strategy, direction=self.facts.truncation_side
+        )
         return tokenizer
 
 

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 MANIFEST = "bertrt.json"
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,17 @@ class Graph:
 class TokenizerFacts:
     """What the runtime needs to know about the tokenizer.
 
-    `special_ids` maps the roles pad, unk, cls, sep and mask to ids (None: no such token).
-    `golden` holds sentences with their token ids at export, which every load checks again.
+    `padding_side` and `truncation_side` say where padding goes and which end of a long text is cut.
+    `special_ids` maps the roles pad, unk, cls, sep and mask to ids (None: no such token);
+    `all_special_ids` are theirs and those of all other special tokens. `golden` holds sentences
+    with their token ids at export, which every load checks again.
     """
 
     max_length: int
     padding_side: str
+    truncation_side: str
     special_ids: Mapping[str, int | None]
+    all_special_ids: tuple[int, ...]
     clean_up_tokenization_spaces: bool
     golden: tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -157,6 +161,7 @@ class Manifest:
                     for one in graph[side]
                 )
             graph["variants"] = tuple(Variant(**one) for one in graph.get("variants", ()))
+            tokenizer["all_special_ids"] = tuple(tokenizer["all_special_ids"])
             tokenizer["golden"] = tuple((str(t), tuple(ids)) for t, ids in tokenizer["golden"])
             return cls(
                 **{

@@ -1,37 +1,31 @@
 """Write the checkpoint's tokenizer to the artifact: one tokenizer.json, and facts about it."""
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.processors import TemplateProcessing
+from tokenizers import Tokenizer
 
 from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import Checkpoint
-from bertrt.export.checkpoints.json_file import read_json
-from bertrt.export.tokenizer.wordpiece import from_vocabulary, read_vocabulary
+from bertrt.export.tokenizer.open_tokenizer import open_tokenizer
+from bertrt.export.tokenizer.settings import DEFAULT_TOKENS, TokenizerSettings, read_settings
+from bertrt.export.tokenizer.tokenizer_json import (
+    bert_template,
+    is_plain_bert,
+    remove_surplus,
+    split_special_tokens,
+    use_one_token_type,
+)
 from bertrt.tokenizer import write_vocabulary
 
 __all__ = ["write_tokenizer"]
 
-_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-
-# Classes that use the BERT tokenizer of the tokenizers library, and classes that use any
-# tokenizer.json.
-_WORDPIECE_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
-_GENERIC_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
-# Splits words with a Japanese dictionary, which a tokenizer.json cannot express.
-_REFUSED_CLASSES = ("BertJapaneseTokenizer",)
-
-# The normalizer's fields, by their names in tokenizer_config.json.
-_NORMALIZER_FIELDS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
+# A model with so many more embeddings than its tokenizer has tokens is likely to be another's.
+# Vocabularies are padded to multiples of 8 to 128; BERT's cased and uncased ones differ by 1,526.
+_FAR_FEWER = 1000
 
 # Sentences that a changed tokenizer splits differently: case, accents, CJK, punctuation, unknown
 # words.
@@ -43,214 +37,142 @@ _GOLDEN = (
     "",
 )
 
+_log = logging.getLogger(__name__)
+
 
 def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
     """Write tokenizer.json, tokenizer_config.json and vocab.txt; returns what the runtime needs.
 
-    The tokenizer is the folder's tokenizer.json; as in transformers, tokenizer_config.json
-    overrides its treatment of case, accents and Chinese characters. Without a tokenizer.json it is
-    built from vocab.txt. The written tokenizer has no truncation and no padding.
+    The tokenizer gives the ids that transformers gives with the checkpoint's files: see
+    `bertrt.export.tokenizer.open_tokenizer`. The written one has no truncation and no padding.
 
     Raises ExportError if there is no tokenizer, if the tokenizers library has no such tokenizer, if
-    it lacks a token that BERT needs, or if it has more tokens than the model.
+    it lacks a token that BERT needs, if it has more tokens than the model, and for a setting that
+    cannot be honoured.
     """
-    settings = _settings(checkpoint.folder)
-    names = {role: _content(settings.get(f"{role}_token")) or _ROLES[role] for role in _ROLES}
-    try:
-        tokenizer, special = _build(checkpoint, settings, names)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ExportError(
-            f"the checkpoint's tokenizer settings cannot be used ({error}): correct its "
-            "tokenizer_config.json"
-        ) from error
-
-    positions = checkpoint.config.get("max_position_embeddings", 512)
-    facts = TokenizerFacts(
-        max_length=min(_stated_length(settings) or positions, positions),
-        padding_side="right",
-        special_ids={role: special.get(role) for role in _ROLES},
-        clean_up_tokenization_spaces=bool(settings.get("clean_up_tokenization_spaces", False)),
-        golden=tuple((text, tuple(tokenizer.encode(text).ids)) for text in _GOLDEN),
-    )
+    settings = read_settings(checkpoint.folder, checkpoint.config)
+    opened = open_tokenizer(settings)
+    size = checkpoint.config.get("vocab_size", 30522)
+    one_type = not settings.returns_token_types or checkpoint.config.get("type_vocab_size", 2) == 1
+    state, surplus = remove_surplus(_edited(settings, opened, one_type=one_type), size)
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    facts = _facts(checkpoint, settings, opened, tokenizer)
+    _warn(tokenizer, opened, surplus, size)
     tokenizer.save(str(directory / "tokenizer.json"))
-    _write_config(tokenizer, names, special, facts, directory / "tokenizer_config.json")
+    config = _config(state, settings, facts, tokenizer, one_type=one_type)
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
     write_vocabulary(tokenizer, directory / "vocab.txt")
     return facts
 
 
-def _build(
-    checkpoint: Checkpoint, settings: Mapping[str, Any], names: Mapping[str, str]
-) -> tuple[Tokenizer, dict[str, int]]:
-    """Return the tokenizer with special and added tokens, and the special tokens' ids by role."""
-    folder = checkpoint.folder
-    tokenizer = _open(folder, settings, _class_name(settings, checkpoint.config), names["unk"])
-    special = _special_ids(tokenizer, names)
-    _add_tokens(tokenizer, settings, folder, [names[role] for role in special])
-    if tokenizer.post_processor is None:
-        tokenizer.post_processor = _template(names, special)
-    _check_size(tokenizer, checkpoint.config)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer, special
+def _edited(settings: TokenizerSettings, opened: Any, *, one_type: bool) -> dict[str, Any]:
+    """Return the tokenizer.json of transformers' tokenizer, with its settings made part of it."""
+    state: dict[str, Any] = json.loads(opened.backend_tokenizer.to_str())
+    state |= {"truncation": None, "padding": None}
+    if state["post_processor"] is None:
+        cls, sep = opened.cls_token, opened.sep_token
+        ids = {token: opened.backend_tokenizer.token_to_id(token) for token in (cls, sep)}
+        state["post_processor"] = bert_template(cls, sep, ids)
+    if one_type:
+        use_one_token_type(state)
+    if settings.config.get("split_special_tokens"):
+        split_special_tokens(state)
+    return state
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """Read tokenizer_config.json, and special_tokens_map.json if the former lists no tokens."""
-    settings: dict[str, Any] = {}
-    if (folder / "tokenizer_config.json").is_file():
-        settings = read_json(folder / "tokenizer_config.json")
-    if "added_tokens_decoder" not in settings and (folder / "special_tokens_map.json").is_file():
-        settings |= read_json(folder / "special_tokens_map.json")
-    return settings
-
-
-def _class_name(settings: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Return the tokenizer's class, without the 'Fast' of older versions; BERT's by default."""
-    name = settings.get("tokenizer_class") or config.get("tokenizer_class") or "BertTokenizer"
-    if name in _REFUSED_CLASSES:
-        raise ExportError(f"the checkpoint's tokenizer is a {name}, which bertrt cannot export")
-    return str(name).removesuffix("Fast")
-
-
-def _content(token: Any) -> str | None:
-    """Return the text of a token that is given as a string or as a dictionary of properties."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _open(folder: Path, settings: Mapping[str, Any], class_name: str, unk: str) -> Tokenizer:
-    """Open the folder's tokenizer.json, or build a tokenizer from its vocab.txt."""
-    if (folder / "tokenizer.json").is_file():
-        data = read_json(folder / "tokenizer.json")
-        normalizer = data.get("normalizer") or {}
-        # Other classes use tokenizer.json as it is.
-        if class_name in _WORDPIECE_CLASSES and normalizer.get("type") == "BertNormalizer":
-            for setting, field in _NORMALIZER_FIELDS.items():
-                if setting in settings:
-                    normalizer[field] = settings[setting]
-        try:
-            return Tokenizer.from_str(json.dumps(data))
-        except Exception as error:
-            # The library raises a plain Exception for a JSON that it cannot use.
-            raise ExportError(f"tokenizer.json cannot be used: {error}") from error
-    if not (folder / "vocab.txt").is_file():
-        raise ExportError(f"{folder.name!r} has no tokenizer: add its tokenizer.json or vocab.txt")
-    if class_name not in _WORDPIECE_CLASSES + _GENERIC_CLASSES:
-        raise ExportError(
-            f"the checkpoint's tokenizer is a {class_name} without a tokenizer.json: save it with "
-            "transformers as a fast tokenizer"
-        )
-    return from_vocabulary(read_vocabulary(folder / "vocab.txt"), settings, unk)
-
-
-def _special_ids(tokenizer: Tokenizer, names: Mapping[str, str]) -> dict[str, int]:
-    """Return the ids of the special tokens by role; raises ExportError without unk, cls or sep."""
-    found = {role: tokenizer.token_to_id(name) for role, name in names.items()}
-    for role in ("unk", "cls", "sep"):
-        if found[role] is None:
-            raise ExportError(
-                f'the vocabulary has no {names[role]!r}: set "{role}_token" in '
-                f"tokenizer_config.json to its {role} token"
-            )
-    return {role: id for role, id in found.items() if id is not None}
-
-
-def _add_tokens(
-    tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path, special: Sequence[str]
-) -> None:
-    """Make the tokenizer recognize special and added tokens inside a text.
-
-    Those that tokenizer.json already has stay as they are. Raises ExportError if a token would get
-    another id than in the checkpoint.
-    """
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    for id, token in sorted(_listed_tokens(settings, folder, special).items()):
-        if token.content not in known:
-            tokenizer.add_tokens([token])
-            known.add(token.content)
-        found = tokenizer.token_to_id(token.content)
-        if found != id:
-            raise ExportError(
-                f"the added token {token.content!r} has the id {id} in the checkpoint, and {found} "
-                "with this vocabulary: it was added to another vocabulary"
-            )
-    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    listed = [_content(entry) for entry in (extra.values() if isinstance(extra, dict) else extra)]
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(name, special=True, normalized=False)
-            for name in [*special, *listed]
-            if name not in known
-        ]
-    )
-
-
-def _listed_tokens(
-    settings: Mapping[str, Any], folder: Path, special: Sequence[str]
-) -> dict[int, AddedToken]:
-    """Return the added tokens by id, from tokenizer_config.json or the older added_tokens.json."""
-    if "added_tokens_decoder" in settings:
-        table = settings["added_tokens_decoder"]
-        return {int(id): AddedToken(**properties) for id, properties in table.items()}
-    if not (folder / "added_tokens.json").is_file():
-        return {}
-    return {
-        id: AddedToken(name, special=name in special, normalized=name not in special)
-        for name, id in read_json(folder / "added_tokens.json").items()
+def _facts(
+    checkpoint: Checkpoint, settings: TokenizerSettings, opened: Any, tokenizer: Tokenizer
+) -> TokenizerFacts:
+    names = {role: getattr(opened, f"{role}_token") for role in DEFAULT_TOKENS}
+    special = {
+        role: None if name is None else tokenizer.token_to_id(name) for role, name in names.items()
     }
-
-
-def _template(names: Mapping[str, str], special: Mapping[str, int]) -> TemplateProcessing:
-    """Return the template `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`; `B [SEP]` has type 1."""
-    cls, sep = names["cls"], names["sep"]
-    return TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, special["cls"]), (sep, special["sep"])],
+    for role in ("unk", "cls", "sep"):
+        if special[role] is None:
+            raise ExportError(
+                f"the tokenizer's {role} token {names[role]!r} is not among the model's tokens: "
+                f'set "{role}_token" in tokenizer_config.json to a token of its vocabulary'
+            )
+    added = opened.backend_tokenizer.get_added_tokens_decoder().values()
+    flagged = {tokenizer.token_to_id(token.content) for token in added if token.special}
+    all_special = sorted(id for id in {*flagged, *special.values()} if id is not None)
+    positions = checkpoint.config.get("max_position_embeddings", 512)
+    return TokenizerFacts(
+        max_length=min(settings.max_length or positions, positions),
+        padding_side="right",
+        truncation_side=opened.truncation_side,
+        special_ids=special,
+        all_special_ids=tuple(all_special),
+        clean_up_tokenization_spaces=bool(
+            settings.config.get("clean_up_tokenization_spaces", False)
+        ),
+        golden=tuple((text, tuple(tokenizer.encode(text).ids)) for text in _GOLDEN),
     )
 
 
-def _check_size(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
+def _warn(tokenizer: Tokenizer, opened: Any, surplus: list[str], size: int) -> None:
+    if opened.padding_side == "left":
+        _log.warning(
+            "the tokenizer's padding_side is 'left', but BERT's positions are absolute: texts are "
+            "padded on the right"
+        )
+    if surplus:
+        _log.warning(
+            "the tokenizer has %d tokens that no text reaches and the model has no embedding for; "
+            "they are left out: %s",
+            len(surplus),
+            ", ".join(map(repr, surplus[:5])),
+        )
     count = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-    size = config.get("vocab_size", 30522)
-    if count > size:
-        raise ExportError(
-            f"the tokenizer has {count} tokens and the model's vocab_size is {size}: they are from "
-            "different checkpoints"
+    if size - count >= _FAR_FEWER:
+        _log.warning(
+            "the tokenizer has %d tokens and the model's vocab_size is %d: check that it is this "
+            "model's tokenizer",
+            count,
+            size,
         )
 
 
-def _stated_length(settings: Mapping[str, Any]) -> int | None:
-    """Return the tokenizer's own limit in tokens; None if it has none, or an invalid one."""
-    length = settings.get("model_max_length", settings.get("max_len"))
-    if isinstance(length, bool) or not isinstance(length, (int, float)) or length < 1:
-        return None
-    return int(min(length, 10**9))
-
-
-def _write_config(
-    tokenizer: Tokenizer,
-    names: Mapping[str, str],
-    special: Mapping[str, int],
+def _config(
+    state: dict[str, Any],
+    settings: TokenizerSettings,
     facts: TokenizerFacts,
-    path: Path,
-) -> None:
-    """Write a tokenizer_config.json that gives transformers the same tokenizer."""
-    state = json.loads(tokenizer.to_str())
-    normalizer = state["normalizer"] or {}
+    tokenizer: Tokenizer,
+    *,
+    one_type: bool,
+) -> dict[str, Any]:
+    """Return a tokenizer_config.json that gives transformers the same tokenizer."""
+    names = {
+        role: None if id is None else tokenizer.id_to_token(id)
+        for role, id in facts.special_ids.items()
+    }
+    special = [tokenizer.id_to_token(id) for id in facts.all_special_ids]
+    types = [] if one_type else ["token_type_ids"]
     config: dict[str, Any] = {
-        # BERT's class builds its own normalizer, which would replace any other.
+        # BERT's class builds its own parts from the vocabulary, which would replace any others.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        "model_input_names": ["input_ids", *types, "attention_mask"],
         "model_max_length": facts.max_length,
         "padding_side": facts.padding_side,
+        "truncation_side": facts.truncation_side,
         "clean_up_tokenization_spaces": facts.clean_up_tokenization_spaces,
-        **{f"{role}_token": names[role] for role in special},
+        # A missing entry would mean BERT's default.
+        **{f"{role}_token": name for role, name in names.items()},
+        "additional_special_tokens": [name for name in special if name not in names.values()],
         "added_tokens_decoder": {
             str(token["id"]): {key: value for key, value in token.items() if key != "id"}
             for token in state["added_tokens"]
         },
     }
-    if state["model"]["type"] == "WordPiece" and normalizer.get("type") == "BertNormalizer":
-        config["tokenizer_class"] = "BertTokenizer"
-        config |= {name: normalizer[field] for name, field in _NORMALIZER_FIELDS.items()}
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if settings.config.get("split_special_tokens"):
+        config["split_special_tokens"] = True
+    if is_plain_bert(state, str(names["cls"]), str(names["sep"])):
+        normalizer = state["normalizer"]
+        config |= {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": normalizer["lowercase"],
+            "strip_accents": normalizer["strip_accents"],
+            "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+        }
+    return config

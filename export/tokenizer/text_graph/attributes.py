@@ -16,7 +16,7 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
         state: the contents of its tokenizer.json.
         tokenizer: the tokenizer.
 
-    Raises ExportError for a tokenizer that is not BERT's WordPiece.
+    Raises ExportError for a tokenizer that is not BERT's WordPiece, or truncates on the left.
     """
     model, normalizer = state["model"], state["normalizer"] or {}
     splitter = (state["pre_tokenizer"] or {}).get("type")
@@ -28,6 +28,11 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
         raise ExportError(
             f"the tokenizer is a {model.get('type')} with {normalizer.get('type')} and {splitter}, "
             "and a graph can only have BERT's WordPiece: leave out --with-tokenizer"
+        )
+    if tokenizer.facts.truncation_side == "left":
+        raise ExportError(
+            "the tokenizer's truncation_side is 'left', and a graph can only cut the end of a "
+            "text: leave out --with-tokenizer"
         )
     lowercase = bool(normalizer["lowercase"])
     accents = normalizer["strip_accents"]

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from bertrt.artifact.manifest import TokenizerFacts
+from bertrt.tokenizer import Tokenizer
 
 __all__ = ["ARRAYS", "DOMAIN", "tokenizer_graph", "with_tokenizer"]
 
@@ -35,6 +35,7 @@ tokenize (string[batch] text) => (int64[batch, sequence] input_ids,
     text_2 = Constant <value_int = 2> ()
     text_00 = Constant <value_ints = [0]> ()
     text_11 = Constant <value_ints = [1]> ()
+    text_second_type = Constant <value_ints = [%(second_type)d]> ()
     text_last = Constant <value_ints = [-1]> ()
     text_none = Constant <value = int64[0] {}> ()
     text_go = Constant <value = bool {1}> ()
@@ -90,7 +91,7 @@ tokenize (string[batch] text) => (int64[batch, sequence] input_ids,
             text_first_shape = Shape (text_first)
             text_second_shape = Shape (text_second)
             text_first_types = Expand (text_00, text_first_shape)
-            text_second_types = Expand (text_11, text_second_shape)
+            text_second_types = Expand (text_second_type, text_second_shape)
             text_ids_out = Concat <axis = 0> (text_ids_in, text_first, text_second)
             text_types_out = Concat <axis = 0> (text_types_in, text_first_types, text_second_types)
             text_first_count = Size (text_first)
@@ -115,7 +116,7 @@ tokenize (string[batch] text) => (int64[batch, sequence] input_ids,
 """
 
 
-def tokenizer_graph(attributes: Mapping[str, Any], facts: TokenizerFacts) -> onnx.ModelProto:
+def tokenizer_graph(attributes: Mapping[str, Any], tokenizer: Tokenizer) -> onnx.ModelProto:
     """Return the graph from texts to `ARRAYS`, int64 [batch, sequence], padded to the longest text.
 
     Its inputs are `text`, string [batch], and `text_pair`, string [batch] or, by default, empty.
@@ -123,12 +124,18 @@ def tokenizer_graph(attributes: Mapping[str, Any], facts: TokenizerFacts) -> onn
 
     Args:
         attributes: those of the operator.
-        facts: the special tokens and the maximum length of a text. A longer text is truncated, as
-            by TFBertTokenizer: a graph cannot raise an error.
+        tokenizer: its special tokens, the token type of a second text, and the maximum length of a
+            text. A longer text is truncated, as by TFBertTokenizer: a graph cannot raise an error.
     """
-    ids = facts.special_ids
-    numbers = {"cls": ids["cls"], "sep": ids["sep"], "pad": ids["pad"] or 0}
-    front = onnx.parser.parse_model(_TOKENIZE % (numbers | {"most": facts.max_length}))
+    ids = tokenizer.facts.special_ids
+    numbers = {
+        "cls": ids["cls"],
+        "sep": ids["sep"],
+        "pad": tokenizer.pad_id,
+        "second_type": tokenizer.token_type_ids([], [])[-1],
+        "most": tokenizer.max_length,
+    }
+    front = onnx.parser.parse_model(_TOKENIZE % numbers)
     for node in _operators(front.graph):
         node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
     pair = helper.make_tensor_value_info("text_pair", onnx.TensorProto.STRING, ["pairs"])

@@ -64,7 +64,7 @@ def write_text_graph(model: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     answers differ from the model's.
     """
     state = json.loads((model.parent / "tokenizer.json").read_text(encoding="utf-8"))
-    front = tokenizer_graph(tokenizer_attributes(state, tokenizer), tokenizer.facts)
+    front = tokenizer_graph(tokenizer_attributes(state, tokenizer), tokenizer)
     parity = compare_tokens(front, tokenizer, [*HARD, *heldout_texts()])
     graph = model.with_name(TEXT_GRAPH)
     joined = with_tokenizer(onnx.load(model, load_external_data=False), front)

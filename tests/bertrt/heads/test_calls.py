@@ -30,7 +30,7 @@ def tokenizer(make_checkpoint: Callable[..., Path]) -> Tokenizer:
     roles = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
     return Tokenizer(
         (folder / "tokenizer.json").read_text(encoding="utf-8"),
-        TokenizerFacts(64, "right", roles, False, golden=()),
+        TokenizerFacts(64, "right", "right", roles, (), False, golden=()),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,10 @@ def test_the_comparison_finds_a_wrong_tokenizer(directory: Path) -> None:
     state = json.loads((directory / "tokenizer.json").read_text())
     with bertrt.load(directory) as rt:
         attributes = tokenizer_attributes(state, rt.tokenizer)
-        right = compare_tokens(tokenizer_graph(attributes, rt.tokenizer.facts), rt.tokenizer, PLAIN)
+        right = compare_tokens(tokenizer_graph(attributes, rt.tokenizer), rt.tokenizer, PLAIN)
         assert (right.compared, right.different) == (len(PLAIN), 0)
         wrong = attributes | {"do_lower_case": 0}
-        parity = compare_tokens(tokenizer_graph(wrong, rt.tokenizer.facts), rt.tokenizer, PLAIN)
+        parity = compare_tokens(tokenizer_graph(wrong, rt.tokenizer), rt.tokenizer, PLAIN)
     assert parity.different
     assert set(parity.examples) <= set(PLAIN)
 
@@ -146,6 +147,37 @@ def test_another_kind_of_tokenizer_is_refused(directory: Path) -> None:
         pytest.raises(ExportError, match="a WordPiece with Lowercase and BertPreTokenizer"),
     ):
         tokenizer_attributes(state | {"normalizer": {"type": "Lowercase"}}, rt.tokenizer)
+
+
+def with_settings(checkpoint: Path, folder: Path, **settings: Any) -> Path:
+    """Copy a checkpoint and change its tokenizer_config.json."""
+    shutil.copytree(checkpoint, folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return folder
+
+
+def test_both_texts_of_a_pair_may_have_one_token_type(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint("BertForSequenceClassification")
+    names = ["input_ids", "attention_mask"]
+    changed = with_settings(checkpoint, tmp_path / "in", model_input_names=names)
+    export(changed, tmp_path / "out", with_tokenizer=True)
+    outputs = run(tmp_path / "out", PLAIN, text_pair=np.array(PAIRS, object))
+    assert not outputs["token_type_ids"].any()
+    with bertrt.load(tmp_path / "out") as rt:
+        arrays = {name: outputs[name] for name in ("input_ids", "attention_mask")}
+        expected = rt.run(**arrays)["logits"]
+    np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5)
+
+
+def test_truncation_on_the_left_is_refused(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    changed = with_settings(make_checkpoint("BertModel"), tmp_path / "in", truncation_side="left")
+    with pytest.raises(ExportError, match="truncation_side is 'left'"):
+        export(changed, tmp_path / "out", with_tokenizer=True)
 
 
 def test_the_error_without_the_operators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

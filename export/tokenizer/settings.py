@@ -1,0 +1,175 @@
+"""Read the settings that lie beside a tokenizer's vocabulary, and refuse those it cannot honour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertrt.errors import ExportError
+from bertrt.export.checkpoints.json_file import read_json
+
+__all__ = ["BERT_CLASSES", "DEFAULT_TOKENS", "TokenizerSettings", "read_settings"]
+
+# The special tokens by role, as BERT names them.
+DEFAULT_TOKENS = {
+    "pad": "[PAD]",
+    "unk": "[UNK]",
+    "cls": "[CLS]",
+    "sep": "[SEP]",
+    "mask": "[MASK]",
+}
+
+# Classes that split texts as BERT's does, and classes that use any tokenizer.json as it is.
+BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+_GENERIC_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
+# Splits words with a Japanese dictionary, which a tokenizer.json cannot express.
+_REFUSED_CLASSES = ("BertJapaneseTokenizer",)
+
+_TYPES = "token_type_ids"
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """The settings of a checkpoint's tokenizer, by the order in which transformers believes them.
+
+    Attributes:
+        folder: the folder of the files.
+        config: the contents of tokenizer_config.json. Without an `added_tokens_decoder` in it, the
+            entries of special_tokens_map.json replace its own.
+        class_name: the tokenizer's class, without the "Fast" of older versions.
+        added: the ids that the files give to added tokens.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    class_name: str
+    added: Mapping[str, int]
+
+    @property
+    def has_tokenizer_json(self) -> bool:
+        """Whether there is a tokenizer.json, which transformers believes more than vocab.txt."""
+        return (self.folder / "tokenizer.json").is_file()
+
+    @property
+    def is_bert(self) -> bool:
+        """Whether transformers' class builds BERT's own normalizer, splitter and template."""
+        return self.class_name in BERT_CLASSES
+
+    @property
+    def returns_token_types(self) -> bool:
+        """Whether the second text of a pair has token type 1 (otherwise 0, as the first).
+
+        The generic class of transformers 5 returns no token types unless the settings name them;
+        that of transformers 4 does, and so do tokenizer.json's templates.
+        """
+        names = self.config.get("model_input_names")
+        if names is None:
+            return self.class_name != "DistilBertTokenizer"
+        return _TYPES in names
+
+    @property
+    def max_length(self) -> int | None:
+        """The limit in tokens that the settings give; None if they give none, or an invalid one."""
+        length = self.config.get("model_max_length", self.config.get("max_len"))
+        if isinstance(length, bool) or not isinstance(length, (int, float)) or length < 1:
+            return None
+        return int(min(length, 10**9))
+
+    def token(self, role: str) -> str | None:
+        """Return the name that the settings give to a special token; None if they give none."""
+        return _content(self.config.get(f"{role}_token"))
+
+    def names(self, role: str) -> bool:
+        """Whether the settings name a special token, or say that there is none."""
+        return f"{role}_token" in self.config
+
+
+def read_settings(folder: Path, model_config: Mapping[str, Any]) -> TokenizerSettings:
+    """Read tokenizer_config.json, special_tokens_map.json and added_tokens.json of a folder.
+
+    Args:
+        folder: the folder of the tokenizer's files.
+        model_config: the contents of config.json, which may name the tokenizer's class.
+
+    Raises ExportError for a damaged file, and for a class or a setting that a tokenizer.json cannot
+    express.
+    """
+    config: dict[str, Any] = {}
+    if (folder / "tokenizer_config.json").is_file():
+        config = read_json(folder / "tokenizer_config.json")
+    added: dict[str, Any] = {}
+    if "added_tokens_decoder" in config:
+        added = _decoder_ids(config["added_tokens_decoder"])
+    else:
+        if (folder / "special_tokens_map.json").is_file():
+            config |= read_json(folder / "special_tokens_map.json")
+        if (folder / "added_tokens.json").is_file():
+            added = _token_ids(read_json(folder / "added_tokens.json"))
+    name = config.get("tokenizer_class") or model_config.get("tokenizer_class") or "BertTokenizer"
+    settings = TokenizerSettings(folder, config, str(name).removesuffix("Fast"), added)
+    _check_class(settings)
+    _check_types(settings)
+    return settings
+
+
+def _decoder_ids(decoder: Any) -> dict[str, int]:
+    try:
+        return {str(token["content"]): int(id) for id, token in decoder.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"the added_tokens_decoder of tokenizer_config.json cannot be used ({error!r}): it "
+            "must map each id to the token's properties"
+        ) from error
+
+
+def _token_ids(added: dict[str, Any]) -> dict[str, int]:
+    for name, id in added.items():
+        if isinstance(id, bool) or not isinstance(id, int) or id < 0:
+            raise ExportError(
+                f"added_tokens.json gives the token {name!r} the id {id!r}, which is not a whole "
+                "number: correct it"
+            )
+    return added
+
+
+def _check_class(settings: TokenizerSettings) -> None:
+    name = settings.class_name
+    if name in _REFUSED_CLASSES:
+        raise ExportError(f"the checkpoint's tokenizer is a {name}, which bertrt cannot export")
+    if settings.has_tokenizer_json:
+        return
+    if not (settings.folder / "vocab.txt").is_file():
+        raise ExportError(
+            f"{settings.folder.name!r} has no tokenizer: add its tokenizer.json or vocab.txt"
+        )
+    if name not in BERT_CLASSES + _GENERIC_CLASSES:
+        raise ExportError(
+            f"the checkpoint's tokenizer is a {name} without a tokenizer.json: save it with "
+            "transformers as a fast tokenizer"
+        )
+
+
+def _check_types(settings: TokenizerSettings) -> None:
+    """Raise ExportError for a setting whose value has the wrong type."""
+    config = settings.config
+    flags = ("do_lower_case", "tokenize_chinese_chars", "strip_accents", "split_special_tokens")
+    expected: dict[str, Any] = {name: (bool, type(None)) for name in flags}
+    expected |= {f"{role}_token": (str, dict, type(None)) for role in DEFAULT_TOKENS}
+    expected |= {"model_input_names": (list, type(None)), "never_split": (list, type(None))}
+    for name, types in expected.items():
+        if not isinstance(config.get(name), types):
+            raise ExportError(
+                f"{name} in the tokenizer's settings is {config[name]!r}, which has the wrong "
+                "type: correct tokenizer_config.json"
+            )
+    side = config.get("truncation_side") or "right"
+    if side not in ("left", "right"):
+        raise ExportError(
+            f"truncation_side in tokenizer_config.json is {side!r}: it must be 'left' or 'right'"
+        )
+
+
+def _content(token: Any) -> str | None:
+    """Return the text of a token that is given as a string or as a dictionary of properties."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return None if text is None else str(text)
