@@ -19,8 +19,8 @@ __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 SUMMARY = "turn a BERT checkpoint into an artifact"
 DESCRIPTION = """\
 Turn a BERT checkpoint into an artifact: a directory with an ONNX graph, a tokenizer and a manifest.
-The graph's outputs are compared with PyTorch's in float32; if they differ by more than 1e-4,
-nothing is written."""
+The graph's outputs are compared with PyTorch's in float32; if they differ by more than 1e-4 (large
+ones: by more than rounding explains), nothing is written."""
 JSON_HELP = "print the directory and the contents of bertrt.json as one JSON document"
 
 

@@ -6,20 +6,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bertrt.artifact.graph_io import HIDDEN_STATES, LAYER_OUTPUTS
+from bertrt.artifact.graph_io import ATTENTIONS, HIDDEN_STATES, LAYER_OUTPUTS
 from bertrt.engines.ort_cpu import OrtCpuSession
 from bertrt.engines.ort_options import OrtOptions
 from bertrt.errors import BertrtError, ParityError
 from bertrt.export.extra_outputs import split_name
 from bertrt.export.heads import HeadSpec
+from bertrt.export.parity.advice import TRY
 from bertrt.export.parity.reference_session import ReferenceSession
 from bertrt.export.tracing.traceable_forward import base_model
 from bertrt.scheduling.threads import choose_threads
 
 __all__ = [
+    "SHAPES",
     "Arrays",
     "ParitySession",
     "Shapes",
+    "has_columns",
     "open_session",
     "random_inputs",
     "run_graph",
@@ -99,7 +102,7 @@ def shape_name(inputs: Arrays) -> str:
 def run_model(
     model: torch.nn.Module, head: HeadSpec, inputs: Arrays, extra_outputs: Sequence[str] = ()
 ) -> Arrays:
-    """Run transformers' own forward pass; outputs are float32 for any dtype of the model.
+    """Run transformers' own forward pass; outputs are float32, and float64 for a float64 model.
 
     The outputs are the head's own and those that `bertrt.export.extra_outputs` names.
     """
@@ -112,7 +115,10 @@ def run_model(
     for name in extra_outputs:
         kind, index = split_name(name)
         outputs[name] = result[kind][index]
-    return {name: value.float().numpy() for name, value in outputs.items()}
+    return {
+        name: (value if value.dtype == torch.float64 else value.float()).numpy()
+        for name, value in outputs.items()
+    }
 
 
 def run_graph(session: ParitySession, inputs: Arrays, shape: str) -> Arrays:
@@ -120,7 +126,7 @@ def run_graph(session: ParitySession, inputs: Arrays, shape: str) -> Arrays:
     try:
         return session.run({name: np.ascontiguousarray(array) for name, array in inputs.items()})
     except BertrtError as error:
-        raise ParityError(f"the graph does not run at shape {shape}: {error}") from error
+        raise ParityError(f"the graph does not run at shape {shape} ({error}): {TRY}") from error
 
 
 def valid_positions(head: HeadSpec, name: str, mask: np.ndarray, output: np.ndarray) -> np.ndarray:
@@ -147,3 +153,9 @@ def valid_positions(head: HeadSpec, name: str, mask: np.ndarray, output: np.ndar
     return np.broadcast_to(
         mask.astype(bool).reshape(*mask.shape, *[1] * (output.ndim - mask.ndim)), output.shape
     )
+
+
+def has_columns(head: HeadSpec, name: str) -> bool:
+    """Whether an output's last axis holds features, and not tokens or choices."""
+    of_tokens = ("start_logits", "end_logits", ATTENTIONS)
+    return head.task != "multiple-choice" and not name.startswith(of_tokens)

@@ -11,6 +11,7 @@ import pytest
 from bertrt.artifact import manifest
 from bertrt.artifact.targets import TARGETS
 from bertrt.cli import COMMANDS, main
+from bertrt.export.parity.float32 import OutputParity
 
 ROOT = Path(__file__).parents[2]
 CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -59,6 +60,13 @@ def test_fields_of_the_manifest(kind: Any) -> None:
     table = _section(ARTIFACT, kind.__name__)
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [
         field.name for field in dataclasses.fields(kind)
+    ]
+
+
+def test_fields_of_the_parity_report() -> None:
+    table = _section(ARTIFACT, "parity")
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [
+        field.name for field in dataclasses.fields(OutputParity)
     ]
 
 
