@@ -163,6 +163,10 @@ def _int8(manifest: Manifest) -> Rows:
             f"{', '.join(bounds)}, worst of {report['answers']} answers to {texts['held_out']} "
             "held-out texts, against float32",
         ),
+        *(
+            ("int8", f"{kind['share']:.2%} of {kind['count']} {kind['what']} stay the same")
+            for kind in report.get("judged", [])
+        ),
         (
             "int8",
             f"{report['products_in_int8']:.1%} of all products; {len(report['search'])} "

@@ -17,7 +17,7 @@ from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.spans import best_spans, span_probabilities
 from bertrt.tokenizer import Encoding
 
-__all__ = ["QuestionAnswering", "QuestionAnsweringOptions"]
+__all__ = ["QuestionAnswering", "QuestionAnsweringOptions", "answer_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +161,9 @@ class QuestionAnswering(Head):
         count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
         answers: dict[str, dict[str, Any]] = {}
         null_score = float("inf")
+        cls_id = self.tokenizer.facts.special_ids["cls"]
         for window, sample in zip(prepared.encodings, samples, strict=True):
-            allowed = self._allowed_tokens(window)
+            allowed = answer_tokens(window, cls_id)
             starts, ends, window_null_score = span_probabilities(
                 sample["start_logits"], sample["end_logits"], allowed
             )
@@ -183,15 +184,15 @@ class QuestionAnswering(Head):
         best = candidates[: options.top_k]
         return best[0] if len(best) == 1 else best
 
-    def _allowed_tokens(self, window: Encoding) -> np.ndarray:
-        """Return which tokens an answer may consist of, bool [S]: the context's, and any [CLS]."""
-        cls = self.tokenizer.facts.special_ids["cls"]
-        return np.array(
-            [
-                sequence == 1 or id == cls
-                for id, sequence in zip(window.ids, window.sequence_ids, strict=True)
-            ]
-        )
+
+def answer_tokens(window: Encoding, cls_id: int | None) -> np.ndarray:
+    """Return which tokens an answer may consist of, bool [S]: the context's, and any [CLS]."""
+    return np.array(
+        [
+            sequence == 1 or id == cls_id
+            for id, sequence in zip(window.ids, window.sequence_ids, strict=True)
+        ]
+    )
 
 
 def _characters(window: Encoding, first: int, last: int, align: bool) -> tuple[int, int]:

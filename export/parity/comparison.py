@@ -59,7 +59,7 @@ class Comparison:
     @property
     def error(self) -> np.ndarray:
         """The largest absolute difference in each column over all shapes, float [n]."""
-        return np.max([np.zeros_like(self.largest), *self.errors.values()], axis=0)
+        return np.asarray(np.max([np.zeros_like(self.largest), *self.errors.values()], axis=0))
 
     def add(self, answer: np.ndarray, reference: np.ndarray, valid: np.ndarray, shape: str) -> None:
         """Compare one run.

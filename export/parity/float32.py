@@ -170,13 +170,13 @@ def _judge(name: str, found: Comparison, eager_error: np.ndarray | None) -> Outp
                 )
                 raise ParityError(f"{name} at shape {shape} differs from the model's answer {miss}")
     worst = int(found.error.argmax())
-    errors = found.result()
+    result = found.result()
     return OutputParity(
         name,
-        errors.absolute_error,
-        errors.relative_error,
-        errors.argmax_agreement,
-        errors.cosine,
+        result.absolute_error,
+        result.relative_error,
+        result.argmax_agreement,
+        result.cosine,
         float(bounds[worst]),
         None if eager_error is None else float(eager_error[worst]),
     )

@@ -1,4 +1,4 @@
-"""Compare an int8 graph's answers with the float32 graph's: cosine, agreement and distance."""
+"""Compare an int8 graph's answers with the float32 graph's: cosine, decisions and distance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,23 +8,15 @@ import numpy as np
 from bertrt.artifact.graph_io import MASKED_ONLY, embedding_output
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.export.heads import HeadSpec
+from bertrt.export.quantize.decisions import Agreement, Answers, agreements
 from bertrt.export.quantize.graph_run import RunGraph
 from bertrt.export.quantize.text_batches import TextBatch
 
-__all__ = ["Accuracy", "Answers", "answers_of", "compare", "outputs_of"]
-
-# The answers of each output, in order. An answer is a vector: an embedding, or the logits of one
-# decision.
-Answers = dict[str, list[np.ndarray]]
+__all__ = ["Accuracy", "answers_of", "compare", "outputs_of"]
 
 _TOKEN_TASKS = ("token-classification", "text-generation", "fill-mask", "pretraining")
 # The embeddings that are compared; the others follow from them, or are rarely used.
 _EMBEDDINGS = (embedding_output("mean"), embedding_output("cls"))
-# The number of endings that make one multiple-choice question.
-_CHOICES = 4
-# A model with a single output number (regression) agrees if the difference is at most this share of
-# the numbers' standard deviation.
-_CLOSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,16 +27,25 @@ class Accuracy:
 
     Attributes:
         cosine: the smallest cosine of any answer.
-        agreement: the share of decisions that are the same, of the output where it is smallest;
-            1 for embeddings.
         distance: the squared error of all answers, divided by their squares.
         answers: the number of answers that were compared.
+        judged: how many decisions stay the same, for each kind; empty for embeddings.
     """
 
     cosine: float
-    agreement: float
     distance: float
     answers: int
+    judged: tuple[Agreement, ...] = ()
+
+    @property
+    def weakest(self) -> Agreement | None:
+        """The kind of decision of which the smallest share stays the same; None without any."""
+        return min(self.judged, key=lambda kind: kind.share, default=None)
+
+    @property
+    def agreement(self) -> float:
+        """The share of decisions that stay the same, of the weakest kind; 1 for embeddings."""
+        return self.weakest.share if self.weakest else 1.0
 
 
 def outputs_of(head: HeadSpec) -> list[str]:
@@ -53,80 +54,49 @@ def outputs_of(head: HeadSpec) -> list[str]:
 
 
 def answers_of(run: RunGraph, batches: Sequence[TextBatch], head: HeadSpec) -> Answers:
-    """Run every batch and collect the answers, in the order of the texts."""
-    found: dict[str, dict[int, list[np.ndarray]]] = {name: {} for name in outputs_of(head)}
+    """Run every batch and collect the answers of each text, in the order of the texts."""
+    found: dict[str, dict[int, np.ndarray]] = {name: {} for name in outputs_of(head)}
     for batch in batches:
         outputs = run(batch.inputs, list(found))
         for name, by_text in found.items():
-            _collect(name, outputs[name], batch, head, by_text)
+            by_text |= zip(batch.texts, _split(name, outputs[name], batch, head), strict=True)
     return {
-        name: [vector for _, vectors in sorted(by_text.items()) for vector in vectors]
+        name: [answers for _, answers in sorted(by_text.items(), key=lambda item: item[0])]
         for name, by_text in found.items()
     }
 
 
-def _collect(
-    name: str,
-    output: np.ndarray,
-    batch: TextBatch,
-    head: HeadSpec,
-    by_text: dict[int, list[np.ndarray]],
-) -> None:
-    """Add the answers in one output of a batch to those of each text."""
-    by_token = head.task in _TOKEN_TASKS and name != "seq_relationship_logits"
-    if by_token and batch.inputs.get(MASKED_ONLY):
+def _split(name: str, output: np.ndarray, batch: TextBatch, head: HeadSpec) -> list[np.ndarray]:
+    """Return the answers in one output of a batch, float32 [answers, numbers] for each text."""
+    if head.task == "question-answering":
+        return [row[scored][None] for row, scored in zip(output, batch.scored, strict=True)]
+    if head.task not in _TOKEN_TASKS or name == "seq_relationship_logits":
+        return [row.reshape(1, -1).copy() for row in output]
+    if batch.inputs.get(MASKED_ONLY):
         # Rows of masks only, [R, 1, V], in the order of the masks.
-        output, owners = output[:, 0], np.nonzero(batch.scored)[0]
-    elif by_token:
-        output, owners = output[batch.scored], np.nonzero(batch.scored)[0]
-    elif head.task == "question-answering":
-        for row, text in enumerate(batch.texts):
-            by_text[text] = [output[row][batch.scored[row]]]
-        return
-    else:
-        owners = np.arange(len(batch.texts))
-    for owner, vector in zip(owners, output, strict=True):
-        by_text.setdefault(batch.texts[owner], []).append(vector.reshape(-1).copy())
+        ends = np.cumsum(batch.scored.sum(axis=1))[:-1]
+        return [rows.copy() for rows in np.split(output[:, 0], ends)]
+    return [row[scored] for row, scored in zip(output, batch.scored, strict=True)]
 
 
 def compare(answers: Answers, reference: Answers, head: HeadSpec, config: ModelConfig) -> Accuracy:
     """Compare answers with the float32 graph's answers to the same texts."""
-    embeddings = head.task == "feature-extraction"
-    if head.task == "multiple-choice":
-        answers, reference = _by_question(answers), _by_question(reference)
-    cosine, agreement, error, size, count = 1.0, 1.0, 0.0, 0.0, 0
-    for name, expected in reference.items():
-        vectors = answers[name]
-        count += len(expected)
-        if not all(np.isfinite(vector).all() for vector in vectors):
-            # A comparison with NaN is False, and would count as no error.
-            return Accuracy(-1.0, 0.0, np.inf, count)
-        for ours, theirs in zip(vectors, expected, strict=True):
+    count = sum(len(rows) for texts in reference.values() for rows in texts)
+    if not all(np.isfinite(rows).all() for texts in answers.values() for rows in texts):
+        # A comparison with NaN is False, and would count as no error.
+        return Accuracy(-1.0, np.inf, count, (Agreement("finite answers", 0.0, count),))
+    cosine, error, size = 1.0, 0.0, 0.0
+    for name, texts in reference.items():
+        for ours, theirs in zip(answers[name], texts, strict=True):
             error += float(np.square(ours - theirs, dtype=np.float64).sum())
             size += float(np.square(theirs, dtype=np.float64).sum())
-            norms = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
-            cosine = min(cosine, float(ours @ theirs) / norms if norms else 1.0)
-        if not embeddings:
-            agreement = min(agreement, float(_agree(vectors, expected, config).mean()))
-    return Accuracy(cosine, agreement, error / size if size else error, count)
+            cosine = min(cosine, _cosine(ours, theirs))
+    judged = tuple(agreements(answers, reference, head, config))
+    return Accuracy(cosine, error / size if size else error, count, judged)
 
 
-def _agree(
-    vectors: list[np.ndarray], expected: list[np.ndarray], config: ModelConfig
-) -> np.ndarray:
-    """Return which decisions are the same, bool [n]."""
-    if all(len(vector) == 1 for vector in expected):
-        ours, theirs = np.concatenate(vectors), np.concatenate(expected)
-        return np.asarray(np.abs(ours - theirs) <= _CLOSE * max(float(theirs.std()), 1e-6))
-    pairs = list(zip(vectors, expected, strict=True))
-    if config.problem_type == "multi_label_classification":
-        return np.array([((a > 0) == (b > 0)).all() for a, b in pairs])
-    return np.array([a.argmax() == b.argmax() for a, b in pairs])
-
-
-def _by_question(answers: Answers) -> Answers:
-    """Join the single logits of each question's endings to one answer."""
-    return {
-        name: [np.concatenate(vectors[i : i + _CHOICES]) for i in range(0, len(vectors), _CHOICES)]
-        for name, vectors in answers.items()
-    }
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the smallest cosine of two answers; 1 if one of them is all zeros."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = np.divide((a * b).sum(axis=1), norms, out=np.ones_like(norms), where=norms > 0)
+    return float(cosines.min(initial=1.0))

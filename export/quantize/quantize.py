@@ -1,7 +1,7 @@
 """Quantize a float32 graph to int8: observe, smooth, search, and check on held-out texts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,8 @@ def _failure(head: HeadSpec, bound: Bound, found: Found) -> str:
         what = "a worst cosine"
     else:
         reached, required, option = best.agreement, bound.agreement, "--min-agreement"
-        what = "an agreement"
+        weakest = best.weakest
+        what = f"an agreement of {weakest.count} {weakest.what}" if weakest else "an agreement"
     accepted = max(0.0, np.floor((1 - (1 - reached) / (1 - _MARGIN)) * 1000) / 1000)
     return (
         f"no int8 mixture with {LEAST_INT8:.0%} of its products in int8 has {what} of at least "
@@ -261,6 +262,7 @@ def _report(
         "outputs": outputs_of(head),
         "cosine": shipped.accuracy.cosine,
         "agreement": shipped.accuracy.agreement,
+        "judged": [asdict(kind) for kind in shipped.accuracy.judged],
         "answers": shipped.accuracy.answers,
         "alone_and_in_a_batch": same,
         "products_in_int8": shipped.int8,

@@ -10,14 +10,16 @@ from bertrt.artifact.graph_io import MASKED_ONLY
 from bertrt.artifact.manifest import TensorSpec
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.export.heads import MASK_TASKS, HeadSpec
+from bertrt.heads.question_answering import answer_tokens
 from bertrt.scheduling.batching import plan
 from bertrt.tokenizer import Encoding, Tokenizer, pad
 
 __all__ = ["TextBatch", "make_batches"]
 
-# With a task of pairs, every other text is the first of a pair. With other tasks every fourth text
-# is, and is also encoded alone: "thanks!" was far worse alone than in its pair.
-_PAIR_TASKS = ("next-sentence-prediction", "question-answering", "multiple-choice", "pretraining")
+# A question always has a context. With other tasks of pairs, every other text is the first of one.
+# With the rest every fourth text is, and is also encoded alone: "thanks!" was far worse alone than
+# in its pair.
+_PAIR_TASKS = ("next-sentence-prediction", "multiple-choice", "pretraining")
 # Positions of a text that are masked, or whose next token is predicted: the logits of a whole text
 # over a vocabulary take megabytes.
 _POSITIONS = 2
@@ -32,7 +34,9 @@ class TextBatch:
     Attributes:
         inputs: the graph's inputs.
         texts: the indices of its rows among all texts and pairs.
-        scored: bool [B, S]: the tokens whose answers are compared, for heads that answer by token.
+        scored: bool [B, S]: the tokens whose answers are compared, for heads that answer by token:
+            the masked ones, those before a predicted one, those with a label, or [CLS] and those
+            that an answer to a question may consist of. For other heads all that are not padding.
     """
 
     inputs: dict[str, np.ndarray]
@@ -59,7 +63,9 @@ def make_batches(
     """
     pairs = [(text, texts[(i + 1) % len(texts)]) for i, text in enumerate(texts)]
     rows: list[tuple[str, str | None]] = [(text, None) for text in texts]
-    if head.task in _PAIR_TASKS:
+    if head.task == "question-answering":
+        rows = list(pairs)
+    elif head.task in _PAIR_TASKS:
         rows[1::2] = pairs[1::2]
     else:
         rows += pairs[1::4]
@@ -72,6 +78,9 @@ def make_batches(
     for group in groups:
         arrays = pad([encodings[i] for i in group], tokenizer.pad_id)
         scored = arrays["attention_mask"].astype(bool)
+        if head.task in ("token-classification", "question-answering"):
+            for row, i in enumerate(group):
+                scored[row, : lengths[i]] = _answered(encodings[i], head, tokenizer)
         if head.task in (*MASK_TASKS, "text-generation"):
             scored = np.zeros_like(scored)
             for row, i in enumerate(group):
@@ -85,6 +94,13 @@ def make_batches(
             arrays[MASKED_ONLY] = np.array(True)
         batches.append(TextBatch(complete_inputs(arrays, inputs, config), tuple(group), scored))
     return batches
+
+
+def _answered(encoding: Encoding, head: HeadSpec, tokenizer: Tokenizer) -> np.ndarray:
+    """Return which tokens can be in an answer, bool [S]."""
+    if head.task == "question-answering":
+        return answer_tokens(encoding, tokenizer.facts.special_ids["cls"])
+    return ~np.array(encoding.special_tokens_mask, bool)
 
 
 def _positions(encoding: Encoding, special: set[int], index: int) -> np.ndarray:

@@ -13,7 +13,7 @@ PLAIN = SimpleNamespace(problem_type=None)
 
 
 def vectors(*rows: list[float]) -> dict[str, list[np.ndarray]]:
-    return {"logits": [np.array(row, np.float32) for row in rows]}
+    return {"logits": [np.array([row], np.float32) for row in rows]}
 
 
 def test_agreement_is_the_share_of_equal_decisions() -> None:
@@ -26,31 +26,19 @@ def test_agreement_is_the_share_of_equal_decisions() -> None:
     assert found.answers == 4
 
 
-def test_agreement_is_that_of_the_worst_output() -> None:
-    head = head_for("question-answering", None)
+def test_agreement_is_that_of_the_weakest_kind() -> None:
+    head = head_for("pretraining", None)
     same = vectors([1, 0], [0, 1])["logits"]
     other = vectors([1, 0], [1, 0])["logits"]
     found = compare(
-        {"start_logits": same, "end_logits": other},
-        {"start_logits": same, "end_logits": same},
+        {"prediction_logits": same, "seq_relationship_logits": other},
+        {"prediction_logits": same, "seq_relationship_logits": same},
         head,
         PLAIN,  # type: ignore[arg-type]
     )
     assert found.agreement == 0.5
-
-
-def test_multiple_labels_agree_if_each_does() -> None:
-    head = head_for("text-classification", None)
-    config = SimpleNamespace(problem_type="multi_label_classification")
-    found = compare(vectors([2, 1], [1, -1]), vectors([1, 2], [1, 1]), head, config)  # type: ignore[arg-type]
-    assert found.agreement == 0.5
-
-
-def test_a_single_number_agrees_if_it_is_close() -> None:
-    head = head_for("text-classification", None)
-    reference = vectors([0.0], [1.0], [2.0], [3.0])
-    found = compare(vectors([0.01], [1.2], [2.0], [3.0]), reference, head, PLAIN)  # type: ignore[arg-type]
-    assert found.agreement == 0.75
+    assert found.weakest
+    assert found.weakest.what == "next sentences"
 
 
 def test_embeddings_have_no_decisions() -> None:
@@ -76,4 +64,21 @@ def test_answers_are_in_the_order_of_the_texts() -> None:
     batch = TextBatch(inputs, texts=(1, 0), scored=ids == 4)
     rows = np.arange(3, dtype=np.float32).reshape(3, 1, 1) * np.ones((1, 1, 5), np.float32)
     found = answers_of(lambda inputs, names: {"logits": rows}, [batch], head)
-    assert [vector[0] for vector in found["logits"]] == [2, 0, 1]
+    assert [text[:, 0].tolist() for text in found["logits"]] == [[2], [0, 1]]
+
+
+def test_answers_of_tokens_and_of_questions() -> None:
+    mask = np.array([[False, True, True], [True, False, False], [False, False, False]])
+    batch = TextBatch({"input_ids": np.zeros((3, 3), np.int64)}, texts=(2, 0, 1), scored=mask)
+    logits = np.arange(18, dtype=np.float32).reshape(3, 3, 2)
+    found = answers_of(
+        lambda inputs, names: {"logits": logits}, [batch], head_for("token-classification", None)
+    )
+    assert [text.tolist() for text in found["logits"]] == [[[6, 7]], [], [[2, 3], [4, 5]]]
+    starts = np.arange(9, dtype=np.float32).reshape(3, 3)
+    found = answers_of(
+        lambda inputs, names: {"start_logits": starts, "end_logits": starts},
+        [batch],
+        head_for("question-answering", None),
+    )
+    assert [text.tolist() for text in found["end_logits"]] == [[[3]], [[]], [[1, 2]]]

@@ -45,6 +45,36 @@ def test_every_head(int8_artifact: Any, class_name: str) -> None:
             assert 0 < error < 0.2, name
 
 
+def test_three_numbers_and_their_worst(make_checkpoint: Any, tmp_path: Path, capsys: Any) -> None:
+    checkpoint = make_checkpoint(
+        "BertForSequenceClassification", num_labels=3, problem_type="regression"
+    )
+    output = tmp_path / "out"
+    manifest = export(checkpoint, output, dtype="int8", min_agreement=0.5)
+    report = manifest.quantization
+    assert report is not None
+    (judged,) = report["judged"]
+    assert judged["what"] == "numbers"
+    assert judged["count"] == 3 * report["answers"]
+    assert 0.5 <= judged["share"] == report["agreement"] < 1
+    assert main(["inspect", str(output)]) == 0
+    assert f"of {judged['count']} numbers stay the same" in capsys.readouterr().out
+    # The largest of three numbers hardly ever changes, and says nothing.
+    with pytest.raises(ParityError, match=rf"an agreement of {judged['count']} numbers of at"):
+        export(checkpoint, tmp_path / "strict", dtype="int8", min_agreement=0.9999)
+    assert not (tmp_path / "strict").exists()
+
+
+def test_entities_are_judged(int8_artifact: Any) -> None:
+    made = int8_artifact("BertForTokenClassification", **LENIENT)
+    report = Artifact.open(made.int8).manifest.quantization
+    assert report is not None
+    shares = {kind["what"]: kind["share"] for kind in report["judged"]}
+    assert list(shares) == ["tokens", "entities"]
+    # One changed token changes an entity or more.
+    assert shares["entities"] == report["agreement"] < shares["tokens"]
+
+
 def test_embeddings_are_close_and_independent_of_the_batch(int8_artifact: Any) -> None:
     made = int8_artifact("BertModel")
     with bertrt.load(made.int8, threads=1) as ours, bertrt.load(made.float32, threads=1) as plain:

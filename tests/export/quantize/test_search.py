@@ -4,6 +4,7 @@ import pytest
 
 from bertrt.export.quantize.accuracy import Accuracy
 from bertrt.export.quantize.candidates import Candidate
+from bertrt.export.quantize.decisions import Agreement
 from bertrt.export.quantize.recipe import Recipe
 from bertrt.export.quantize.search import LEAST_INT8, Bound, Found, search
 
@@ -24,7 +25,8 @@ def measure(plan: dict[str, Recipe]) -> Accuracy:
         SHARES[name] * next(entry.error for entry in CANDIDATES if entry.recipe == recipe)
         for name, recipe in plan.items()
     )
-    return Accuracy(cosine=1 - error, agreement=1 - error, distance=error, answers=10)
+    judged = (Agreement("tokens", 1.0, 10), Agreement("entities", 1 - error, 10))
+    return Accuracy(cosine=1 - error, distance=error, answers=10, judged=judged)
 
 
 def ignore(done: int, total: int | None, what: str) -> None:
@@ -72,8 +74,8 @@ def test_an_unreachable_bound() -> None:
 @pytest.mark.parametrize("distance", [0.0, float("inf")])
 def test_an_error_that_no_layer_explains(distance: float) -> None:
     """All layers in int8 have a large error, and each alone none or an infinite one."""
-    together = Accuracy(cosine=0.5, agreement=0.5, distance=0.1, answers=10)
-    alone = Accuracy(cosine=1, agreement=1, distance=distance, answers=10)
+    together = Accuracy(cosine=0.5, distance=0.1, answers=10)
+    alone = Accuracy(cosine=1, distance=distance, answers=10)
     products = dict.fromkeys(LAYERS, 100)
     bound = Bound(cosine=0.9)
     found = search(LAYERS, products, bound, lambda plan: together, lambda plan: alone, ignore)

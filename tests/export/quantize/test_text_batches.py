@@ -56,6 +56,21 @@ def test_a_few_ordinary_tokens_are_masked(make_artifact: Callable[..., Path]) ->
         np.testing.assert_array_equal(batch.scored.sum(axis=1), np.minimum(ordinary, 2))
 
 
+def test_tokens_that_answers_consist_of(make_artifact: Callable[..., Path]) -> None:
+    """[CLS] and the context of a question; all but the special tokens for labels of tokens."""
+    for class_name in ("BertForQuestionAnswering", "BertForTokenClassification"):
+        batches, runtime = batches_of(make_artifact(class_name))
+        special = [runtime.tokenizer.facts.special_ids[role] for role in ("cls", "sep", "pad")]
+        for batch in batches:
+            ids, types = batch.inputs["input_ids"], batch.inputs["token_type_ids"]
+            expected = ~np.isin(ids, special)
+            if class_name == "BertForQuestionAnswering":
+                assert types.any(axis=1).all()  # every question has a context
+                expected = (types == 1) & (ids != special[1])
+                expected[:, 0] = True
+            np.testing.assert_array_equal(batch.scored, expected)
+
+
 def batches_of(path: Path, *, together: bool = True) -> tuple[list[Any], bertrt.Runtime]:
     """Return the batches of `TEXTS`, and a runtime of the artifact."""
     artifact = Artifact.open(path)
