@@ -131,7 +131,7 @@ def export(
 
     request.report("read the checkpoint")
     checkpoint = open_checkpoint(str(model), revision=revision, offline=offline)
-    head = head_for(task, checkpoint.config.get("architectures"))
+    head = head_for(task, checkpoint.config.get("architectures"), checkpoint.weights)
     task = task if task in ALIASES else head.task
     output = Path(output or default_output(checkpoint.source.model, task))
     check_output(output, overwrite=overwrite)

@@ -1,6 +1,9 @@
 """The nine BERT heads: the transformers class of each task, and the outputs of its graph."""
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from bertrt.errors import ExportError
 
@@ -11,29 +14,54 @@ __all__ = [
     "MASK_TASKS",
     "TRANSFORM_TASKS",
     "HeadSpec",
+    "class_of",
     "head_for",
 ]
 
 
+_WORDS, _NEXT, _POOLER = "cls.predictions.", "cls.seq_relationship.", "pooler."
+
+
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head: its Hugging Face task, its transformers class and its graph's outputs, in order."""
+    """A head: its Hugging Face task, its transformers class and its graph's outputs, in order.
+
+    `weights` are the beginnings of the names of the weights that it needs beside BERT's encoder.
+    """
 
     task: str
     class_name: str
     outputs: tuple[str, ...]
+    weights: tuple[str, ...] = ()
 
 
 HEADS: tuple[HeadSpec, ...] = (
     HeadSpec("feature-extraction", "BertModel", ("last_hidden_state", "pooler_output")),
-    HeadSpec("pretraining", "BertForPreTraining", ("prediction_logits", "seq_relationship_logits")),
-    HeadSpec("text-generation", "BertLMHeadModel", ("logits",)),
-    HeadSpec("fill-mask", "BertForMaskedLM", ("logits",)),
-    HeadSpec("next-sentence-prediction", "BertForNextSentencePrediction", ("logits",)),
-    HeadSpec("text-classification", "BertForSequenceClassification", ("logits",)),
-    HeadSpec("multiple-choice", "BertForMultipleChoice", ("logits",)),
-    HeadSpec("token-classification", "BertForTokenClassification", ("logits",)),
-    HeadSpec("question-answering", "BertForQuestionAnswering", ("start_logits", "end_logits")),
+    HeadSpec(
+        "pretraining",
+        "BertForPreTraining",
+        ("prediction_logits", "seq_relationship_logits"),
+        (_POOLER, _WORDS, _NEXT),
+    ),
+    HeadSpec("text-generation", "BertLMHeadModel", ("logits",), (_WORDS,)),
+    HeadSpec("fill-mask", "BertForMaskedLM", ("logits",), (_WORDS,)),
+    HeadSpec(
+        "next-sentence-prediction", "BertForNextSentencePrediction", ("logits",), (_POOLER, _NEXT)
+    ),
+    HeadSpec(
+        "text-classification",
+        "BertForSequenceClassification",
+        ("logits",),
+        (_POOLER, "classifier."),
+    ),
+    HeadSpec("multiple-choice", "BertForMultipleChoice", ("logits",), (_POOLER, "classifier.")),
+    HeadSpec("token-classification", "BertForTokenClassification", ("logits",), ("classifier.",)),
+    HeadSpec(
+        "question-answering",
+        "BertForQuestionAnswering",
+        ("start_logits", "end_logits"),
+        ("qa_outputs.",),
+    ),
 )
 
 # Tasks whose heads read the first token only.
@@ -50,8 +78,21 @@ ALIASES = {"zero-shot-classification": "text-classification"}
 _OTHER_CLASS_NAMES = {"BertForCausalLM": "BertLMHeadModel"}
 
 
-def head_for(task: str | None, architectures: list[str] | None) -> HeadSpec:
+def class_of(architecture: Any) -> str:
+    """Return the class of PyTorch that a config's architecture is, without `TF` or `Flax`."""
+    name = re.sub(r"^(TF|Flax)(?=[A-Z])", "", str(architecture))
+    return _OTHER_CLASS_NAMES.get(name, name)
+
+
+def head_for(
+    task: str | None, architectures: list[str] | None, weights: Collection[str] = ()
+) -> HeadSpec:
     """Return the head of a task or, without a task, of a config's `architectures`.
+
+    Args:
+        task: a Hugging Face task.
+        architectures: the field of the config; the first that is a head counts.
+        weights: the names of the checkpoint's weights, for the error.
 
     Raises ExportError if neither names one of the nine heads.
     """
@@ -61,11 +102,18 @@ def head_for(task: str | None, architectures: list[str] | None) -> HeadSpec:
                 return head
         known = ", ".join([head.task for head in HEADS] + list(ALIASES))
         raise ExportError(f"unknown task {task!r}: choose one of {known}")
-    architecture = architectures[0] if architectures else ""
-    for head in HEADS:
-        if _OTHER_CLASS_NAMES.get(architecture, architecture) == head.class_name:
-            return head
+    heads = {head.class_name: head for head in HEADS}
+    for architecture in architectures or ():
+        if class_of(architecture) in heads:
+            return heads[class_of(architecture)]
+    servable = ", ".join(head.task for head in HEADS if _has(weights, head))
     raise ExportError(
         f"the config's architectures are {architectures!r}, none of which is a BERT head that "
-        f"bertrt exports: choose one with --task ({', '.join(head.task for head in HEADS)})"
+        f"bertrt exports: choose one that the weights can serve with --task ({servable})"
     )
+
+
+def _has(weights: Collection[str], head: HeadSpec) -> bool:
+    """Whether the weights include a head's, in any number and shape."""
+    names = [name.removeprefix("bert.") for name in weights]
+    return all(any(name.startswith(start) for name in names) for start in head.weights)

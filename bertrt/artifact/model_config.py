@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertrt.artifact.labels import read_labels
 from bertrt.errors import ArtifactError
 
 __all__ = ["ModelConfig"]
@@ -22,7 +23,6 @@ class ModelConfig:
     is_decoder: bool
     problem_type: str | None
     labels: tuple[str, ...]
-    label2id: Mapping[str, int]
     eos_token_ids: tuple[int, ...]
 
     @classmethod
@@ -32,7 +32,6 @@ class ModelConfig:
         Raises ArtifactError for a field of the wrong type.
         """
         try:
-            labels = _labels(data)
             eos = data.get("eos_token_id")
             return cls(
                 vocab_size=int(data.get("vocab_size", 30522)),
@@ -43,8 +42,7 @@ class ModelConfig:
                 type_vocab_size=int(data.get("type_vocab_size", 2)),
                 is_decoder=bool(data.get("is_decoder", False)),
                 problem_type=data.get("problem_type"),
-                labels=labels,
-                label2id=dict(data.get("label2id") or {name: i for i, name in enumerate(labels)}),
+                labels=read_labels(data),
                 eos_token_ids=()
                 if eos is None
                 else tuple(eos)
@@ -53,12 +51,3 @@ class ModelConfig:
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"config.json is damaged: {error}") from error
-
-
-def _labels(data: Mapping[str, Any]) -> tuple[str, ...]:
-    names = data.get("id2label")
-    if names is None:
-        count = int(data.get("num_labels", 2))
-        return tuple(f"LABEL_{i}" for i in range(count))
-    by_id = {int(key): str(name) for key, name in names.items()}
-    return tuple(by_id.get(i, f"LABEL_{i}") for i in range(max(by_id, default=-1) + 1))

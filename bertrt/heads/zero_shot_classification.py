@@ -143,8 +143,8 @@ def entailment_id(config: ModelConfig) -> int:
     Raises InputError if there is none. transformers takes the last label then, with a warning;
     for a sentiment model, for example, such scores mean nothing.
     """
-    for label, id in config.label2id.items():
-        if label.lower().startswith("entail") and 0 <= id < len(config.labels):
+    for id, label in enumerate(config.labels):
+        if label.lower().startswith("entail"):
             return id
     raise InputError(
         f"this model's labels are {shorten(list(config.labels))}, but zero-shot-classification "

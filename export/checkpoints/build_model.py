@@ -11,8 +11,9 @@ from transformers import BertConfig
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import Checkpoint
 from bertrt.export.checkpoints.config_check import bert_config
+from bertrt.export.checkpoints.labels import with_agreeing_labels
 from bertrt.export.checkpoints.weight_matching import BODY, head_form, match
-from bertrt.export.heads import HeadSpec
+from bertrt.export.heads import HeadSpec, class_of
 
 __all__ = ["build_model"]
 
@@ -20,6 +21,8 @@ _DECODER = "cls.predictions.decoder"
 _WORDS = "bert.embeddings.word_embeddings.weight"
 _TIED = {f"{_DECODER}.weight": _WORDS, f"{_DECODER}.bias": "cls.predictions.bias"}
 
+# The heads with a row of weights for each label.
+_LABELED = ("BertForSequenceClassification", "BertForTokenClassification")
 # Three heads whose weights have the same names and different meanings.
 _CLASSIFIERS = (
     "BertForSequenceClassification",
@@ -48,13 +51,9 @@ def build_model(
     Raises ExportError with the missing weights, or the size in which the config contradicts the
     weights.
     """
-    config = bert_config(checkpoint.config)
-    if head.class_name == "BertForQuestionAnswering" and config.num_labels != 2:
-        raise ExportError(
-            f"the config has {config.num_labels} labels, and question answering needs 2 (start and "
-            "end): correct its id2label"
-        )
     weights = _own_weights(head, checkpoint.config, head_form(checkpoint.weights))
+    config = bert_config(with_agreeing_labels(checkpoint.config, _rows(head, weights)))
+    _check_question_labels(head, config, weights, allow_new_head)
     model = _empty_model(head, config, weights)
     config = model.config
     config.architectures = [head.class_name]
@@ -84,10 +83,33 @@ def _own_weights(
     head: HeadSpec, config: Mapping[str, Any], weights: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Return the weights without a classifier that was trained for another head."""
-    architecture = (config.get("architectures") or [None])[0]
+    architecture = class_of((config.get("architectures") or [None])[0])
     if {architecture, head.class_name} <= set(_CLASSIFIERS) and architecture != head.class_name:
         return {k: v for k, v in weights.items() if not k.startswith("classifier.")}
     return dict(weights)
+
+
+def _rows(head: HeadSpec, weights: Mapping[str, torch.Tensor]) -> int | None:
+    """Return the number of rows of a classifier that has one for each label; None without one."""
+    if head.class_name in _LABELED and "classifier.weight" in weights:
+        return len(weights["classifier.weight"])
+    return None
+
+
+def _check_question_labels(
+    head: HeadSpec, config: BertConfig, weights: Mapping[str, Any], allow_new_head: bool
+) -> None:
+    """Raise ExportError if question answering has other labels than start and end.
+
+    If its weights are missing, that is the better explanation.
+    """
+    if head.class_name != "BertForQuestionAnswering" or config.num_labels == 2:
+        return
+    if allow_new_head or "qa_outputs.weight" in weights:
+        raise ExportError(
+            f"the config has {config.num_labels} labels, and question answering needs 2 (start and "
+            "end): correct its id2label"
+        )
 
 
 def _empty_model(head: HeadSpec, config: BertConfig, weights: Mapping[str, torch.Tensor]) -> Any:

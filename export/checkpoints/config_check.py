@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import transformers
 from transformers import BertConfig
 from transformers.activations import ACT2FN
 
 from bertrt.errors import ExportError
+from bertrt.export.heads import class_of
 
 __all__ = ["bert_config", "check_config"]
 
@@ -49,7 +51,8 @@ _RUN_FIELDS = (
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise ExportError unless a parsed config.json is that of a BERT with plain attention.
 
-    A config without `model_type` is accepted if its architectures or, without these, its fields are
+    Architectures that transformers does not know are accepted if the `model_type` is BERT's. A
+    config without `model_type` is accepted if its architectures or, without these, its fields are
     BERT's. The sizes that it gives must be valid.
     """
     _check_model_type(config)
@@ -78,7 +81,8 @@ def _check_model_type(config: Mapping[str, Any]) -> None:
     if not isinstance(architectures, list):
         raise ExportError(f"the config's architectures are {architectures!r}: it must be a list")
     for name in architectures:
-        if not str(name).startswith("Bert") or str(name).startswith("BertGeneration"):
+        class_name = class_of(name)
+        if _is_foreign(class_name) or (model_type is None and not class_name.startswith("Bert")):
             raise ExportError(f"the config's architecture is {name!r}: bertrt exports BERT only")
     if model_type is None:
         if architectures or all(field in config for field in _SIZES):
@@ -90,6 +94,15 @@ def _check_model_type(config: Mapping[str, Any]) -> None:
         )
     if model_type != "bert":
         raise ExportError(f"the config's model_type is {model_type!r}: bertrt exports BERT only")
+
+
+def _is_foreign(class_name: str) -> bool:
+    """Whether transformers has a class of that name for another model than BERT.
+
+    A class that it lacks is somebody's own, over BERT's encoder if the model type is BERT's.
+    """
+    config_class = getattr(getattr(transformers, class_name, None), "config_class", None)
+    return config_class is not None and config_class.model_type != "bert"
 
 
 def bert_config(config: Mapping[str, Any]) -> BertConfig:

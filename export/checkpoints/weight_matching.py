@@ -71,8 +71,8 @@ def match(
 ) -> Match:
     """Match parameters with stored weights; both are named as in heads.
 
-    Weights of other heads are ignored, and so are unknown weights outside the encoder, with a
-    warning.
+    Weights of other heads are ignored, and so are unknown weights outside the encoder, with one
+    warning that names them.
 
     Args:
         expected: the shape of each parameter.
@@ -84,6 +84,7 @@ def match(
     of the encoder that the other has not.
     """
     _check_layers(weights, config)
+    other = []
     for name in weights:
         if name in expected or name in _BUFFERS or name.startswith(_OTHER_HEADS):
             continue
@@ -92,7 +93,15 @@ def match(
                 f"the config contradicts the weights: they include {name!r}, which a BERT of this "
                 "config does not have"
             )
-        _log.warning("the weight %r belongs to no BERT head and is ignored", name)
+        other.append(name)
+    if other:
+        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        _log.warning(
+            "%d weights belong to no BERT head and are left out: %s%s",
+            len(other),
+            ", ".join(other[:4]),
+            more,
+        )
     found = {name: weights[name] for name in expected if name in weights}
     for name, tensor in found.items():
         _check_tensor(name, tensor, expected[name], config, stored.get(name, name))

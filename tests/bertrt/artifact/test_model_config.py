@@ -1,4 +1,4 @@
-"""The model's config: transformers' defaults, labels in the order of their ids, and damage."""
+"""The model's config: transformers' defaults, and damage."""
 
 from typing import Any
 
@@ -23,24 +23,7 @@ def test_missing_fields_have_the_defaults_of_transformers() -> None:
         assert getattr(config, name) == getattr(reference, name), name
     assert config.is_decoder is False
     assert config.labels == tuple(reference.id2label.values())
-    assert config.label2id == reference.label2id
     assert config.eos_token_ids == ()
-
-
-def test_labels_are_in_the_order_of_their_ids() -> None:
-    names = {"10": "tenth", "0": "zeroth", "2": "second"}
-    labels = ModelConfig.from_json({"id2label": names}).labels
-    assert len(labels) == 11
-    assert (labels[0], labels[2], labels[10]) == ("zeroth", "second", "tenth")
-    assert labels[1] == "LABEL_1"
-    assert ModelConfig.from_json({"num_labels": 3}).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
-
-
-def test_label_ids_follow_the_labels_unless_they_are_given() -> None:
-    names = {"0": "no", "1": "yes"}
-    assert ModelConfig.from_json({"id2label": names}).label2id == {"no": 0, "yes": 1}
-    config = ModelConfig.from_json({"id2label": names, "label2id": {"yes": 7}})
-    assert config.label2id == {"yes": 7}
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,7 @@ def test_entailment_id(rt: Any) -> None:
     config = rt._artifact.config
 
     def config_with(*labels: str) -> Any:
-        label2id = {label: i for i, label in enumerate(labels)}
-        return dataclasses.replace(config, labels=labels, label2id=label2id)
+        return dataclasses.replace(config, labels=labels)
 
     assert entailment_id(config_with("CONTRADICTION", "NEUTRAL", "ENTAILMENT")) == 2
     assert entailment_id(config_with("entailed", "not_entailed")) == 0
@@ -103,7 +102,7 @@ def test_entailment_as_the_first_label(
     rt: Any, pipe: Any, agree: Agree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label2id = {"entailment": 0, "neutral": 1, "contradiction": 2}
-    config = dataclasses.replace(rt._artifact.config, labels=tuple(label2id), label2id=label2id)
+    config = dataclasses.replace(rt._artifact.config, labels=tuple(label2id))
     head = ZeroShotClassification(rt.tokenizer, config)
     monkeypatch.setattr(pipe.model.config, "label2id", label2id)
     for options in ({}, {"multi_label": True}):

@@ -15,6 +15,7 @@ import transformers
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from bertrt.export.checkpoints.config_check import check_config
 from bertrt.export.heads import HEADS, HeadSpec
 
 BY_CLASS = {head.class_name: head for head in HEADS}
@@ -235,10 +236,12 @@ def test_unexpected_weights(make_checkpoint: Make, caplog: pytest.LogCaptureFixt
         build_model(head("BertForTokenClassification"), edited(checkpoint, add=ignored)), plain
     )
     assert not caplog.records
-    build_model(
-        head("BertForTokenClassification"), edited(checkpoint, add={"crf.start": torch.zeros(2)})
+    unknown = {f"crf.{number}": torch.zeros(2) for number in range(6)}
+    build_model(head("BertForTokenClassification"), edited(checkpoint, add=unknown))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "6 weights belong to no BERT head and are left out: crf.0, crf.1, crf.2, crf.3 and 2 more"
     )
-    assert "'crf.start' belongs to no BERT head" in caplog.text
     for name in (
         "bert.embeddings.extra.weight",
         "bert.encoder.layer.0.crossattention.self.query.weight",
@@ -263,6 +266,47 @@ def test_question_answering_needs_two_labels(make_checkpoint: Make) -> None:
     three = {"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": None}
     with pytest.raises(ExportError, match="3 labels, and question answering needs 2"):
         build_model(head("BertForQuestionAnswering"), edited(checkpoint, **three))
+    # Missing weights are said first.
+    without = edited(checkpoint, drop="qa_outputs", **three)
+    with pytest.raises(ExportError, match=r"lacks 2 weights .*\(qa_outputs.weight"):
+        build_model(head("BertForQuestionAnswering"), without)
+    with pytest.raises(ExportError, match="3 labels, and question answering needs 2"):
+        build_model(head("BertForQuestionAnswering"), without, allow_new_head=True)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "architecture"),
+    [
+        ("BertModel", "HF_ColBERT"),
+        ("BertModel", "MyBert"),
+        ("BertModel", None),
+        ("BertForSequenceClassification", "BertForMyTask"),
+    ],
+)
+def test_an_architecture_that_is_somebodys_own(
+    make_checkpoint: Make, caplog: pytest.LogCaptureFixture, class_name: str, architecture: Any
+) -> None:
+    """The head is what the caller asks for; weights that it does not use are named once."""
+    checkpoint = open_checkpoint(str(make_checkpoint(class_name)))
+    own = edited(
+        checkpoint,
+        add={"linear.weight": torch.zeros(8, 32)},
+        architectures=[architecture],
+        model_type="bert",
+    )
+    check_config(own.config)
+    model = build_model(head(class_name), own)
+    same_answers(model, reference(checkpoint.folder, class_name))
+    (record,) = caplog.records
+    assert "1 weights belong to no BERT head and are left out: linear.weight" in record.message
+    assert model.config.architectures == [class_name]
+
+
+def test_a_classifier_of_another_frameworks_class_is_not_used(make_checkpoint: Make) -> None:
+    checkpoint = open_checkpoint(str(make_checkpoint("BertForSequenceClassification")))
+    other = edited(checkpoint, architectures=["TFBertForTokenClassification"])
+    with pytest.raises(ExportError, match=r"lacks 2 weights .*\(classifier.weight"):
+        build_model(head("BertForSequenceClassification"), other)
 
 
 DECODER = "cls.predictions.decoder"

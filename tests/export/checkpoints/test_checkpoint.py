@@ -296,6 +296,12 @@ def test_google_config_is_read(folder: Path) -> None:
         {"model_type": "bert", "pruned_heads": {}, "add_cross_attention": False},
         {"model_type": "bert", "architectures": None, "is_decoder": True},
         {"model_type": "bert", "auto_map": {"AutoModel": "code.Model"}},
+        {"model_type": "bert", "architectures": ["HF_ColBERT"]},
+        {"model_type": "bert", "architectures": ["MyBert", "BertForMyTask"]},
+        {"model_type": "bert", "architectures": [None]},
+        {"model_type": "bert", "architectures": []},
+        {"model_type": "bert", "architectures": ["TFBertModel"]},
+        {"architectures": ["FlaxBertForMaskedLM"]},
     ],
 )
 def test_configs_of_bert(config: dict[str, Any]) -> None:
@@ -310,6 +316,10 @@ def test_configs_of_bert(config: dict[str, Any]) -> None:
         ({"architectures": ["RobertaForMaskedLM"]}, "'RobertaForMaskedLM'"),
         ({"architectures": ["CamembertModel"]}, "'CamembertModel'"),
         ({"architectures": ["BertGenerationEncoder"]}, "'BertGenerationEncoder'"),
+        ({"architectures": ["TFRobertaModel"]}, "'TFRobertaModel'"),
+        ({"architectures": ["BertModel", "ElectraModel"]}, "'ElectraModel'"),
+        ({"architectures": ["MyBert"], "model_type": None}, "'MyBert'"),
+        ({"architectures": ["HF_ColBERT"], "model_type": "distilbert"}, "is 'distilbert'"),
         ({"architectures": "BertModel"}, "must be a list"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"position_embedding_type": "relative_key_query"}, "relative_key_query"),
