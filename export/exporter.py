@@ -64,6 +64,7 @@ def export(
     min_agreement: float | None = None,
     revision: str | None = None,
     offline: bool = False,
+    tokenizer: str | Path | None = None,
     allow_new_head: bool = False,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
@@ -92,6 +93,7 @@ def export(
             same; None for 0.99.
         revision: a branch, tag or commit of a hub id.
         offline: use the hub's cache only.
+        tokenizer: as `model`, where to take the tokenizer from if not from the checkpoint.
         allow_new_head: allow a new, untrained head if the checkpoint lacks it.
         output_hidden_states: also output each layer's hidden states.
         output_attentions: also output each layer's attention weights. This makes the graph slower:
@@ -130,19 +132,24 @@ def export(
         check_output(Path(output), overwrite=overwrite)
 
     request.report("read the checkpoint")
-    checkpoint = open_checkpoint(str(model), revision=revision, offline=offline)
+    checkpoint = open_checkpoint(
+        str(model),
+        revision=revision,
+        offline=offline,
+        tokenizer=None if tokenizer is None else str(tokenizer),
+    )
     head = head_for(task, checkpoint.config.get("architectures"), checkpoint.weights)
     task = task if task in ALIASES else head.task
     output = Path(output or default_output(checkpoint.source.model, task))
     check_output(output, overwrite=overwrite)
     source = _build_module(request, checkpoint, head, task)
     with staged(output, overwrite=overwrite) as stage:
-        tokenizer = write_tokenizer(checkpoint, stage)
-        graph = _build_graph(request, source, tokenizer)
-        proved = _prove(request, source, graph, tokenizer, stage)
+        facts = write_tokenizer(checkpoint, stage)
+        graph = _build_graph(request, source, facts)
+        proved = _prove(request, source, graph, facts, stage)
         if request.quantization is not None:
-            proved = _quantize(request, source, proved, tokenizer, stage)
-        return _write(request, source, proved, tokenizer, stage)
+            proved = _quantize(request, source, proved, facts, stage)
+        return _write(request, source, proved, facts, stage)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--offline", action="store_true", help="for a Hub id, use only the local cache"
     )
     parser.add_argument(
+        "--tokenizer",
+        metavar="MODEL",
+        help="a Hub id or a folder to take the tokenizer from, for a checkpoint without one, such "
+        "as a Trainer's (default: the checkpoint's own)",
+    )
+    parser.add_argument(
         "--allow-new-head",
         action="store_true",
         help="create a new, untrained head if the checkpoint lacks it",
@@ -143,6 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
             min_agreement=arguments.min_agreement,
             revision=arguments.revision,
             offline=arguments.offline,
+            tokenizer=arguments.tokenizer,
             allow_new_head=arguments.allow_new_head,
             with_tokenizer=arguments.with_tokenizer,
             output_hidden_states=arguments.output_hidden_states,

@@ -1,7 +1,7 @@
 """Format a manifest: the report of `bertrt export`, the details of `bertrt inspect`, and JSON."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,20 @@ def _lines(rows: Rows) -> list[str]:
 
 def _identity(directory: Path, manifest: Manifest) -> Rows:
     source = manifest.source
-    revision = f" at {source['revision']}" if source.get("revision") else ""
-    return [
+    rows = [
         ("artifact", str(directory)),
         ("task", f"{manifest.task} ({manifest.architecture})"),
-        ("source", f"{source['model']}{revision}, {source['format']}"),
+        ("source", f"{_model(source)}, {source['format']}"),
         ("target", _pairs(manifest.target)),
     ]
+    if source.get("tokenizer"):
+        rows.insert(3, ("tokenizer of", _model(source["tokenizer"])))
+    return rows
+
+
+def _model(source: Mapping[str, Any]) -> str:
+    revision = f" at {source['revision']}" if source.get("revision") else ""
+    return f"{source['model']}{revision}"
 
 
 def _graph(manifest: Manifest) -> Rows:

@@ -17,14 +17,27 @@ from bertrt.errors import ExportError
 from bertrt.export.checkpoints.config_check import bert_config, check_config
 from bertrt.export.checkpoints.folder import find_in_folder, hash_of, read_config
 from bertrt.export.checkpoints.formats.stored import Contents
-from bertrt.export.checkpoints.hub import fetch, looks_like_path
+from bertrt.export.checkpoints.hub import (
+    VOCABULARIES,
+    fetch,
+    fetch_tokenizer,
+    looks_like_path,
+)
 from bertrt.export.checkpoints.naming.mapping import from_scheme, stored_names
 from bertrt.export.checkpoints.naming.pytorch import pytorch_names
 
-__all__ = ["DEMO", "Checkpoint", "Source", "open_checkpoint"]
+__all__ = ["DEMO", "Checkpoint", "Source", "TokenizerSource", "open_checkpoint"]
 
 DEMO = "demo"
 _DEMO_FOLDER = Path(__file__).resolve().parents[1] / "demo"
+
+
+@dataclass(frozen=True)
+class TokenizerSource:
+    """Where a tokenizer came from that is not the checkpoint's: `model` and `revision` as there."""
+
+    model: str
+    revision: str | None
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class Source:
         format: the format of the weights.
         files: the names of the weight files.
         sha256: the hash of the one weight file or, for shards, of the sorted lines "name sha256".
+        tokenizer: where the tokenizer came from; None for the checkpoint.
     """
 
     model: str
@@ -44,6 +58,7 @@ class Source:
     format: str
     files: tuple[str, ...]
     sha256: str
+    tokenizer: TokenizerSource | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +69,10 @@ class Checkpoint:
         config: the contents of config.json.
         weights: by PyTorch's current names, in its layouts and the stored dtypes; they may be
             memory-mapped.
-        folder: the folder with the tokenizer's files.
+        folder: the checkpoint's folder.
         source: where the weights came from.
         stored: maps PyTorch's names to those in the file, if another framework wrote it.
+        other_tokenizer: the folder of a tokenizer that is used in place of the checkpoint's.
     """
 
     config: dict[str, Any]
@@ -64,6 +80,12 @@ class Checkpoint:
     folder: Path
     source: Source
     stored: dict[str, str] = field(default_factory=dict)
+    other_tokenizer: Path | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The folder with the tokenizer's files."""
+        return self.other_tokenizer or self.folder
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,11 @@ class _Location:
 
 
 def open_checkpoint(
-    model: str, *, revision: str | None = None, offline: bool = False
+    model: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    tokenizer: str | None = None,
 ) -> Checkpoint:
     """Read a checkpoint.
 
@@ -84,15 +110,17 @@ def open_checkpoint(
         model: "demo" for the embedded model, a local folder, or a hub id.
         revision: a branch, tag or commit of a hub id; None for its main branch.
         offline: take a hub id from the local cache only.
+        tokenizer: as `model`, where to take the tokenizer from; None for the checkpoint.
 
     Raises ExportError if there is no such checkpoint, if it is not a BERT (before its weights are
     downloaded), or if its files are damaged or in an unknown format.
     """
+    other = None if tokenizer is None else _locate_tokenizer(tokenizer, offline)
     location = _locate(model, revision, offline)
-    folder = location.folder
-    config = read_config(folder)
+    folder, where = location.folder, repr(location.name)
+    config = read_config(folder, where)
     check_config(config)
-    files = find_in_folder(folder)
+    files = find_in_folder(folder, where)
     contents = files.read(folder)
     config, weights, stored = _to_pytorch(contents, config)
     return Checkpoint(
@@ -105,29 +133,57 @@ def open_checkpoint(
             contents.format,
             files.names,
             hash_of(folder, files.names),
+            None if other is None else TokenizerSource(other.name, other.commit),
         ),
         stored=stored,
+        other_tokenizer=None if other is None else other.folder,
     )
 
 
 def _locate(model: str, revision: str | None, offline: bool) -> _Location:
     """Find the folder of a model, downloading it if it is a hub id."""
+    local = _local(model, "give a checkpoint's folder or a hub id")
+    if local is None:
+        folder, commit = fetch(model, revision=revision, offline=offline)
+        return _Location(folder, model, commit)
+    if revision is not None:
+        raise ExportError(
+            f"{model!r} is not a hub id, so it has no revision {revision!r}: leave out --revision"
+        )
+    return local
+
+
+def _locate_tokenizer(tokenizer: str, offline: bool) -> _Location:
+    """Find the folder of a tokenizer, downloading its files if it is a hub id."""
+    advice = "give --tokenizer the folder of a tokenizer or a hub id"
+    location = _local(tokenizer, advice)
+    if location is None:
+        folder, commit = fetch_tokenizer(tokenizer, offline=offline)
+        return _Location(folder, tokenizer, commit)
+    if not any((location.folder / name).is_file() for name in VOCABULARIES):
+        raise ExportError(f"{tokenizer!r} has no {' or '.join(VOCABULARIES)}: {advice}")
+    return location
+
+
+def _local(model: str, advice: str) -> _Location | None:
+    """Return where a local folder or "demo" is; None for a hub id.
+
+    `advice` says in errors what to give.
+    """
     if not model:
-        raise ExportError("the model's name is empty: give a checkpoint's folder or a hub id")
-    folder = _DEMO_FOLDER if model == DEMO else Path(model).expanduser()
-    if model == DEMO or folder.is_dir():
-        if revision is not None:
-            raise ExportError(
-                f"{model!r} is not a hub id, so it has no revision {revision!r}: leave out "
-                "--revision"
-            )
-        return _Location(folder, DEMO if model == DEMO else folder.resolve().name)
+        raise ExportError(f"the model's name is empty: {advice}")
+    if model == DEMO:
+        return _Location(_DEMO_FOLDER, DEMO)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return _Location(folder, folder.resolve().name)
     if folder.exists():
-        raise ExportError(f"{model!r} is a file: give the folder that holds config.json")
+        raise ExportError(
+            f"{model!r} is a file: give its folder, {str(folder.parent)!r}, without the file's name"
+        )
     if looks_like_path(model):
-        raise ExportError(f"there is no folder {model!r}: give a checkpoint's folder or a hub id")
-    folder, commit = fetch(model, revision=revision, offline=offline)
-    return _Location(folder, model, commit)
+        raise ExportError(f"there is no folder {model!r}: {advice}")
+    return None
 
 
 def _to_pytorch(

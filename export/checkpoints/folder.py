@@ -6,6 +6,7 @@ from typing import Any
 
 from bertrt.artifact.directory import sha256_of
 from bertrt.errors import ExportError
+from bertrt.export.checkpoints.folder_kind import check_adapter, names_in, where_it_lies
 from bertrt.export.checkpoints.formats.find import WeightFiles, find_weights
 from bertrt.export.checkpoints.json_file import read_json
 
@@ -15,27 +16,27 @@ __all__ = ["CONFIG_FILES", "find_in_folder", "hash_of", "read_config"]
 CONFIG_FILES = ("config.json", "bert_config.json")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the folder's config.json, or Google's bert_config.json.
+def read_config(folder: Path, where: str) -> dict[str, Any]:
+    """Read the folder's config.json, or Google's bert_config.json; `where` is for errors.
 
-    Raises ExportError if there is none, or it is not a JSON object.
+    Raises ExportError if there is none, if it is not a JSON object, or if the folder holds an
+    adapter.
     """
+    names, get_path = names_in(folder), folder.joinpath
+    check_adapter(names, get_path, where)
     for name in CONFIG_FILES:
-        if (folder / name).is_file():
+        if name in names:
             return read_json(folder / name)
-    raise ExportError(
-        f"{folder.name!r} has no {' or '.join(CONFIG_FILES)}: give a checkpoint's folder or a "
-        "hub id"
-    )
+    advice = where_it_lies(names, get_path) or "give a checkpoint's folder or a hub id"
+    raise ExportError(f"{where} has no {' or '.join(CONFIG_FILES)}: {advice}")
 
 
-def find_in_folder(folder: Path) -> WeightFiles:
-    """Find the weight files of a folder.
+def find_in_folder(folder: Path, where: str) -> WeightFiles:
+    """Find the weight files of a folder; `where` is its name for errors.
 
     Raises ExportError if there are none in a known format, or some of them are missing.
     """
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    return find_weights(names, lambda name: folder / name, repr(folder.name))
+    return find_weights(names_in(folder), folder.joinpath, where)
 
 
 def hash_of(folder: Path, files: tuple[str, ...]) -> str:

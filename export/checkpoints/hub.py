@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download
@@ -18,16 +19,17 @@ from bertrt.errors import ExportError
 from bertrt.export.checkpoints.config_check import check_config
 from bertrt.export.checkpoints.error_reason import error_reason
 from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
+from bertrt.export.checkpoints.folder_kind import check_adapter, where_it_lies
 from bertrt.export.checkpoints.formats.find import find_weights
 from bertrt.export.checkpoints.json_file import read_json
 
-__all__ = ["fetch", "looks_like_path"]
+__all__ = ["VOCABULARIES", "fetch", "fetch_tokenizer", "looks_like_path"]
 
+# Each of these two is a tokenizer; the others are its settings.
+VOCABULARIES = ("tokenizer.json", "vocab.txt")
 _TOKENIZER_FILES = (
-    "generation_config.json",
-    "tokenizer.json",
+    *VOCABULARIES,
     "tokenizer_config.json",
-    "vocab.txt",
     "special_tokens_map.json",
     "added_tokens.json",
 )
@@ -50,12 +52,89 @@ def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str
     weights only if the config is a BERT's. Offline, or if the hub cannot be reached, the files in
     the cache are used.
 
-    Raises ExportError if the hub has no such model or revision, denies access, or cannot be reached
-    and the cache lacks the model.
+    Raises ExportError if the hub has no such model or revision, if it is an adapter or another kind
+    of model, if the hub denies access, or cannot be reached and the cache lacks the model.
     """
-    at = model if revision is None else f"{model} at revision {revision!r}"
+    with _opened(model, revision, offline) as files:
+        check_adapter(files.names, files.get, model)
+        config = _first(files, CONFIG_FILES)
+        if config is None:
+            advice = where_it_lies(files.names, files.get) or "it is no checkpoint of transformers"
+            raise ExportError(f"{files.at} has no {' or '.join(CONFIG_FILES)} on the hub: {advice}")
+        check_config(read_json(config))
+        folder = config.parent
+        # The cache has a folder for each commit, named by its hash.
+        commit = folder.name
+        if not files.cached:
+            files = replace(files, revision=commit)
+            weights = find_weights(files.names, files.get, model)
+            files.get_all(("generation_config.json", *_TOKENIZER_FILES, *weights.names))
+        elif not _has_weights(folder):
+            raise ExportError(
+                f"{files.at} is in the cache, but its weights are not: export it once online"
+            )
+        return folder, commit
+
+
+def fetch_tokenizer(model: str, *, offline: bool) -> tuple[Path, str]:
+    """Download a tokenizer's files and the config beside them, from the main branch.
+
+    Returns the folder in the cache and the commit hash. Offline, or if the hub cannot be reached,
+    the files in the cache are used.
+
+    Raises ExportError as `fetch` does, and if the model has no tokenizer.
+    """
+    with _opened(model, None, offline) as files:
+        found = _first(files, VOCABULARIES)
+        if found is None:
+            raise ExportError(f"{files.at} has no {' or '.join(VOCABULARIES)} on the hub")
+        if not files.cached:
+            replace(files, revision=found.parent.name).get_all((*_TOKENIZER_FILES, *CONFIG_FILES))
+        return found.parent, found.parent.name
+
+
+@dataclass(frozen=True)
+class _HubFiles:
+    """The files of a hub model.
+
+    Attributes:
+        model, revision: the hub id, and a branch, tag or commit; None for the main branch.
+        cached: whether only the cache is used.
+        names: the names of all files; empty if only the cache is used.
+    """
+
+    model: str
+    revision: str | None
+    cached: bool
+    names: frozenset[str]
+
+    @property
+    def at(self) -> str:
+        """The model and its revision, for errors."""
+        return _at(self.model, self.revision)
+
+    def get(self, name: str) -> Path:
+        """Return a file's path in the cache, after downloading it unless it must be there."""
+        return Path(
+            hf_hub_download(self.model, name, revision=self.revision, local_files_only=self.cached)
+        )
+
+    def get_all(self, names: Iterable[str]) -> None:
+        """Download those of some files that the model has."""
+        for name in names:
+            if name in self.names:
+                self.get(name)
+
+
+def _at(model: str, revision: str | None) -> str:
+    return model if revision is None else f"{model} at revision {revision!r}"
+
+
+@contextlib.contextmanager
+def _opened(model: str, revision: str | None, offline: bool) -> Iterator[_HubFiles]:
+    """List a model's files, and turn errors of the hub's client into ExportError."""
     unreachable = None
-    names: set[str] = set()
+    names: frozenset[str] = frozenset()
     offline = offline or constants.HF_HUB_OFFLINE
     if not offline:
         try:
@@ -63,75 +142,50 @@ def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str
         except ConnectionError as error:
             unreachable = str(error)
             _log.warning("the hub cannot be reached (%s): using the cache", unreachable)
-    with _as_export_error(model, revision, at, unreachable):
-        cached = offline or unreachable is not None
-        config = _config(model, names, revision, cached, at)
-        check_config(read_json(config))
-        folder = config.parent
-        # The cache has a folder for each commit, named by its hash.
-        commit = folder.name
-        if not cached:
-            _fetch_rest(model, names, folder, commit)
-        elif not _has_weights(folder):
-            raise ExportError(
-                f"{at} is in the cache, but its weights are not: export it once online"
-            )
-        return folder, commit
+    cached = offline or unreachable is not None
+    with _as_export_error(model, revision, unreachable):
+        yield _HubFiles(model, revision, cached, names)
 
 
-def _file_names(model: str, revision: str | None) -> set[str]:
+def _file_names(model: str, revision: str | None) -> frozenset[str]:
     """Return the names of a hub model's files; raises ConnectionError if the hub is unreachable."""
     try:
         # One request without retries, so that the cache is used quickly without a network.
         info = HfApi().model_info(model, revision=revision, timeout=_TIMEOUT)
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        with _as_export_error(model, revision, model, None):
+        with _as_export_error(model, revision, None):
             raise error
     except Exception as error:
         # The errors of the two HTTP clients that huggingface_hub has used have no common class.
         raise ConnectionError(error_reason(error)) from error
-    return {sibling.rfilename for sibling in info.siblings or []}
+    return frozenset(sibling.rfilename for sibling in info.siblings or [])
 
 
-def _config(model: str, names: set[str], revision: str | None, cached: bool, at: str) -> Path:
-    """Return the config's path in the cache, after downloading it unless `cached`.
+def _first(files: _HubFiles, candidates: Sequence[str]) -> Path | None:
+    """Return the path of the first of some files that the model has; None if it has none.
 
-    `names` are the hub's file names; without them each name of a config is tried.
+    In the cache, whose files are not listed, each is tried; it is an error if none is there.
     """
-    candidates = [name for name in CONFIG_FILES if name in names or not names]
-    if not candidates:
-        raise ExportError(f"{at} has no {' or '.join(CONFIG_FILES)} on the hub")
+    if not files.cached:
+        return next((files.get(name) for name in candidates if name in files.names), None)
     for name in candidates[:-1]:
         with contextlib.suppress(LocalEntryNotFoundError):
-            return Path(hf_hub_download(model, name, revision=revision, local_files_only=cached))
-    return Path(hf_hub_download(model, candidates[-1], revision=revision, local_files_only=cached))
-
-
-def _fetch_rest(model: str, names: set[str], folder: Path, commit: str) -> None:
-    """Download the tokenizer's files and the weights."""
-
-    def get(name: str) -> Path:
-        return Path(hf_hub_download(model, name, revision=commit))
-
-    files = find_weights(names, get, model)
-    for name in (*_TOKENIZER_FILES, *files.names):
-        if name in names:
-            get(name)
+            return files.get(name)
+    return files.get(candidates[-1])
 
 
 def _has_weights(folder: Path) -> bool:
     try:
-        find_in_folder(folder)
+        find_in_folder(folder, folder.name)
     except ExportError:
         return False
     return True
 
 
 @contextlib.contextmanager
-def _as_export_error(
-    model: str, revision: str | None, at: str, unreachable: str | None
-) -> Iterator[None]:
+def _as_export_error(model: str, revision: str | None, unreachable: str | None) -> Iterator[None]:
     """Turn errors of the hub's client into ExportError with one sentence."""
+    at = _at(model, revision)
     try:
         yield
     except ExportError:
@@ -152,13 +206,15 @@ def _as_export_error(
     except RevisionNotFoundError as error:
         raise ExportError(f"{model} has no revision {revision!r} on the hub") from error
     except LocalEntryNotFoundError as error:
+        missing = f"{at} is neither a local folder nor in the hub's cache"
         if unreachable is None:
             raise ExportError(
-                f"{at} is not in the cache: export it once without --offline and HF_HUB_OFFLINE"
+                f"{missing}: correct its name, or export it once without --offline and "
+                "HF_HUB_OFFLINE"
             ) from error
         raise ExportError(
-            f"{at} is not in the cache, and the hub at {constants.ENDPOINT} cannot be reached "
-            f"({unreachable}): check the network"
+            f"{missing}, and the hub at {constants.ENDPOINT} cannot be reached ({unreachable}): "
+            "correct its name, or check the network"
         ) from error
     except Exception as error:
         # An HTTP client's own error, a full disk, a damaged cache.

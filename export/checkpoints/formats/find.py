@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertrt.errors import ExportError
+from bertrt.export.checkpoints.folder_kind import GetPath, where_it_lies
 from bertrt.export.checkpoints.formats.flax_msgpack import read_msgpack
 from bertrt.export.checkpoints.formats.keras_h5 import read_h5
 from bertrt.export.checkpoints.formats.stored import Contents, Stored
@@ -18,9 +19,6 @@ from bertrt.export.checkpoints.formats.torch_weights import read_pickle, read_sa
 from bertrt.export.checkpoints.json_file import read_json
 
 __all__ = ["WeightFiles", "find_weights"]
-
-# Maps a file's name to its path; for the hub, it downloads the file.
-GetPath = Callable[[str], Path]
 
 _INDEX = ".index.json"
 
@@ -46,13 +44,13 @@ def find_weights(names: Collection[str], get_path: GetPath, where: str) -> Weigh
     """Find the weight files in the best format among a checkpoint's files.
 
     Args:
-        names: the names of all files.
+        names: the names of all files, those in subfolders included.
         get_path: returns the path of an index that must be read to know the weight files.
         where: the checkpoint's name, for errors.
 
     Raises ExportError if there are no weights in a known format, or some of them are missing.
     """
-    names = {name for name in names if "/" not in name}
+    all_names, names = names, {name for name in names if "/" not in name}
     for file, read in _READERS.items():
         if file in names:
             return WeightFiles((file,), _read_shards((file,), None, read))
@@ -63,10 +61,10 @@ def find_weights(names: Collection[str], get_path: GetPath, where: str) -> Weigh
             return WeightFiles(shards, _read_shards(shards, index, read))
     entry = _tensorflow_index(names, get_path, where)
     if entry is None:
-        raise ExportError(
-            f"{where} has no weights: add {', '.join(_READERS)} or a TensorFlow checkpoint such as "
-            "bert_model.ckpt.index"
+        advice = where_it_lies(all_names, get_path) or (
+            f"add {', '.join(_READERS)} or a TensorFlow checkpoint such as bert_model.ckpt.index"
         )
+        raise ExportError(f"{where} has no weights: {advice}")
     files = (entry, *_data_files(entry, names))
     return WeightFiles(files, lambda folder: read_bundle(folder, files))
 

@@ -38,8 +38,8 @@ def test_every_argument_reaches_the_exporter(
 ) -> None:
     options = (
         "--task fill-mask --device any --engine ort --dtype int8 --calibration texts.txt "
-        "--min-cosine 0.9 --min-agreement 0.8 --revision v1 --offline --allow-new-head --overwrite "
-        "--output-hidden-states --output-attentions --with-tokenizer"
+        "--min-cosine 0.9 --min-agreement 0.8 --revision v1 --offline --tokenizer org/words "
+        "--allow-new-head --overwrite --output-hidden-states --output-attentions --with-tokenizer"
     )
     done = bertrt_command("export", "--model", "org/bert", "--output", "x/y", *options.split())
     assert (done.status, done.err) == (0, "")
@@ -57,6 +57,7 @@ def test_every_argument_reaches_the_exporter(
             "min_agreement": 0.8,
             "revision": "v1",
             "offline": True,
+            "tokenizer": "org/words",
             "allow_new_head": True,
             "output_hidden_states": True,
             "with_tokenizer": True,
@@ -80,6 +81,7 @@ def test_defaults(bertrt_command: Command, calls: list[dict[str, Any]]) -> None:
         "min_agreement": None,
         "revision": None,
         "offline": False,
+        "tokenizer": None,
         "allow_new_head": False,
         "output_hidden_states": False,
         "with_tokenizer": False,

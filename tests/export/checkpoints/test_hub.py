@@ -27,7 +27,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLD_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
 
 CLIENT = """
-import json, sys
+import dataclasses, json, sys
 import torch
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import open_checkpoint
@@ -35,9 +35,10 @@ for line in sys.stdin:
     try:
         found = open_checkpoint(**json.loads(line))
         answer = {
-            "source": vars(found.source),
+            "source": dataclasses.asdict(found.source),
             "weights": sorted(found.weights),
             "files": sorted(path.name for path in found.folder.iterdir()),
+            "tokenizer_files": sorted(path.name for path in found.tokenizer_folder.iterdir()),
             "first": found.weights.get("bert.pooler.dense.bias", torch.zeros(1))[0].item(),
         }
     except ExportError as error:
@@ -46,6 +47,12 @@ for line in sys.stdin:
 """
 
 Files = dict[str, bytes]
+
+ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "google-bert/bert-base-uncased"}
+OLD_MODULES = [
+    {"idx": 0, "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
 
 FRAMEWORKS = Path(__file__).parents[2] / "golden" / "frameworks"
 # The files of each that are downloaded besides the tokenizer's.
@@ -56,6 +63,9 @@ GOLDEN = {
     "h5-shards-question-answering": ["config.json", "tf_model-0000", "tf_model.h5.index.json"],
     "msgpack-shards-multiple-choice": ["config.json", "flax_model"],
 }
+
+
+TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.txt"}
 
 
 @dataclass
@@ -154,6 +164,8 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
     older = {name: tensor + 1.0 for name, tensor in weights.items()}
     old = {**bare, "model.safetensors": safetensors.torch.save(older, {"format": "pt"})}
     no_config = {name: data for name, data in files.items() if name != "config.json"}
+    vocabulary = {name: files[name] for name in files if name in TOKENIZER_FILES}
+    adapter = {"adapter_config.json": json.dumps(ADAPTER).encode()}
     foreign = {**files, "config.json": json.dumps({"model_type": "roberta"}).encode()}
 
     def revisions(content: Files) -> dict[str, Files]:
@@ -170,6 +182,33 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
             "owner/roberta": revisions(foreign),
             "owner/gated": revisions(files),
             "owner/later": revisions(files),
+            "owner/adapter": revisions(
+                {
+                    **adapter,
+                    "adapter_model.safetensors": b"never read",
+                    **(
+                        vocabulary := {name: both[name] for name in both if name in TOKENIZER_FILES}
+                    ),
+                }
+            ),
+            "owner/merged": revisions(
+                {**files, "adapter_config.json": json.dumps(ADAPTER).encode()}
+            ),
+            "owner/onnx": revisions(
+                {"config.json": files["config.json"], "onnx/model.onnx": b"no"}
+            ),
+            "owner/old-st": revisions(
+                {
+                    "modules.json": json.dumps(OLD_MODULES).encode(),
+                    **{f"0_Transformer/{name}": data for name, data in files.items()},
+                    "1_Pooling/config.json": b"{}",
+                }
+            ),
+            "owner/steps": revisions(
+                {f"checkpoint-{step}/{name}": b"" for step in (500, 1000) for name in files}
+            ),
+            "owner/words": revisions({**vocabulary, "README.md": b"", "model.safetensors": b"no"}),
+            "owner/words-later": revisions(vocabulary),
             **{f"owner/{name}": revisions(_golden(name)) for name in GOLDEN},
         }
     )
@@ -264,9 +303,6 @@ def online(hub: Hub, home: Path) -> Iterator[Ask]:
         yield ask
 
 
-TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.txt"}
-
-
 def test_only_needed_files_are_downloaded(online: Ask, hub: Hub, files: Files) -> None:
     hub.requests.clear()
     answer = online("owner/both")
@@ -280,6 +316,7 @@ def test_only_needed_files_are_downloaded(online: Ask, hub: Hub, files: Files) -
         "format": "safetensors",
         "files": ["model.safetensors"],
         "sha256": hashlib.sha256(files["model.safetensors"]).hexdigest(),
+        "tokenizer": None,
     }
     assert online("owner/both")["source"] == answer["source"]
     assert hub.fetched() == []
@@ -351,7 +388,29 @@ def test_other_frameworks_files_are_downloaded_and_read(online: Ask, hub: Hub, n
         ("", {}, "name is empty"),
         ("./no/such", {}, "there is no folder './no/such'"),
         ("a/b/c", {}, "there is no folder 'a/b/c'"),
-        ("owner/later", {"offline": True}, "not in the cache: export it once without --offline"),
+        (
+            "owner/later",
+            {"offline": True},
+            "owner/later is neither a local folder nor in the hub's cache: correct its name, or "
+            "export it once without --offline",
+        ),
+        ("nowhere", {}, "'nowhere' is neither a local folder nor a model on the hub"),
+        ("nowhere", {"offline": True}, "nowhere is neither a local folder nor in the hub's cache"),
+        ("owner/onnx", {}, "it holds ONNX files (onnx/model.onnx)"),
+        ("owner/old-st", {}, "its transformer is in the subfolder '0_Transformer'"),
+        ("owner/steps", {}, "of which 'checkpoint-1000' is the last"),
+        (
+            "owner/both",
+            {"tokenizer": "owner/none"},
+            "neither a local folder nor a model on the hub",
+        ),
+        (
+            "owner/both",
+            {"tokenizer": "owner/onnx"},
+            "owner/onnx has no tokenizer.json or vocab.txt",
+        ),
+        ("owner/both", {"tokenizer": ""}, "name is empty: give --tokenizer"),
+        ("owner/both", {"tokenizer": "./no/such"}, "there is no folder './no/such': give --tok"),
     ],
 )
 def test_errors_are_one_sentence(
@@ -368,12 +427,43 @@ def test_other_architectures_are_refused_before_the_download(online: Ask, hub: H
     assert hub.fetched() == ["config.json"]
 
 
+@pytest.mark.parametrize("name", ["adapter", "merged"])
+def test_an_adapter_is_refused_before_the_download(online: Ask, hub: Hub, name: str) -> None:
+    hub.requests.clear()
+    error = online(f"owner/{name}")["error"]
+    assert "is an adapter (LORA) of 'google-bert/bert-base-uncased', not a whole model" in error
+    assert "merge_and_unload()" in error
+    assert hub.fetched() == ["adapter_config.json"]
+
+
+def test_a_tokenizer_of_another_model(online: Ask, hub: Hub) -> None:
+    """Its files alone are downloaded, from the main branch, and the weights are the model's."""
+    plain = online("owner/both", revision="v1")
+    hub.requests.clear()
+    answer = online("owner/both", revision="v1", tokenizer="owner/words")
+    assert hub.fetched() == sorted(TOKENIZER_FILES)
+    assert answer["tokenizer_files"] == sorted(TOKENIZER_FILES)
+    assert answer["source"] == {
+        **plain["source"],
+        "tokenizer": {"model": "owner/words", "revision": COMMIT},
+    }
+    assert (answer["first"], answer["files"]) == (plain["first"], plain["files"])
+    # An adapter may have a tokenizer too.
+    adapters = online("owner/both", tokenizer="owner/adapter")["tokenizer_files"]
+    assert set(adapters) >= TOKENIZER_FILES
+    hub.requests.clear()
+    assert online("owner/both", revision="v1", tokenizer="owner/words", offline=True) == answer
+    later = online("owner/both", tokenizer="owner/words-later", offline=True)
+    assert "owner/words-later is neither a local folder nor in the hub's cache" in later["error"]
+    assert hub.requests == []
+
+
 def test_the_offline_variable_is_respected(online: Ask, hub: Hub, home: Path) -> None:
     answer = online("owner/both")
     hub.requests.clear()
     with _client(home, hub.url, offline="1") as ask:
         assert ask("owner/both") == answer
-        assert "not in the cache" in ask("owner/later")["error"]
+        assert "nor in the hub's cache" in ask("owner/later")["error"]
     assert hub.requests == []
 
 
@@ -383,5 +473,7 @@ def test_the_cache_is_used_without_a_network(online: Ask, home: Path) -> None:
     with _client(home, "http://127.0.0.1:9") as ask:
         assert ask("owner/both") == answer
         error = ask("owner/later")["error"]
+        assert "nowhere is neither a local folder nor in the hub's cache" in ask("nowhere")["error"]
+    assert "owner/later is neither a local folder nor in the hub's cache, and the hub" in error
     assert "cannot be reached" in error
     assert "\n" not in error
