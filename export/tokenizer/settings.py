@@ -84,12 +84,11 @@ class TokenizerSettings:
         return f"{role}_token" in self.config
 
 
-def read_settings(folder: Path, model_config: Mapping[str, Any]) -> TokenizerSettings:
+def read_settings(folder: Path) -> TokenizerSettings:
     """Read tokenizer_config.json, special_tokens_map.json and added_tokens.json of a folder.
 
     Args:
-        folder: the folder of the tokenizer's files.
-        model_config: the contents of config.json, which may name the tokenizer's class.
+        folder: the folder of the tokenizer's files; a config.json there may name its class.
 
     Raises ExportError for a damaged file, and for a class or a setting that a tokenizer.json cannot
     express.
@@ -105,6 +104,7 @@ def read_settings(folder: Path, model_config: Mapping[str, Any]) -> TokenizerSet
             config |= read_json(folder / "special_tokens_map.json")
         if (folder / "added_tokens.json").is_file():
             added = _token_ids(read_json(folder / "added_tokens.json"))
+    model_config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     name = config.get("tokenizer_class") or model_config.get("tokenizer_class") or "BertTokenizer"
     settings = TokenizerSettings(folder, config, str(name).removesuffix("Fast"), added)
     _check_class(settings)
@@ -140,7 +140,8 @@ def _check_class(settings: TokenizerSettings) -> None:
         return
     if not (settings.folder / "vocab.txt").is_file():
         raise ExportError(
-            f"{settings.folder.name!r} has no tokenizer: add its tokenizer.json or vocab.txt"
+            f"{settings.folder.name!r} has no tokenizer: add its tokenizer.json or vocab.txt, or say "
+            "with --tokenizer where it is"
         )
     if name not in BERT_CLASSES + _GENERIC_CLASSES:
         raise ExportError(

@@ -50,7 +50,7 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
     it lacks a token that BERT needs, if it has more tokens than the model, and for a setting that
     cannot be honoured.
     """
-    settings = read_settings(checkpoint.folder, checkpoint.config)
+    settings = read_settings(checkpoint.tokenizer_folder)
     opened = open_tokenizer(settings)
     size = checkpoint.config.get("vocab_size", 30522)
     one_type = not settings.returns_token_types or checkpoint.config.get("type_vocab_size", 2) == 1
