@@ -80,9 +80,9 @@ class Tokenizer:
         return self.facts.special_ids.get("mask")
 
     @property
-    def marks_subwords(self) -> bool:
-        """Whether subwords that continue a word have a prefix, such as WordPiece's ##ing."""
-        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+    def subword_prefix(self) -> str:
+        """The prefix of subwords that continue a word, such as WordPiece's ##; "" if none."""
+        return getattr(self._tokenizer.model, "continuing_subword_prefix", None) or ""
 
     def get_vocab(self) -> dict[str, int]:
         """Return every token and its id, including added tokens; a new dict each time."""

@@ -2,10 +2,11 @@
 
 The rules are those of transformers' TokenClassificationPipeline. A word consists of a token and
 the subwords that continue it. A group consists of consecutive tokens or words with the same tag; a
-`B-` label starts a new one.
+`B-` label starts a new one. Unlike there, the label `O` is not the tag of `B-O` and `I-O`, which
+mark entities of a type that is called O.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ import numpy as np
 __all__ = ["STRATEGIES", "Token", "aggregate", "resolve_overlaps"]
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
+
+# The label of tokens outside of entities.
+_OUTSIDE = "O"
 
 Entity = dict[str, Any]
 # Turns tokens into a string, as `Tokenizer.convert_tokens_to_string` does.
@@ -56,6 +60,7 @@ def aggregate(
     strategy: str,
     labels: Sequence[str],
     tokens_to_string: TokensToString,
+    ignored: Collection[str] = (),
 ) -> list[Entity]:
     """Return the entities of a text, in the order of the text; plain Python values.
 
@@ -67,6 +72,8 @@ def aggregate(
             first token, from the mean of its tokens, or from the token with the highest score.
         labels: the model's labels.
         tokens_to_string: turns tokens into a string.
+        ignored: what to leave out: labels with the strategy "none", names of groups with the
+            others. "O" is what lies outside of entities, never a group of `B-O` and `I-O`.
     """
     if strategy in ("none", "simple"):
         spans = [_label([token], token.scores, labels, token.word) for token in tokens]
@@ -91,8 +98,10 @@ def aggregate(
                 "end": span.end,
             }
             for token, span in zip(tokens, spans, strict=True)
+            if span.label not in ignored
         ]
-    return [_merge(group, tokens_to_string) for group in _group_spans(spans)]
+    groups = [group for group in _group_spans(spans) if not _is_ignored(group[0].label, ignored)]
+    return [_merge(group, tokens_to_string) for group in groups]
 
 
 def resolve_overlaps(entities: Sequence[Entity]) -> list[Entity]:
@@ -152,15 +161,30 @@ def _group_spans(spans: Sequence[LabeledSpan]) -> list[list[LabeledSpan]]:
     return groups
 
 
-def _tag(label: str) -> str:
-    """Return the tag of a label: `PER` for `B-PER` and `I-PER`; other labels are their own tag."""
+def _tag(label: str) -> str | None:
+    """Return the tag of a label: `PER` for `B-PER` and `I-PER`; other labels are their own tag.
+
+    None for `O`, which is outside of entities.
+    """
+    if label == _OUTSIDE:
+        return None
     return label[2:] if label.startswith(("B-", "I-")) else label
+
+
+def _group_name(label: str) -> str:
+    # Not `_tag`: transformers splits at the first hyphen, whatever the prefix.
+    return label.split("-", 1)[-1]
+
+
+def _is_ignored(label: str, ignored: Collection[str]) -> bool:
+    """Whether the group that starts with a label is left out."""
+    name = _group_name(label)
+    return name in ignored and (name != _OUTSIDE or label == _OUTSIDE)
 
 
 def _merge(group: Sequence[LabeledSpan], tokens_to_string: TokensToString) -> Entity:
     return {
-        # Not `_tag`: transformers splits at the first hyphen, whatever the prefix.
-        "entity_group": group[0].label.split("-", 1)[-1],
+        "entity_group": _group_name(group[0].label),
         "score": float(np.mean([span.score for span in group])),
         "word": tokens_to_string([span.word for span in group]),
         "start": group[0].start,

@@ -1,8 +1,7 @@
 """`token-classification` (BertForTokenClassification): a label for each token, or entities.
 
-Follows transformers' TokenClassificationPipeline, with two differences: scores are plain Python
-floats, and a text that is too long is refused unless `stride` or `truncation` is given, where the
-pipeline drops its end.
+Follows transformers' TokenClassificationPipeline. docs/guides/differences.md lists where it does
+not.
 """
 
 from collections.abc import Sequence
@@ -118,38 +117,43 @@ class TokenClassification(Head):
         options: TokenClassificationOptions,
     ) -> Answer:
         """Return the entities of all windows, in the order of the text."""
-        strategy = options.aggregation_strategy.lower()
-        label = "entity" if strategy == "none" else "entity_group"
         entities = []
         for window, sample in zip(prepared.encodings, samples, strict=True):
-            window_entities = aggregate(
+            entities += aggregate(
                 self._tokens(prepared.context, window, softmax(sample["logits"])),
-                strategy,
+                options.aggregation_strategy.lower(),
                 self.config.labels,
                 self.tokenizer.convert_tokens_to_string,
+                options.ignore_labels,
             )
-            entities += [
-                entity for entity in window_entities if entity[label] not in options.ignore_labels
-            ]
         return resolve_overlaps(entities) if len(samples) > 1 else entities
 
     def _tokens(self, sentence: Sentence, window: Encoding, scores: np.ndarray) -> list[Token]:
-        """Return a window's tokens without special tokens; `scores` is [S, labels]."""
+        """Return a window's tokens without special tokens; `scores` is [S, labels].
+
+        A subword has a prefix and belongs to the word of the token before. transformers compares
+        the lengths of a token and its text, which differ too where accents or invisible characters
+        are removed. A tokenizer without prefixes has no words: there, as in transformers, a token
+        continues the one before if no space is between them.
+        """
         unknown_id = self.tokenizer.facts.special_ids.get("unk")
-        marks_subwords = self.tokenizer.marks_subwords
-        tokens = []
+        prefix = self.tokenizer.subword_prefix
+        tokens: list[Token] = []
+        last_word_id = None
         columns = zip(
             window.ids, window.offsets, window.word_ids, window.special_tokens_mask, strict=True
         )
         for index, (id, (start, end), word_id, special) in enumerate(columns):
             if special:
                 continue
+            same_word = bool(tokens) and word_id == last_word_id
+            last_word_id = word_id
             if sentence.words is not None and word_id is not None:
                 start, end = start + sentence.starts[word_id], end + sentence.starts[word_id]
             text = sentence.text[start:end]
             word = self.tokenizer.id_to_token(id) or ""
-            if marks_subwords:
-                is_subword = len(word) != len(text)
+            if prefix:
+                is_subword = same_word and word.startswith(prefix)
             else:
                 is_subword = start > 0 and " " not in sentence.text[start - 1 : start + 1]
             if id == unknown_id:

@@ -44,6 +44,17 @@ def test_simple_groups_tokens_with_the_same_tag(labels: list[str], groups: list[
     assert " ".join(entity["word"] for entity in entities) == "a b c"
 
 
+def test_ignored_names() -> None:
+    tokens = make_tokens("a b c d", ["O", "B-PER", "I-PER", "X-LOC"])
+
+    def words(strategy: str, ignored: Sequence[str]) -> list[str]:
+        return [e["word"] for e in aggregate(tokens, strategy, LABELS, " ".join, ignored)]
+
+    assert words("simple", ["O"]) == ["b c", "d"]
+    assert words("first", ["LOC", "I-PER"]) == ["a", "b c"]
+    assert words("none", ["I-PER", "PER", "LOC"]) == ["a", "b", "d"]
+
+
 def test_strategies_score_words() -> None:
     tokens = make_tokens("micro +soft com +pany", ["B-PER", "LOC", "I-PER", "LOC"])
 
