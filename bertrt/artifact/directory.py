@@ -47,27 +47,28 @@ class Artifact:
             raise ArtifactError(
                 f"{str(directory)!r} is not a directory: bertrt loads what 'bertrt export' wrote"
             )
+        where, config_file = str(path / MANIFEST), str(path / "config.json")
         try:
-            manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"))
+            manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"), where)
         except FileNotFoundError:
             raise ArtifactError(
                 f"{str(directory)!r} has no {MANIFEST}: make an artifact of a checkpoint with "
                 "'bertrt export --model MODEL --output DIR'"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{MANIFEST} cannot be read: {error}") from error
+            raise ArtifactError(f"{where} cannot be read: {error}") from error
         for entry in manifest.files:
             _check_file(path, entry, hash_large=not large_files_later)
         listed = {entry.name for entry in manifest.files}
         graphs = [manifest.graph.file, *(one.file for one in manifest.graph.variants)]
         for name in (*graphs, "tokenizer.json", "config.json"):
             if name not in listed:
-                raise ArtifactError(f"{MANIFEST} does not list {name}: export the checkpoint again")
+                raise ArtifactError(f"{where} does not list {name}: export the checkpoint again")
         try:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ArtifactError(f"config.json is damaged: {error}") from error
-        return cls(path, manifest, ModelConfig.from_json(config))
+            raise ArtifactError(f"{config_file} is damaged: {error}") from error
+        return cls(path, manifest, ModelConfig.from_json(config, config_file))
 
     def check_large_files(self) -> None:
         """Hash the files that `open` left for later; once they have passed, do nothing.
@@ -103,7 +104,9 @@ def sha256_of(path: Path) -> str:
 
 def _check_file(directory: Path, entry: FileEntry, *, hash_large: bool = True) -> None:
     if Path(entry.name).name != entry.name or entry.name in ("", ".", ".."):
-        raise ArtifactError(f"{MANIFEST} names {entry.name!r}, which is outside its directory")
+        raise ArtifactError(
+            f"{directory / MANIFEST} names {entry.name!r}, which is outside its directory"
+        )
     path = directory / entry.name
     try:
         size = path.stat().st_size
@@ -111,9 +114,9 @@ def _check_file(directory: Path, entry: FileEntry, *, hash_large: bool = True) -
         if size == entry.size and (later or sha256_of(path) == entry.sha256):
             return
     except OSError as error:
-        raise ArtifactError(f"{entry.name} is missing or cannot be read: {error}") from error
+        raise ArtifactError(f"{path} is missing or cannot be read: {error}") from error
     detail = "its hash differs" if size == entry.size else f"{size} bytes, not {entry.size}"
     raise ArtifactError(
-        f"{entry.name} is not the file that was exported ({detail}): copy the artifact again, "
+        f"{path} is not the file that was exported ({detail}): copy the artifact again, "
         "or export the checkpoint again"
     )

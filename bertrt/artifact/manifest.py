@@ -133,8 +133,8 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        """Read the text of bertrt.json.
+    def from_json(cls, text: str, where: str = MANIFEST) -> "Manifest":
+        """Read the text of bertrt.json; `where` is its path, for errors.
 
         Raises ArtifactError for a text that is not a manifest, is damaged, or has another schema.
         """
@@ -146,7 +146,7 @@ class Manifest:
             if schema != SCHEMA:
                 upgrade = "upgrade bertrt, or " if schema > SCHEMA else ""
                 raise ArtifactError(
-                    f"{MANIFEST} has schema {schema}, and this bertrt reads schema {SCHEMA}: "
+                    f"{where} has schema {schema}, and this bertrt reads schema {SCHEMA}: "
                     f"{upgrade}export the checkpoint again"
                 )
             graph, tokenizer = dict(data["graph"]), dict(data["tokenizer"])
@@ -173,5 +173,5 @@ class Manifest:
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ArtifactError(
-                f"{MANIFEST} is damaged ({error!r}): export the checkpoint again"
+                f"{where} is damaged ({error!r}): export the checkpoint again"
             ) from error

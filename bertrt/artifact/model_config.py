@@ -26,8 +26,10 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...]
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "ModelConfig":
+    def from_json(cls, data: Mapping[str, Any], where: str = "config.json") -> "ModelConfig":
         """Read a parsed config.json; missing fields get BertConfig's defaults.
+
+        `where` is the file's path, for errors.
 
         Raises ArtifactError for a field of the wrong type.
         """
@@ -50,4 +52,4 @@ class ModelConfig:
                 else (eos,),
             )
         except (TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"config.json is damaged: {error}") from error
+            raise ArtifactError(f"{where} is damaged: {error}") from error

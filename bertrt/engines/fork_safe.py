@@ -9,7 +9,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from bertrt.errors import BertrtError
@@ -91,7 +91,13 @@ class ForkSafe(ABC):
             return self._make()
         # Both release the interpreter's lock, so hashing a large file takes no extra time.
         with ThreadPoolExecutor(1) as pool:
-            checked = pool.submit(self._check)
+            try:
+                checked: Future[None] = pool.submit(self._check)
+            except RuntimeError:
+                # No thread can be started, as after the end of the main thread.
+                self._check()
+                checked = Future()
+                checked.set_result(None)
             try:
                 made = self._make()
             finally:

@@ -111,6 +111,8 @@ def test_damaged_artifacts_are_refused(
     with pytest.raises(ArtifactError, match=message) as caught:
         bertrt.load(artifact)
     assert "\n" not in str(caught.value)
+    if not message.startswith(("device", "engine", "encodes")):
+        assert str(artifact) in str(caught.value)
 
 
 def test_large_files_are_hashed_before_the_first_answer(

@@ -5,7 +5,9 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +106,52 @@ def test_a_pickled_resource_has_only_its_settings() -> None:
     resource.close()
     copy.check_open()
     assert pickle.loads(pickle.dumps(resource)).use() == ["graph"]
+
+
+AFTER_MAIN = """
+import sys, threading, time
+import bertrt
+
+batcher = bertrt.load(sys.argv[1], threads=1).batcher()
+
+def ask():
+    threading.main_thread().join()
+    print(len(batcher("the [MASK] sat")), flush=True)
+    batcher.close()
+
+threading.Thread(target=ask).start()
+"""
+
+
+def test_a_batcher_is_first_used_after_the_main_thread(
+    make_artifact: Callable[..., Path],
+) -> None:
+    """No executor starts a thread then; files are checked all the same."""
+    path = make_artifact("BertForMaskedLM")
+    command = [sys.executable, "-P", "-c", AFTER_MAIN]
+    done = subprocess.run(
+        [*command, str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.stderr) == ("5\n", "")
+
+
+def test_the_check_runs_inline_if_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    checks: list[str] = []
+    resource = Resource("graph", lambda: checks.append(threading.current_thread().name))
+    assert resource.use() == ["graph"]
+    assert checks == [threading.current_thread().name]
+
+    def fail() -> None:
+        raise ArtifactError("the hash differs")
+
+    damaged = Resource("graph", fail)
+    with pytest.raises(ArtifactError, match="the hash differs"):
+        damaged.use()
+    assert damaged.times_opened == 0
 
 
 def test_the_check_runs_until_it_has_passed_once() -> None:
