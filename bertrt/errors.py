@@ -30,7 +30,19 @@ class BertrtError(Exception):
 
 
 class InputError(BertrtError, ValueError):
-    """A text, array or option cannot be used; nothing was computed."""
+    """A text, array or option cannot be used; nothing was computed.
+
+    Attributes:
+        problem: the message without `options`.
+        options: options of the call that help, with the values to pass; the message ends with
+            them. The command line spells them in its own way.
+    """
+
+    def __init__(self, problem: str, **options: Any) -> None:
+        spelled = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        super().__init__(f"{problem} {spelled}" if options else problem)
+        self.problem = problem
+        self.options = options
 
 
 class ArtifactError(BertrtError):

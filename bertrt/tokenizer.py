@@ -98,6 +98,7 @@ class Tokenizer:
         stride: int | None = None,
         special_tokens: bool = True,
         empty_pair: bool = False,
+        advice: bool | str | None = None,
     ) -> Encoding:
         """Encode one text or one pair of texts.
 
@@ -112,6 +113,8 @@ class Tokenizer:
             special_tokens: whether to add [CLS] and [SEP].
             empty_pair: whether an empty second text makes a pair too, as it does in the lists of
                 pairs that transformers takes.
+            advice: the truncation that the error for a text that is too long names; when None True
+                and, for a pair, "longest_first".
 
         Raises InputError if a text is not a string or a list of strings, or is too long.
         """
@@ -150,9 +153,11 @@ class Tokenizer:
             raise InputError(f"the text cannot be truncated to {limit} tokens: {error}") from error
         if len(encoding) > limit:
             what = f"the text {shorten(text)}" + (" with its pair" if pair is not None else "")
+            if advice is None:
+                advice = True if pair is None else "longest_first"
             raise InputError(
-                f"{what} has {len(encoding)} tokens and the limit is {limit}: "
-                "shorten it, or pass truncation=True"
+                f"{what} has {len(encoding)} tokens and the limit is {limit}: shorten it, or pass",
+                truncation=advice,
             )
         return encoding
 

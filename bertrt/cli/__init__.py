@@ -85,10 +85,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     end = rest.index("--") if "--" in rest else len(rest)
     options = [argument for argument in rest[:end] if argument.startswith("-")]
     if rest and (options or not hasattr(arguments, "texts")):
-        parser.error(f"unrecognized arguments: {' '.join(options or rest)}")
+        hint = _task_option(options[0]) if options and hasattr(arguments, "options") else ""
+        parser.error(f"unrecognized arguments: {' '.join(options or rest)}{hint}")
     if rest:
         arguments.texts += rest[:end] + rest[end + 1 :]
     return arguments
+
+
+def _task_option(argument: str) -> str:
+    """Say how an option of a task is given, for one that was given like the command's own."""
+    name, _, value = argument.lstrip("-").partition("=")
+    spelled = f"{name.replace('-', '_')}={value or 'VALUE'}"
+    return f" (an option of the task is given as -o {spelled})"
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from io import BufferedIOBase
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from bertrt.cli.arguments import add_directory, add_session_options
 from bertrt.cli.formatting import escape_control
+from bertrt.cli.json_lines import describe_forms, is_json_string, parse_line
 from bertrt.cli.read_lines import read_line_groups
 from bertrt.errors import InputError
 from bertrt.progress import ProgressCallback, progress_bar
@@ -20,18 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
 SUMMARY = "answer texts with an artifact"
-DESCRIPTION = """\
+_FORMS = "\n".join(describe_forms())
+DESCRIPTION = f"""\
 Answer each TEXT, or each line of standard input as soon as it is read.
 
-An input of several parts is a JSON object:
-  {"text": "A", "text_pair": "B"}                     a pair
-  {"question": "Who?", "context": "Mary."}            question answering
-  {"prompt": "The cat sat", "choices": ["a", "b"]}    multiple choice
+A text that is a JSON object is an input in the form of its task:
+{_FORMS}
+text_pair may be missing, except for next-sentence-prediction. With -o is_split_into_words=true
+each text is a JSON list of words.
 
 If a text cannot be answered, an error with its number is printed on standard error, and the other
 texts are still answered. The exit status is then 1, and also if there is no text at all. Standard
 input and output are UTF-8."""
 JSON_HELP = 'print each answer as JSON on one line; {"error": "…"} for a text that has none'
+
+_JSON_STRING = (
+    'bertrt: a JSON string is taken as text, with its quotes: write {"text": "…"} for what is in '
+    "them"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,17 +86,24 @@ def run(arguments: argparse.Namespace) -> int:
         _text_counter() as report,
     ):
         # A call without inputs checks the options once, and not for each text.
-        runtime(iter(()), **options)
+        try:
+            runtime(iter(()), **options)
+        except InputError as error:
+            raise InputError(_spell(error)) from error
         task = "zero-shot-classification" if "candidate_labels" in options else runtime.info["task"]
         print_answer = _print_json if arguments.json else AnswerPrinter(task)
+        noted = False
         for group in [arguments.texts] if arguments.texts else _standard_input():
-            answers = _answers(runtime, group, options)
+            answers = _answers(runtime, task, group, options)
             report(0, None, "")
+            if not noted and any(map(is_json_string, group)):
+                noted = True
+                print(_JSON_STRING, file=sys.stderr)
             for answer in answers:
                 total += 1
                 if isinstance(answer, InputError):
                     failed += 1
-                    message = escape_control(f"{unit} {total}: {answer}")
+                    message = escape_control(f"{unit} {total}: {_spell(answer)}")
                     print("bertrt: error:", message, file=sys.stderr)
                 print_answer(answer)
             print(end="", flush=True)
@@ -114,37 +129,44 @@ def _standard_input() -> Iterable[list[bytes]]:
 
 
 def _answers(
-    runtime: "Runtime", texts: Sequence[str | bytes], options: dict[str, Any]
+    runtime: "Runtime", task: str, texts: Sequence[str | bytes], options: dict[str, Any]
 ) -> list[Any]:
     """Return an answer for each text, or the InputError that says why it has none."""
     try:
-        answers: list[Any] = runtime([_parse(text) for text in texts], **options)
+        inputs = [parse_line(_decode(text), task, options) for text in texts]
+        answers: list[Any] = runtime(inputs, **options)
     except InputError as error:
         if len(texts) == 1:
             return [error]
         # An invalid text fails its list before anything is computed, so splitting costs little.
         half = len(texts) // 2
-        return _answers(runtime, texts[:half], options) + _answers(runtime, texts[half:], options)
+        return [
+            *_answers(runtime, task, texts[:half], options),
+            *_answers(runtime, task, texts[half:], options),
+        ]
     return answers
 
 
-def _parse(text: str | bytes) -> Any:
-    """Return the input that a text stands for: a JSON object's contents, or the text itself."""
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError as error:
-            raise InputError(f"the text is not UTF-8 ({error}): convert it first") from error
-    if text.lstrip().startswith("{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
-    return text
+def _decode(text: str | bytes) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"the text is not UTF-8 ({error}): convert it first") from error
+
+
+def _spell(error: InputError) -> str:
+    """Return an error's message, with the options that it names as this command takes them."""
+    flags = []
+    for name, value in error.options.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        flags.append(f"-o {shlex.quote(f'{name}={text}')}")
+    return " ".join([error.problem, *flags])
 
 
 def _print_json(answer: Any) -> None:
-    document = {"error": str(answer)} if isinstance(answer, InputError) else answer
+    document = {"error": _spell(answer)} if isinstance(answer, InputError) else answer
     print(json.dumps(document, ensure_ascii=False))
 
 

@@ -56,7 +56,9 @@ class MultipleChoice(Head):
         """Encode the prompt with each choice."""
         truncation = truncation_kwargs(options)
         encodings = [
-            self.tokenizer.encode(input.prompt, choice, empty_pair=True, **truncation)
+            self.tokenizer.encode(
+                input.prompt, choice, empty_pair=True, advice="only_first", **truncation
+            )
             for choice in input.choices
         ]
         return Prepared(encodings, input.choices)

@@ -97,7 +97,8 @@ class TextGenerationOptions(Options):
         if self.num_return_sequences > 1 and not self.do_sample:
             raise InputError(
                 f"num_return_sequences is {self.num_return_sequences}, but without sampling all "
-                "of them would be the same: pass do_sample=True"
+                "of them would be the same: pass",
+                do_sample=True,
             )
 
 
@@ -132,8 +133,8 @@ class TextGeneration(TextHead):
         )
         if not encoding.ids:
             raise InputError(
-                f"the prompt {shorten(input.text)} has no tokens: give a text, or set "
-                "add_special_tokens=True"
+                f"the prompt {shorten(input.text)} has no tokens: give a text, or pass",
+                add_special_tokens=True,
             )
         return Prepared([encoding], input.text)
 

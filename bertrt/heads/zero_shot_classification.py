@@ -89,7 +89,8 @@ class ZeroShotClassification(Head):
         if len(values) != 2:
             raise InputError(
                 f"{self.task} got {len(args)} inputs{'' if named else ' and no labels'}: give a "
-                "text or a list of texts, and candidate_labels=[…]"
+                "text or a list of texts, and",
+                candidate_labels="sports,politics",
             )
         labels = _parse_labels(values[1])
         single = not isinstance(values[0], list)
@@ -107,7 +108,7 @@ class ZeroShotClassification(Head):
 
     def prepare(self, input: TextWithLabels, options: ZeroShotOptions) -> Prepared:
         """Encode the text with the hypothesis of each label."""
-        truncation = truncation_kwargs(options)
+        truncation = {**truncation_kwargs(options), "advice": "only_first"}
         if options.truncation is True:
             truncation["truncation"] = "only_first"
         hypotheses = [options.hypothesis_template.format(label) for label in input.labels]

@@ -207,6 +207,97 @@ def test_an_invalid_option_is_a_single_error(
     assert done.err.count("\n") == 1
 
 
+def test_json_of_another_form(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
+    path = make_artifact("BertForTokenClassification")
+    lines = b'{"text": "john in paris"}\njohn in paris\n{"label": 1}\n["john"]\n"john"\n'
+    done = bertrt_command("run", path, "--json", stdin=lines)
+    first, second, *others, last = map(json.loads, done.out.splitlines())
+    assert first == second
+    form = 'a line for token-classification is a text or {"text": "A"}'
+    assert [form in other["error"] for other in others] == [True, True]
+    assert isinstance(last, list)
+    errors = done.err.splitlines()
+    assert errors[0] == (
+        'bertrt: a JSON string is taken as text, with its quotes: write {"text": "…"} for what '
+        "is in them"
+    )
+    assert [line.split(": ")[2] for line in errors[1:]] == ["line 3", "line 4"]
+
+    words = bertrt_command(
+        "run", path, "--json", "-o", "is_split_into_words=true", '["john", "in"]', '["paris"]'
+    )
+    assert (words.status, words.err) == (0, "")
+    assert len(words.out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("class_name", "line", "flags", "advice"),
+    [
+        ("BertForMaskedLM", "the [MASK] " * 40, [], "-o truncation=true"),
+        (
+            "BertForSequenceClassification",
+            json.dumps({"text": "the cat " * 40, "text_pair": "a"}),
+            [],
+            "-o truncation=longest_first",
+        ),
+        (
+            "BertForSequenceClassification",
+            "the cat " * 40,
+            ["-o", "candidate_labels=art,sports"],
+            "-o truncation=only_first",
+        ),
+        (
+            "BertForSequenceClassification",
+            "the cat",
+            ["--task", "zero-shot-classification"],
+            "-o candidate_labels=sports,politics",
+        ),
+        (
+            "BertForMultipleChoice",
+            json.dumps({"prompt": "the cat " * 40, "choices": ["a"]}),
+            [],
+            "-o truncation=only_first",
+        ),
+    ],
+)
+def test_advice_is_in_the_terms_of_the_command_line(
+    bertrt_command: Command,
+    make_artifact: Callable[..., Path],
+    class_name: str,
+    line: str,
+    flags: list[str],
+    advice: str,
+) -> None:
+    path = make_artifact(class_name)
+    done = bertrt_command("run", path, *flags, line)
+    assert (done.status, done.out) == (1, "")
+    assert done.err.endswith(f" {advice}\n")
+    # What it says helps.
+    assert bertrt_command("run", path, *flags, *advice.split(), line).status == 0
+
+
+def test_advice_on_options(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
+    path = make_artifact("BertLMHeadModel")
+    flags = ["-o", "num_return_sequences=2", "-o", "do_sample=false"]
+    done = bertrt_command("run", path, *flags, "the cat")
+    assert done.err.endswith("would be the same: pass -o do_sample=true\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [(["--top-k", "3"], "-o top_k=VALUE"), (["--top-k=3"], "-o top_k=3")],
+)
+def test_an_option_of_the_task_given_like_one_of_the_command(
+    fill_mask: Path, capsys: pytest.CaptureFixture[str], flags: list[str], hint: str
+) -> None:
+    from bertrt.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["run", str(fill_mask), "a [MASK]", *flags])
+    assert caught.value.code == 2
+    assert hint in capsys.readouterr().err
+
+
 def test_no_text(bertrt_command: Command, fill_mask: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = bertrt_command("run", fill_mask)
     assert (done.status, done.out) == (1, "")
