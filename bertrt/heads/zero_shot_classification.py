@@ -2,7 +2,8 @@
 
 Each candidate label is put into a hypothesis, such as "This example is sports.", and a model
 trained on entailment (MNLI) scores whether the text entails it. Follows transformers'
-ZeroShotClassificationPipeline, but refuses a model without an entailment label.
+ZeroShotClassificationPipeline, but refuses a model without an entailment label
+(docs/guides/differences.md).
 """
 
 from collections.abc import Sequence
