@@ -13,6 +13,7 @@ __all__ = [
     "ProgressRunner",
     "check_progress",
     "progress_bar",
+    "progress_steps",
     "report_inputs",
 ]
 
@@ -50,6 +51,34 @@ def progress_bar() -> Iterator[ProgressCallback]:
         yield draw
     finally:
         print(_CLEAR, end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress_steps() -> Iterator[ProgressCallback]:
+    """Yield a function that draws a bar, and leaves a line with the seconds of each step.
+
+    A step lasts until another is reported; what follows a colon is a detail of it. Draws nothing if
+    standard error is not a terminal.
+    """
+    step, began = "", 0.0
+
+    def end_step() -> None:
+        if step and sys.stderr is not None and sys.stderr.isatty():
+            seconds = time.monotonic() - began
+            print(f"{_CLEAR}{seconds:6.1f} s  {step}", file=sys.stderr, flush=True)
+
+    with progress_bar() as draw:
+
+        def report(done: int, total: int | None, what: str) -> None:
+            nonlocal step, began
+            name = what.partition(":")[0]
+            if name != step:
+                end_step()
+                step, began = name, time.monotonic()
+            draw(done, total, what)
+
+        yield report
+        end_step()
 
 
 @contextlib.contextmanager

@@ -140,8 +140,8 @@ def _check_class(settings: TokenizerSettings) -> None:
         return
     if not (settings.folder / "vocab.txt").is_file():
         raise ExportError(
-            f"{settings.folder.name!r} has no tokenizer: add its tokenizer.json or vocab.txt, or say "
-            "with --tokenizer where it is"
+            f"{settings.folder.name!r} has no tokenizer: add its tokenizer.json or vocab.txt, or "
+            "say with --tokenizer where it is"
         )
     if name not in BERT_CLASSES + _GENERIC_CLASSES:
         raise ExportError(

@@ -11,7 +11,7 @@ import pytest
 
 from bertrt import progress as module
 from bertrt.errors import InputError
-from bertrt.progress import progress_bar
+from bertrt.progress import progress_bar, progress_steps
 
 CLEAR = "\r\x1b[K"
 
@@ -50,6 +50,31 @@ def test_the_bar_is_cleared_after_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     assert terminal.getvalue().endswith(f"trace{CLEAR}")
 
 
+def test_each_step_leaves_a_line_with_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    clock = iter([10.0, 12.5, 12.5, 15.75])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with progress_steps() as report:
+        report(0, 2, "1/2 trace")
+        report(0, 2, "1/2 trace: layer 1")
+        report(1, 2, "2/2 write")
+    lines = terminal.getvalue().split("\n")
+    assert [line.rpartition(CLEAR)[2] for line in lines] == [
+        "   2.5 s  1/2 trace",
+        "   3.2 s  2/2 write",
+        "",
+    ]
+    assert "trace: layer 1" in lines[0]
+
+
+def test_a_step_that_fails_leaves_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    with contextlib.suppress(ZeroDivisionError), progress_steps() as report:
+        report(0, 1, "trace")
+        report(1 // 0, 1, "fuse")
+    assert "\n" not in terminal.getvalue()
+
+
 def test_a_bar_of_no_steps_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     with progress_bar() as draw:
@@ -64,6 +89,8 @@ def test_nothing_is_drawn_without_a_terminal(
     capsys.readouterr()
     with progress_bar() as draw:
         draw(1, 2, "trace")
+    with progress_steps() as report:
+        report(1, 2, "trace")
     rt(["the [MASK]"] * 3, progress=True)
     assert capsys.readouterr() == ("", "")
 

@@ -94,16 +94,31 @@ def test_each_label_of_a_multi_label_head_is_a_decision() -> None:
 
 def test_every_yes_of_a_multi_label_head_becomes_no() -> None:
     """Most labels of most texts are no: 99.9 % of all decisions stay, and none that was found."""
-    exact = np.full((N, 28), -3.0)
-    exact[np.arange(8) * 20, np.arange(8)] = 1.0
+    exact = np.full((20 * N, 28), -3.0)
+    exact[np.arange(140) * 25, np.arange(140) % 28] = 1.0
     found = judge(
         "text-classification",
-        rows(np.full((N, 28), -3.0)),
+        rows(np.full((20 * N, 28), -3.0)),
         rows(exact),
         problem_type="multi_label_classification",
     )
-    assert found["labels"].share == pytest.approx(0.995)
-    assert found["labels found"] == Agreement("labels found", 0.0, 8)
+    assert found["labels"].share == pytest.approx(1 - 5 / (20 * N))
+    assert found["labels found"] == Agreement("labels found", 0.0, 140)
+
+
+def test_among_few_labels_found_one_is_forgiven() -> None:
+    exact = np.full((N, 3), -3.0)
+    exact[:5, 0] = 0.1
+    for lost, share in ((0, 1.0), (1, 1.0), (3, 1 - 1 / 7), (5, 1 - 3 / 5)):
+        answer = exact.copy()
+        answer[:lost, 0] = -0.1
+        found = judge(
+            "text-classification",
+            rows(answer),
+            rows(exact),
+            problem_type="multi_label_classification",
+        )
+        assert found["labels found"] == Agreement("labels found", pytest.approx(share), 5)
 
 
 def one_hot(labels: str, names: tuple[str, ...]) -> np.ndarray:
@@ -125,7 +140,8 @@ def one_hot(labels: str, names: tuple[str, ...]) -> np.ndarray:
     ],
 )
 def test_entities(theirs: str, ours: str, share: float) -> None:
-    found = judge("token-classification", [one_hot(ours, BIO)], [one_hot(theirs, BIO)], labels=BIO)
+    texts = [[one_hot(labels, BIO)] * N for labels in (ours, theirs)]
+    found = judge("token-classification", *texts, labels=BIO)
     assert found["entities"].share == pytest.approx(share)
 
 
@@ -134,18 +150,18 @@ def test_lost_entities_in_texts_without_any() -> None:
     empty = one_hot("O " * 200, BIO)
     other = empty.copy()
     other[7] = one_hot("B-LOC", BIO)[0]
-    found = judge("token-classification", [empty] * 5, [other] * 5, labels=BIO)
-    assert found["tokens"] == Agreement("tokens", 0.995, 1000)
-    assert found["entities"] == Agreement("entities", 0.0, 5)
+    found = judge("token-classification", [empty] * N, [other] * N, labels=BIO)
+    assert found["tokens"] == Agreement("tokens", 0.995, 200 * N)
+    assert found["entities"] == Agreement("entities", 0.0, N)
 
 
 def test_entities_of_labels_without_a_scheme() -> None:
     names = ("NOUN", "VERB", "DET")
     theirs = [one_hot("DET NOUN NOUN VERB", names), one_hot("", names)]
     ours = [one_hot("DET NOUN VERB VERB", names), one_hot("", names)]
-    found = judge("token-classification", ours, theirs, labels=names)
+    found = judge("token-classification", ours * N, theirs * N, labels=names)
     assert found["tokens"].share == 0.75
-    assert found["entities"] == Agreement("entities", pytest.approx(1 / 3), 3)
+    assert found["entities"] == Agreement("entities", pytest.approx(1 / 3), 3 * N)
 
 
 def questions(*spans: tuple[int, int], size: int = 30) -> dict[str, list[np.ndarray]]:
