@@ -17,6 +17,7 @@ from bertrt.errors import InputError, shorten
 from bertrt.heads import HEADS
 from bertrt.heads.calls import Call, CallParser
 from bertrt.heads.request import Answer
+from bertrt.heads.reranking import check_ranking, rank_documents
 from bertrt.progress import ProgressCallback, ProgressRunner, check_progress, report_inputs
 from bertrt.scheduling.batch_runner import BatchRunner
 from bertrt.scheduling.dynamic_batcher import DynamicBatcher
@@ -95,6 +96,7 @@ class Runtime:
             self._tokenizer,
             artifact.config,
             [spec.name for spec in manifest.graph.outputs],
+            manifest.activation,
         )
         self._pool = SessionPool(
             artifact,
@@ -173,6 +175,68 @@ class Runtime:
             }
         )
         return self._answer(call, (texts,), progress)
+
+    def score(
+        self,
+        pairs: Any,
+        *,
+        activation: str | None = None,
+        truncation: bool | str = True,
+        max_length: int | None = None,
+        progress: bool | ProgressCallback = False,
+    ) -> Any:
+        """Score pairs of texts with a cross-encoder, as CrossEncoder.predict does.
+
+        Args:
+            pairs: a pair `("query", "document")`, a list of pairs, or an iterator of them.
+            activation: what turns logits into scores: "identity", "relu", "sigmoid" or "tanh"; None
+                for what sentence-transformers saved with the model, and without that "sigmoid" for
+                one label, "identity" for several.
+            truncation: as in every call, but a pair that is too long is cut by default, the longer
+                text first, as in CrossEncoder; False makes it an InputError.
+            max_length, progress: as in every call.
+
+        Returns a float for a pair, float32 [n] for a list, and an iterator of float32 for an
+        iterator. A model with several labels gives float32 [labels] for each pair.
+
+        Raises InputError for an input or option that cannot be used, and if the artifact is not for
+        text-classification.
+        """
+        check_progress(progress)
+        options = {"activation": activation, "truncation": truncation, "max_length": max_length}
+        return self._answer(self._calls.parse_score(options, "score"), (pairs,), progress)
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_k: int | None = None,
+        return_documents: bool = False,
+        activation: str | None = None,
+        truncation: bool | str = True,
+        max_length: int | None = None,
+        progress: bool | ProgressCallback = False,
+    ) -> list[dict[str, Any]]:
+        """Rank documents by their scores with a query, as CrossEncoder.rank does.
+
+        Args:
+            query: the query.
+            documents: the documents; none give an empty answer.
+            top_k: how many documents to return; all when None.
+            return_documents: add each document as "text".
+            activation, truncation, max_length, progress: as for `score`.
+
+        Returns `[{"corpus_id", "score"}, …]`, best first; `corpus_id` is the document's index.
+
+        Raises InputError as `score` does, and for a model with several labels.
+        """
+        check_progress(progress)
+        check_ranking(query, documents, top_k, return_documents)
+        options = {"activation": activation, "truncation": truncation, "max_length": max_length}
+        call = self._calls.parse_score(options, "rank")
+        scores = self._answer(call, ([(query, document) for document in documents],), progress)
+        return rank_documents(documents, scores, top_k=top_k, return_documents=return_documents)
 
     def tokenize(self, text: Any, pair: Any = None, **options: Any) -> dict[str, np.ndarray]:
         """Return the arrays that `run` takes, each int64 [B, S]; B is 1 for a single text.

@@ -22,6 +22,7 @@ from bertrt.engines.ort import onnxruntime
 from bertrt.export.atomic_dir import check_output, default_output, staged
 from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from bertrt.export.checkpoints.cross_encoder import read_activation
 from bertrt.export.checkpoints.generation_config import eos_token_id
 from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
@@ -168,7 +169,10 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checkpoint and its transformers model, and what the graph has beside the head's outputs."""
+    """A checkpoint and its transformers model, and what the graph has beside the head's outputs.
+
+    `activation` turns a classifier's logits into scores; None for other heads.
+    """
 
     checkpoint: Checkpoint
     task: str
@@ -176,6 +180,7 @@ class _Source:
     module: Any
     cached: bool
     extra_outputs: tuple[str, ...]
+    activation: str | None
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,11 @@ def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, tas
         module.config, head, hidden_states=request.hidden_states, attentions=request.attentions
     )
     cached = has_cache(module, head) and request.target.device != "cuda"
-    return _Source(checkpoint, task, head, module, cached, names)
+    activation = None
+    if head.task == "text-classification":
+        labels = module.config.num_labels
+        activation = read_activation(checkpoint.folder, checkpoint.config, labels)
+    return _Source(checkpoint, task, head, module, cached, names, activation)
 
 
 def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) -> _Graph:
@@ -360,6 +369,7 @@ def _write(
         versions=versions(),
         quantization=graph.quantization,
         text_graph=text_graph,
+        activation=source.activation,
     )
     (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest

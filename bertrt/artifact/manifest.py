@@ -112,7 +112,8 @@ class Manifest:
     `parity` compares the graph with PyTorch; for int8, the graph before quantization.
     `quantization` says how an int8 graph was made and how close its answers are; None for other
     dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
-    splits differently; None without such a graph.
+    splits differently; None without such a graph. `activation` turns a classifier's logits into the
+    scores of a cross-encoder; None for other heads.
     """
 
     schema: int
@@ -127,6 +128,7 @@ class Manifest:
     versions: Mapping[str, str]
     quantization: Mapping[str, Any] | None = None
     text_graph: Mapping[str, Any] | None = None
+    activation: str | None = None
 
     def to_json(self) -> str:
         """Return the text of bertrt.json."""

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Sequence
 
 from bertrt._version import __version__
-from bertrt.cli import bench, doctor, export, inspect, run
+from bertrt.cli import bench, doctor, export, inspect, rank, run
 from bertrt.cli.formatting import escape_control
 from bertrt.errors import BertrtError
 
 __all__ = ["main"]
 
-COMMANDS = (export, run, inspect, bench, doctor)
+COMMANDS = (export, run, rank, inspect, bench, doctor)
 # The exit statuses of processes that SIGINT and SIGPIPE end.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 _EPILOG = """\

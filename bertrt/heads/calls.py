@@ -16,6 +16,8 @@ from bertrt.heads import HEADS
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
+from bertrt.heads.reranking import ScoreOptions, read_pairs, score_pairs, score_request
+from bertrt.heads.text_classification import TextClassification
 from bertrt.tokenizer import Tokenizer
 
 __all__ = ["Call", "CallParser", "build_request"]
@@ -44,7 +46,12 @@ class CallParser:
     """Parses the calls of a runtime, which has one head and one graph."""
 
     def __init__(
-        self, task: str, tokenizer: Tokenizer, config: ModelConfig, outputs: Sequence[str]
+        self,
+        task: str,
+        tokenizer: Tokenizer,
+        config: ModelConfig,
+        outputs: Sequence[str],
+        activation: str | None = None,
     ) -> None:
         """Parse calls for a task.
 
@@ -53,11 +60,14 @@ class CallParser:
             tokenizer: the artifact's tokenizer.
             config: the model's sizes and labels.
             outputs: the names of the graph's outputs.
+            activation: what turns a classifier's logits into scores by default.
         """
         self.head = HEADS[task](tokenizer, config)
         self._tokenizer = tokenizer
         self._config = config
         self._outputs = outputs
+        if isinstance(self.head, TextClassification) and activation is not None:
+            self.head.activation = activation
 
     def parse(self, options: Mapping[str, Any]) -> Call:
         """Parse the keyword arguments of a call. Raises InputError for a wrong option."""
@@ -83,6 +93,25 @@ class CallParser:
         parsed = head.parse_options(options, EmbedOptions)
         head.check_embed_options(parsed, self._outputs)
         return _EmbedCall(head, parsed, self._outputs)
+
+    def parse_score(self, options: Mapping[str, Any], what: str) -> Call:
+        """Parse the keyword arguments of `score` or `rank`; `what` is its name.
+
+        Raises InputError for a wrong option, and if the artifact cannot rank or score.
+        """
+        head = self.head
+        if not isinstance(head, TextClassification):
+            raise InputError(
+                f"{what} needs an artifact for text-classification, but this one is for "
+                f"{head.task}: export a cross-encoder with --task text-classification"
+            )
+        labels = len(self._config.labels)
+        if what == "rank" and labels != 1:
+            raise InputError(
+                f"rank needs a model with one label, but this one has {labels}: call score, and "
+                "rank by the label that you choose"
+            )
+        return _ScoreCall(head, head.parse_options(options, ScoreOptions))
 
 
 def build_request(call: Call, runner: GraphRunner, *inputs: Any) -> HeadRequest:
@@ -151,3 +180,27 @@ class _EmbedCall:
 
     def wrap(self, answer: Answer) -> Answer:
         return answer[None]
+
+
+@dataclass(frozen=True)
+class _ScoreCall:
+    """A call of `score`: an answer is a float or, from several labels, float32 [labels]."""
+
+    head: TextClassification
+    options: ScoreOptions
+
+    def read(self, *inputs: Any) -> tuple[list[Any], bool]:
+        return read_pairs(*inputs)
+
+    def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> np.ndarray:
+        return score_pairs(self.head, inputs, runner, self.options)
+
+    def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
+        return score_request(self.head, input, self.options)
+
+    def unwrap(self, answer: Answer, input: Any) -> Answer:
+        scores = np.asarray(answer)
+        return float(scores.reshape(-1)[0]) if scores.size == 1 else scores
+
+    def wrap(self, answer: Answer) -> Answer:
+        return answer if len(answer) == 1 else answer[None]

@@ -68,6 +68,8 @@ class TextClassification(TextHead):
 
     task = "text-classification"
     options_class = TextClassificationOptions
+    # What turns logits into the scores of a cross-encoder: see `bertrt.heads.reranking`.
+    activation = "identity"
 
     def prepare(self, input: TextPair, options: TextClassificationOptions) -> Prepared:
         """Encode a text or a pair."""

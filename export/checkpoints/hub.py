@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.config_check import check_config
+from bertrt.export.checkpoints.cross_encoder import SENTENCE_TRANSFORMERS_FILES
 from bertrt.export.checkpoints.error_reason import error_reason
 from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
 from bertrt.export.checkpoints.folder_kind import check_adapter, where_it_lies
@@ -68,7 +69,8 @@ def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str
         if not files.cached:
             files = replace(files, revision=commit)
             weights = find_weights(files.names, files.get, model)
-            files.get_all(("generation_config.json", *_TOKENIZER_FILES, *weights.names))
+            others = ("generation_config.json", *SENTENCE_TRANSFORMERS_FILES, *weights.names)
+            files.get_all((*_TOKENIZER_FILES, *others))
         elif not _has_weights(folder):
             raise ExportError(
                 f"{files.at} is in the cache, but its weights are not: export it once online"

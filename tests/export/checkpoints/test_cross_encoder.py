@@ -1,0 +1,75 @@
+"""The activation of a cross-encoder is read from where sentence-transformers saves it."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertrt.errors import ExportError
+from bertrt.export.checkpoints.cross_encoder import read_activation
+
+TORCH = "torch.nn.modules."
+IDENTITY, TANH = f"{TORCH}linear.Identity", f"{TORCH}activation.Tanh"
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "labels", "expected"),
+    [
+        ({}, {}, 1, "sigmoid"),
+        ({}, {}, 2, "identity"),
+        (
+            {"sentence_transformers": {"activation_fn": IDENTITY, "version": "4.1"}},
+            {},
+            1,
+            "identity",
+        ),
+        ({"sentence_transformers": {"version": "4.1"}}, {}, 1, "sigmoid"),
+        ({"sbert_ce_default_activation_function": TANH}, {}, 3, "tanh"),
+        (
+            {
+                "sentence_transformers": {"activation_fn": IDENTITY},
+                "sbert_ce_default_activation_function": TANH,
+            },
+            {},
+            1,
+            "identity",
+        ),
+        (
+            {"sentence_transformers": {"activation_fn": IDENTITY}},
+            {"activation_fn": TANH, "model_type": "CrossEncoder"},
+            1,
+            "tanh",
+        ),
+        # Of another kind of model, or without modules.json, the file says nothing of a classifier.
+        ({}, {"activation_fn": TANH, "model_type": "SentenceTransformer"}, 1, "sigmoid"),
+        ({}, {"activation_fn": None, "model_type": "CrossEncoder"}, 1, "sigmoid"),
+    ],
+)
+def test_activation(
+    config: dict[str, Any], files: dict[str, Any], labels: int, expected: str, tmp_path: Path
+) -> None:
+    if files:
+        (tmp_path / "modules.json").write_text("[]")
+        (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(files))
+    assert read_activation(tmp_path, config, labels) == expected
+
+
+def test_settings_without_modules_say_nothing(tmp_path: Path) -> None:
+    settings = {"activation_fn": TANH, "model_type": "CrossEncoder"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    assert read_activation(tmp_path, {}, 1) == "sigmoid"
+
+
+def test_other_code_is_not_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="bertrt")
+    config = {"sbert_ce_default_activation_function": "os.abort"}
+    assert read_activation(tmp_path, config, 1) == "sigmoid"
+    assert "'os.abort' is not PyTorch's own: sigmoid is used" in caplog.text
+
+
+def test_an_activation_that_bertrt_lacks_is_refused(tmp_path: Path) -> None:
+    config = {"sentence_transformers": {"activation_fn": f"{TORCH}activation.Softplus"}}
+    with pytest.raises(ExportError, match=r"Softplus', which bertrt does not have"):
+        read_activation(tmp_path, config, 1)
