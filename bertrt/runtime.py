@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads import HEADS
 from bertrt.heads.calls import Call, CallParser
+from bertrt.heads.feature_extraction import FeatureExtraction
 from bertrt.heads.request import Answer
 from bertrt.heads.reranking import check_ranking, rank_documents
+from bertrt.heads.similarity import similarity
 from bertrt.progress import ProgressCallback, ProgressRunner, check_progress, report_inputs
 from bertrt.scheduling.batch_runner import BatchRunner
 from bertrt.scheduling.dynamic_batcher import DynamicBatcher
@@ -96,7 +99,8 @@ class Runtime:
             self._tokenizer,
             artifact.config,
             [spec.name for spec in manifest.graph.outputs],
-            manifest.activation,
+            activation=manifest.activation,
+            embedding=manifest.embedding,
         )
         self._pool = SessionPool(
             artifact,
@@ -140,26 +144,41 @@ class Runtime:
         self,
         texts: Any,
         *,
-        pooling: str = "mean",
-        normalize: bool = True,
+        pooling: str | Sequence[str] | None = None,
+        normalize: bool | None = None,
         dimensions: int | None = None,
-        truncation: bool | str = False,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncation: bool | str | None = None,
         max_length: int | None = None,
         progress: bool | ProgressCallback = False,
     ) -> Any:
         """Return one vector a text, from a feature-extraction artifact.
 
+        The vector is the model's own, by the files that sentence-transformers saved beside it: its
+        pooling, scaling, prompts and length limit. Without such files it is the mean over the
+        text's tokens, scaled to a Euclidean length of 1. Arguments override the files.
+
         Args:
             texts: a text, a list of texts, or an iterator of them; a pair as in every call.
-            pooling: "mean" or "max" over the text's tokens, including [CLS] and [SEP]; "cls" for
-                the first token's vector; "pooler" for the checkpoint's own pooler, if it has one.
+            pooling: "mean", "max", "mean_sqrt_len_tokens" or "weightedmean" over the text's tokens,
+                including [CLS] and [SEP]; "cls" and "lasttoken" for the first and the last token's
+                vector; "pooler" for the checkpoint's own pooler, if it has one. Of several the
+                vectors are concatenated.
             normalize: scale each vector to a Euclidean length of 1.
             dimensions: keep so many leading dimensions, before scaling (for models trained for
-                it, Matryoshka); None keeps all.
-            truncation, max_length, progress: as in every call.
+                it, Matryoshka); None keeps all, or as many as the model's files say.
+            prompt: what to put before each text.
+            prompt_name: which of the model's prompts to put there, if `prompt` is None; None for
+                its default one, if it has one.
+            truncation: as in every call. None cuts a text that is too long if the model has files
+                of sentence-transformers, as its users expect (`info["truncated"]` counts these
+                texts), and makes it an InputError otherwise.
+            max_length: the limit in tokens; None for the model's own.
+            progress: as in every call.
 
         Returns float32 [H] for a text, [n, H] for a list, and an iterator of [H] for an iterator,
-        where H is the hidden size, or `dimensions`.
+        where H is the hidden size for each pooling, or `dimensions`.
 
         Raises InputError for an input or option that cannot be used, and if the artifact is for
         another task.
@@ -170,11 +189,43 @@ class Runtime:
                 "pooling": pooling,
                 "normalize": normalize,
                 "dimensions": dimensions,
+                "prompt": prompt,
+                "prompt_name": prompt_name,
                 "truncation": truncation,
                 "max_length": max_length,
             }
         )
         return self._answer(call, (texts,), progress)
+
+    def embed_query(self, texts: Any, **options: Any) -> Any:
+        """Return vectors of queries: `embed` with the model's prompt "query"."""
+        return self.embed(texts, **self._prompted("query", options))
+
+    def embed_document(self, texts: Any, **options: Any) -> Any:
+        """Return vectors of documents: `embed` with the model's prompt "document".
+
+        As in sentence-transformers 6, this is no prompt if the model has none of that name.
+        """
+        return self.embed(texts, **self._prompted("document", options))
+
+    def _prompted(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        if options.get("prompt") is None and options.get("prompt_name") is None:
+            return {**options, "prompt_name": name}
+        return options
+
+    def similarity(self, a: Any, b: Any) -> np.ndarray:
+        """Return the similarity of vectors by the model's own function, float32 [n, m].
+
+        Args:
+            a, b: vectors [n, H] and [m, H], or single ones [H].
+
+        The function is the cosine, the dot product, or a negative Euclidean or Manhattan distance,
+        as the model's files say; the cosine without any.
+
+        Raises InputError for arrays that are no vectors of one size.
+        """
+        embedding = self._artifact.manifest.embedding
+        return similarity(a, b, "cosine" if embedding is None else embedding.similarity)
 
     def score(
         self,
@@ -370,6 +421,10 @@ class Runtime:
     def info(self) -> dict[str, Any]:
         """What was loaded and how it runs; plain Python."""
         manifest = self._artifact.manifest
+        head = self._calls.head
+        vectors: dict[str, Any] = {}
+        if isinstance(head, FeatureExtraction):
+            vectors = {"embedding": asdict(head.embedding_facts), "truncated": head.truncated}
         return {
             "task": self._calls.head.task,
             "architecture": manifest.architecture,
@@ -378,6 +433,7 @@ class Runtime:
             "labels": list(self._artifact.config.labels),
             "outputs": [spec.name for spec in manifest.graph.outputs],
             "max_length": self._tokenizer.max_length,
+            **vectors,
             **self._pool.info(),
             "fused": dict(manifest.graph.fused),
             "parity": dict(manifest.parity),

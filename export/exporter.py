@@ -11,6 +11,7 @@ from bertrt.artifact.directory import sha256_of
 from bertrt.artifact.manifest import (
     MANIFEST,
     SCHEMA,
+    EmbeddingFacts,
     FileEntry,
     Manifest,
     TokenizerFacts,
@@ -24,6 +25,7 @@ from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from bertrt.export.checkpoints.cross_encoder import read_activation
 from bertrt.export.checkpoints.generation_config import eos_token_id
+from bertrt.export.checkpoints.sentence_transformers import read_embedding
 from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
 from bertrt.export.graph_variants import has_variants, write_variants
@@ -146,11 +148,12 @@ def export(
     source = _build_module(request, checkpoint, head, task)
     with staged(output, overwrite=overwrite) as stage:
         facts = write_tokenizer(checkpoint, stage)
+        embedding = _embedding(source, _open_tokenizer(stage, facts))
         graph = _build_graph(request, source, facts)
         proved = _prove(request, source, graph, facts, stage)
         if request.quantization is not None:
             proved = _quantize(request, source, proved, facts, stage)
-        return _write(request, source, proved, facts, stage)
+        return _write(request, source, proved, facts, embedding, stage)
 
 
 @dataclass(frozen=True)
@@ -342,6 +345,7 @@ def _write(
     source: _Source,
     graph: _ProvedGraph,
     tokenizer: TokenizerFacts,
+    embedding: EmbeddingFacts | None,
     stage: Path,
 ) -> Manifest:
     """Write the text graph, the config and, last, the manifest."""
@@ -370,9 +374,17 @@ def _write(
         quantization=graph.quantization,
         text_graph=text_graph,
         activation=source.activation,
+        embedding=embedding,
     )
     (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _embedding(source: _Source, tokenizer: Tokenizer) -> EmbeddingFacts | None:
+    """Return how the model makes its vectors, if its files say so and the head gives vectors."""
+    if source.head.task != "feature-extraction":
+        return None
+    return read_embedding(source.checkpoint.folder, tokenizer)
 
 
 def _open_tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:

@@ -65,7 +65,12 @@ class BertrtModel:
     def answer(self, texts: list[str]) -> np.ndarray:
         """See `LoadedModel`."""
         if self._task == "embeddings":
-            return np.asarray(self.runtime.embed(texts))
+            # As every contender: the unit mean of whole texts, whatever files lie beside the model.
+            limit = self.runtime.info["max_length"]
+            vectors = self.runtime.embed(
+                texts, pooling="mean", normalize=True, truncation=False, max_length=limit
+            )
+            return np.asarray(vectors)
         if self._task == "classification":
             answers = self.runtime(texts, top_k=None, function_to_apply="none")
             return np.stack([self._logits(answer) for answer in answers])

@@ -14,6 +14,7 @@ from bertrt.errors import ArtifactError
 __all__ = [
     "MANIFEST",
     "SCHEMA",
+    "EmbeddingFacts",
     "FileEntry",
     "Graph",
     "Manifest",
@@ -106,6 +107,31 @@ class TokenizerFacts:
 
 
 @dataclass(frozen=True)
+class EmbeddingFacts:
+    """How a model makes a vector of a text: what sentence-transformers saved beside it.
+
+    Attributes:
+        pooling: the poolings whose vectors are concatenated, by sentence-transformers' names.
+        include_prompt: whether the tokens of a prompt are pooled.
+        normalize: whether the vector is scaled to a Euclidean length of 1.
+        dimensions: how many leading entries are kept, after scaling; None for all.
+        max_length: the limit in tokens; a longer text is cut.
+        prompts: what is put before a text, by name.
+        default_prompt_name: the prompt of a text for which none is asked; None for no prompt.
+        similarity: "cosine", "dot", "euclidean" or "manhattan".
+    """
+
+    pooling: tuple[str, ...]
+    include_prompt: bool
+    normalize: bool
+    dimensions: int | None
+    max_length: int
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    similarity: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The contents of bertrt.json.
 
@@ -113,7 +139,8 @@ class Manifest:
     `quantization` says how an int8 graph was made and how close its answers are; None for other
     dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
     splits differently; None without such a graph. `activation` turns a classifier's logits into the
-    scores of a cross-encoder; None for other heads.
+    scores of a cross-encoder; None for other heads. `embedding` is None without files of
+    sentence-transformers, and for other heads than feature-extraction.
     """
 
     schema: int
@@ -129,6 +156,7 @@ class Manifest:
     quantization: Mapping[str, Any] | None = None
     text_graph: Mapping[str, Any] | None = None
     activation: str | None = None
+    embedding: EmbeddingFacts | None = None
 
     def to_json(self) -> str:
         """Return the text of bertrt.json."""
@@ -165,6 +193,10 @@ class Manifest:
             graph["variants"] = tuple(Variant(**one) for one in graph.get("variants", ()))
             tokenizer["all_special_ids"] = tuple(tokenizer["all_special_ids"])
             tokenizer["golden"] = tuple((str(t), tuple(ids)) for t, ids in tokenizer["golden"])
+            embedding = data.get("embedding")
+            if embedding is not None:
+                embedding["pooling"] = tuple(embedding["pooling"])
+                data["embedding"] = EmbeddingFacts(**embedding)
             return cls(
                 **{
                     **data,

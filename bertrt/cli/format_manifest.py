@@ -44,6 +44,7 @@ def format_details(directory: Path, manifest: Manifest) -> list[str]:
             *_layers(manifest),
             *_text_graph(manifest),
             *_tokenizer(manifest),
+            *_embedding(manifest),
             *_files(manifest.files),
             ("versions", _pairs(manifest.versions)),
         ]
@@ -196,6 +197,28 @@ def _text_graph(manifest: Manifest) -> Rows:
 def _layers(manifest: Manifest) -> Iterator[tuple[str, str]]:
     layers = manifest.quantization["layers"] if manifest.quantization else {}
     return (("layer", line) for line in align_columns(list(layers.items())))
+
+
+def _embedding(manifest: Manifest) -> Rows:
+    facts = manifest.embedding
+    if facts is None:
+        return []
+    length = "scaled to length 1" if facts.normalize else "not scaled"
+    size = f", {facts.dimensions} dimensions" if facts.dimensions else ""
+    rows = [
+        (
+            "embedding",
+            f"{' + '.join(facts.pooling)} pooling, {length}{size}, {facts.similarity} similarity, "
+            f"texts cut at {facts.max_length} tokens",
+        )
+    ]
+    for name, prompt in facts.prompts.items():
+        if prompt:
+            default = " (default)" if name == facts.default_prompt_name else ""
+            rows.append(("embedding", f"prompt {name!r}{default}: {prompt!r}"))
+    if not facts.include_prompt:
+        rows.append(("embedding", "a prompt's tokens are not pooled"))
+    return rows
 
 
 def _tokenizer(manifest: Manifest) -> Rows:

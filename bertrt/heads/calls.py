@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError
 from bertrt.heads import HEADS
@@ -51,7 +52,9 @@ class CallParser:
         tokenizer: Tokenizer,
         config: ModelConfig,
         outputs: Sequence[str],
+        *,
         activation: str | None = None,
+        embedding: EmbeddingFacts | None = None,
     ) -> None:
         """Parse calls for a task.
 
@@ -61,6 +64,7 @@ class CallParser:
             config: the model's sizes and labels.
             outputs: the names of the graph's outputs.
             activation: what turns a classifier's logits into scores by default.
+            embedding: how the model makes its vectors, if its files say so.
         """
         self.head = HEADS[task](tokenizer, config)
         self._tokenizer = tokenizer
@@ -68,6 +72,8 @@ class CallParser:
         self._outputs = outputs
         if isinstance(self.head, TextClassification) and activation is not None:
             self.head.activation = activation
+        if isinstance(self.head, FeatureExtraction):
+            self.head.embedding = embedding
 
     def parse(self, options: Mapping[str, Any]) -> Call:
         """Parse the keyword arguments of a call. Raises InputError for a wrong option."""
@@ -91,8 +97,8 @@ class CallParser:
                 "export the checkpoint again with --task feature-extraction"
             )
         parsed = head.parse_options(options, EmbedOptions)
-        head.check_embed_options(parsed, self._outputs)
-        return _EmbedCall(head, parsed, self._outputs)
+        resolved = head.resolve_embed_options(parsed, self._outputs)
+        return _EmbedCall(head, resolved, self._outputs)
 
     def parse_score(self, options: Mapping[str, Any], what: str) -> Call:
         """Parse the keyword arguments of `score` or `rank`; `what` is its name.

@@ -7,14 +7,10 @@ from typing import Any
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
+from bertrt.export.checkpoints.sentence_transformers import MODULES_FILE, SETTINGS_FILE
 from bertrt.heads.reranking import ACTIVATIONS
 
-__all__ = ["SENTENCE_TRANSFORMERS_FILES", "read_activation"]
-
-_MODULES, _SETTINGS = SENTENCE_TRANSFORMERS_FILES = (
-    "modules.json",
-    "config_sentence_transformers.json",
-)
+__all__ = ["read_activation"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +32,8 @@ def read_activation(folder: Path, config: Mapping[str, Any], labels: int) -> str
     in sentence-transformers, the default replaces it, with a warning.
     """
     saved: dict[str, Any] = {}
-    if (folder / _MODULES).is_file() and (folder / _SETTINGS).is_file():
-        saved = read_json(folder / _SETTINGS)
+    if (folder / MODULES_FILE).is_file() and (folder / SETTINGS_FILE).is_file():
+        saved = read_json(folder / SETTINGS_FILE)
         if saved.get("model_type") != "CrossEncoder":
             saved = {}
     in_config = config.get("sentence_transformers")

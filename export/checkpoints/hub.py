@@ -17,12 +17,12 @@ from huggingface_hub.errors import (
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.config_check import check_config
-from bertrt.export.checkpoints.cross_encoder import SENTENCE_TRANSFORMERS_FILES
 from bertrt.export.checkpoints.error_reason import error_reason
 from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
 from bertrt.export.checkpoints.folder_kind import check_adapter, where_it_lies
 from bertrt.export.checkpoints.formats.find import find_weights
 from bertrt.export.checkpoints.json_file import read_json
+from bertrt.export.checkpoints.sentence_transformers import settings_files
 
 __all__ = ["VOCABULARIES", "fetch", "fetch_tokenizer", "looks_like_path"]
 
@@ -69,8 +69,8 @@ def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str
         if not files.cached:
             files = replace(files, revision=commit)
             weights = find_weights(files.names, files.get, model)
-            others = ("generation_config.json", *SENTENCE_TRANSFORMERS_FILES, *weights.names)
-            files.get_all((*_TOKENIZER_FILES, *others))
+            settings = ("generation_config.json", *_TOKENIZER_FILES, *settings_files(files.names))
+            files.get_all((*settings, *weights.names))
         elif not _has_weights(folder):
             raise ExportError(
                 f"{files.at} is in the cache, but its weights are not: export it once online"

@@ -53,6 +53,7 @@ def test_every_command_has_a_section() -> None:
         manifest.TensorSpec,
         manifest.Variant,
         manifest.TokenizerFacts,
+        manifest.EmbeddingFacts,
         manifest.FileEntry,
     ],
 )

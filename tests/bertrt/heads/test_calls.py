@@ -164,7 +164,14 @@ def test_embed_reads_the_graphs_vector_where_it_has_one(embed_parser: CallParser
 
 def test_embed_pools_hidden_states_otherwise(embed_parser: CallParser) -> None:
     call: Any = embed_parser.parse_embed({"normalize": False, "dimensions": 3})
-    assert call.options == EmbedOptions(normalize=False, dimensions=3)
+    assert call.options == EmbedOptions(
+        normalize=False,
+        dimensions=3,
+        pooling=("mean",),
+        prompt="",
+        truncation=False,
+        max_length=64,
+    )
     request = build_request(call, FakeRunner(), "a cat")
     assert request.outputs == ("last_hidden_state",)
     mean = HIDDEN.mean(axis=0)[:3]

@@ -24,12 +24,30 @@ def test_poolings(length: int) -> None:
         "max": hidden.max(dim=0).values,
         "cls": hidden[0],
         "pooler": torch.from_numpy(sample["pooler_output"]),
+        "mean_sqrt_len_tokens": hidden.sum(dim=0) / length**0.5,
+        "weightedmean": (hidden * torch.arange(1, length + 1)[:, None]).sum(dim=0)
+        / (length * (length + 1) / 2),
+        "lasttoken": hidden[-1],
     }
     assert set(expected) == set(POOLINGS)
     for pooling, vector in expected.items():
         answer = pool(sample, pooling)
         assert answer.dtype == np.float32
         np.testing.assert_allclose(answer, vector.numpy(), atol=1e-6)
+
+
+def test_a_prompts_tokens_are_skipped() -> None:
+    sample = random_sample(9)
+    hidden = sample["last_hidden_state"]
+    expected = {
+        "mean": hidden[4:].mean(axis=0),
+        "cls": hidden[4],
+        "lasttoken": hidden[8],
+        "max": hidden[4:].max(axis=0),
+        "weightedmean": np.average(hidden[4:], axis=0, weights=range(5, 10)),
+    }
+    for pooling, vector in expected.items():
+        np.testing.assert_allclose(pool(sample, pooling, 4), vector, atol=1e-6)
 
 
 @pytest.mark.parametrize("dimensions", [None, 1, 5, 13])
