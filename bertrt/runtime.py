@@ -310,7 +310,8 @@ class Runtime:
             self._tokenizer.encode(first, second, **options)
             for first, second in zip(texts, pairs, strict=True)
         ]
-        return pad(encodings, self._tokenizer.pad_id)
+        tokenizer = self._tokenizer
+        return pad(encodings, tokenizer.pad_id, one_token_type=tokenizer.one_token_type)
 
     def run(
         self, *, outputs: Sequence[str] | None = None, like: Any = None, **arrays: Any

@@ -52,6 +52,7 @@ class Tokenizer:
         except Exception as error:
             # The library raises a plain Exception for JSON that it cannot use.
             raise ArtifactError(f"tokenizer.json cannot be used: {error}") from error
+        self.one_token_type = not any(self._tokenizer.encode("a", "a").type_ids)
         self._special_ids = frozenset(facts.all_special_ids)
         self._truncating_copy = functools.lru_cache(maxsize=16)(self._make_truncating_copy)
         for text, ids in facts.golden:
@@ -207,7 +208,7 @@ class Tokenizer:
 
         The second type is 1, or 0 if the checkpoint's tokenizer or model has one type only.
         """
-        second = self._tokenizer.encode("", "a").type_ids[-1]
+        second = 0 if self.one_token_type else 1
         return [0] * (len(ids) + 2) + ([second] * (len(pair) + 1) if pair is not None else [])
 
     def save_vocabulary(self, directory: str | Path) -> Path:
@@ -273,7 +274,9 @@ def write_vocabulary(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
     path.write_text(lines, encoding="utf-8")
 
 
-def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, np.ndarray]:
+def pad(
+    encodings: Sequence[Encoding], pad_id: int, *, one_token_type: bool = False
+) -> dict[str, np.ndarray]:
     """Return encodings as arrays, padded on the right to the longest.
 
     The arrays are int64 [B, S]: input_ids, attention_mask (1 for tokens, 0 for padding) and
@@ -286,5 +289,7 @@ def pad(encodings: Sequence[Encoding], pad_id: int) -> dict[str, np.ndarray]:
     types = np.zeros(shape, dtype=np.int64)
     for row, (length, encoding) in enumerate(zip(lengths, encodings, strict=True)):
         ids[row, :length] = encoding.ids
-        types[row, :length] = encoding.type_ids
+        # The library does not apply the template's types to the windows after the first.
+        if not one_token_type:
+            types[row, :length] = encoding.type_ids
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

@@ -141,7 +141,8 @@ class BatchRunner:
         flag = TOKEN_FLAGS[tokens]
         skips_tokens = flag in {spec.name for spec in graph.inputs}
         flags: dict[str, Any] = {flag: True} if flag is not None and skips_tokens else {}
-        arrays = pad(encodings, self._tokenizer.pad_id)
+        tokenizer = self._tokenizer
+        arrays = pad(encodings, tokenizer.pad_id, one_token_type=tokenizer.one_token_type)
         masks = arrays["input_ids"] == self._tokenizer.mask_id
         if self._has_choices:
             # Choices do not see each other, so each can be a question with one choice.

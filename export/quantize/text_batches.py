@@ -76,7 +76,11 @@ def make_batches(
     groups = plan(lengths, _TOKENS) if together else [[i] for i in range(len(rows))]
     batches = []
     for group in groups:
-        arrays = pad([encodings[i] for i in group], tokenizer.pad_id)
+        arrays = pad(
+            [encodings[i] for i in group],
+            tokenizer.pad_id,
+            one_token_type=tokenizer.one_token_type,
+        )
         scored = arrays["attention_mask"].astype(bool)
         if head.task in ("token-classification", "question-answering"):
             for row, i in enumerate(group):

@@ -234,3 +234,11 @@ def test_a_context_without_tokens_has_no_answer(rt: Any) -> None:
 def test_refuses(rt: Any, args: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         rt(*args, **options)
+
+
+def test_all_windows_have_one_token_type(load_artifact: Callable[..., Any]) -> None:
+    """A model with one token type answers about a context of several windows."""
+    rt = load_artifact("BertForQuestionAnswering", type_vocab_size=1)
+    options = {"max_seq_len": 24, "doc_stride": 4}
+    answer = rt(question="who is mary ?", context="the cat sat in paris . " * 20, **options)
+    assert 0 <= answer["start"] < answer["end"]
