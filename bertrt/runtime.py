@@ -425,7 +425,7 @@ class Runtime:
         head = self._calls.head
         vectors: dict[str, Any] = {}
         if isinstance(head, FeatureExtraction):
-            vectors = {"embedding": asdict(head.embedding_facts), "truncated": head.truncated}
+            vectors = {"embedding": asdict(head.embedding), "truncated": head.truncated}
         return {
             "task": self._calls.head.task,
             "architecture": manifest.architecture,

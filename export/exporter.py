@@ -26,6 +26,7 @@ from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from bertrt.export.checkpoints.cross_encoder import read_activation
 from bertrt.export.checkpoints.generation_config import eos_token_id
 from bertrt.export.checkpoints.sentence_transformers import read_embedding
+from bertrt.export.checkpoints.vector_modules import VectorModules, read_vector_modules
 from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
 from bertrt.export.graph_variants import has_variants, write_variants
@@ -174,7 +175,8 @@ class _Request:
 class _Source:
     """A checkpoint and its transformers model, and what the graph has beside the head's outputs.
 
-    `activation` turns a classifier's logits into scores; None for other heads.
+    `activation` turns a classifier's logits into scores, and `vectors` make a text's vector of its
+    hidden states; None for other heads.
     """
 
     checkpoint: Checkpoint
@@ -184,6 +186,7 @@ class _Source:
     cached: bool
     extra_outputs: tuple[str, ...]
     activation: str | None
+    vectors: VectorModules | None
 
 
 @dataclass(frozen=True)
@@ -230,11 +233,13 @@ def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, tas
         module.config, head, hidden_states=request.hidden_states, attentions=request.attentions
     )
     cached = has_cache(module, head) and request.target.device != "cuda"
-    activation = None
+    activation, vectors = None, None
     if head.task == "text-classification":
         labels = module.config.num_labels
         activation = read_activation(checkpoint.folder, checkpoint.config, labels)
-    return _Source(checkpoint, task, head, module, cached, names, activation)
+    if head.task == "feature-extraction":
+        vectors = read_vector_modules(checkpoint.folder, module.config.hidden_size)
+    return _Source(checkpoint, task, head, module, cached, names, activation, vectors)
 
 
 def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) -> _Graph:
@@ -245,9 +250,9 @@ def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) 
     config, head, target = source.module.config, source.head, request.target
     mask_id = tokenizer.special_ids["mask"]
     if target.engine == "triton":
-        fused = fuse_for_triton(model, config, head, mask_id=mask_id)
+        fused = fuse_for_triton(model, config, head, mask_id=mask_id, vectors=source.vectors)
     elif target.device == "cuda":
-        fused = fuse_for_cuda_ort(model, config, head)
+        fused = fuse_for_cuda_ort(model, config, head, vectors=source.vectors)
     else:
         fused = fuse_for_cpu(
             model,
@@ -257,6 +262,7 @@ def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) 
             mask_id=mask_id,
             to_quantize=request.quantization is not None,
             extra_outputs=source.extra_outputs,
+            vectors=source.vectors,
         )
     if source.cached:
         make_token_types_optional(model)
@@ -283,6 +289,7 @@ def _prove(
         "optimization_level": target.optimization_level,
         "engine": target.engine,
         "mask_id": tokenizer.special_ids["mask"],
+        "vectors": source.vectors,
     }
     float32 = check_parity(
         source.module,
@@ -352,7 +359,10 @@ def _write(
     request.report("write")
     text_graph = None
     if request.with_tokenizer:
-        text_graph = write_text_graph(graph.file, _open_tokenizer(stage, tokenizer))
+        # It cuts where `embed` does.
+        limit = tokenizer.max_length if embedding is None else embedding.max_length
+        limited = replace(tokenizer, max_length=limit)
+        text_graph = write_text_graph(graph.file, _open_tokenizer(stage, limited))
     source.module.config.save_pretrained(stage)
     target = request.target
     manifest = Manifest(
@@ -381,10 +391,13 @@ def _write(
 
 
 def _embedding(source: _Source, tokenizer: Tokenizer) -> EmbeddingFacts | None:
-    """Return how the model makes its vectors, if its files say so and the head gives vectors."""
-    if source.head.task != "feature-extraction":
+    """Return how the model makes its vectors; None for a head that gives none."""
+    if source.vectors is None:
         return None
-    return read_embedding(source.checkpoint.folder, tokenizer)
+    checkpoint = source.checkpoint
+    return read_embedding(
+        checkpoint.folder, checkpoint.transformer_folder, tokenizer, source.vectors
+    )
 
 
 def _open_tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:

@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bertrt._version import __version__
-from bertrt.artifact.graph_io import EMBEDDINGS
+from bertrt.artifact.graph_io import SENTENCE_EMBEDDING
 from bertrt.artifact.manifest import Graph, TensorSpec, Variant
 from bertrt.artifact.targets import Target
 from bertrt.engines.ort import onnxruntime
@@ -50,7 +50,7 @@ def describe_graph(
 def spec_of(value: Any) -> TensorSpec:
     """Describe a graph's input or output; those that a caller may leave out are optional."""
     shape = tuple(size if isinstance(size, int) else str(size.value) for size in value.shape)
-    optional = value.is_initializer() or value.name in EMBEDDINGS
+    optional = value.is_initializer() or value.name == SENTENCE_EMBEDDING
     return TensorSpec(value.name, str(value.dtype.numpy()), shape, optional)
 
 

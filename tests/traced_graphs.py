@@ -12,6 +12,7 @@ import onnxruntime as ort
 import torch
 import transformers
 
+from bertrt.export.checkpoints.vector_modules import Normalize, VectorModules
 from bertrt.export.heads import HEADS, HeadSpec
 from bertrt.export.tracing.trace import trace
 
@@ -29,6 +30,14 @@ FIELDS = {
 
 def head_of(class_name: str) -> HeadSpec:
     return next(head for head in HEADS if head.class_name == class_name)
+
+
+def vectors_of(class_name: str, *pooling: str) -> VectorModules | None:
+    """Return what makes unit vectors of hidden states, by the mean; None for other heads."""
+    if class_name != "BertModel":
+        return None
+    pooling = pooling or ("mean",)
+    return VectorModules(pooling, [Normalize()], FIELDS["hidden_size"] * len(pooling))
 
 
 @functools.cache

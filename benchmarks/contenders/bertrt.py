@@ -41,7 +41,7 @@ class BertrtModel:
         info = self.runtime.info
         self._labels = info["labels"]
         # Graphs for ONNX Runtime on a GPU do not pool.
-        self._pools = "mean_embedding" in info["outputs"]
+        self._pools = "sentence_embedding" in info["outputs"]
 
     def run(
         self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
@@ -53,8 +53,8 @@ class BertrtModel:
             "token_type_ids": token_type_ids,
         }
         if self._task == "embeddings" and self._pools:
-            arrays["outputs"] = ["mean_embedding"]
-            return np.asarray(self.runtime.run(**arrays)["mean_embedding"])
+            arrays["outputs"] = ["sentence_embedding"]
+            return np.asarray(self.runtime.run(**arrays)["sentence_embedding"])
         if self._task == "embeddings":
             states = self.runtime.run(**arrays, outputs=["last_hidden_state"])["last_hidden_state"]
             return finish(self._task, states, input_ids, attention_mask, self._mask_id)

@@ -191,8 +191,8 @@ def _rows(x: torch.Tensor, lengths: list[int]) -> Iterator[Case]:
         2 * sequences * hidden * item,
     )
     yield Case(
-        "MeanRows",
-        lambda: KERNELS["MeanRows"](x, offsets),
+        "PoolRows",
+        lambda: KERNELS["PoolRows"](x, offsets, poolings="mean"),
         lambda: torch.segment_reduce(x.float(), "mean", lengths=counts),
         tokens * hidden * item + 4 * sequences * hidden,
     )

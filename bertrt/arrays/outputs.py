@@ -9,9 +9,9 @@ from bertrt.artifact.graph_io import (
     FIRST_TOKEN_ONLY,
     HIDDEN_STATES,
     LAYER_OUTPUTS,
-    embedding_output,
+    SENTENCE_EMBEDDING,
 )
-from bertrt.artifact.manifest import TensorSpec
+from bertrt.artifact.manifest import EmbeddingFacts, TensorSpec
 from bertrt.errors import InputError
 
 __all__ = ["choose_outputs", "group_layer_outputs", "head_outputs", "split_rows"]
@@ -57,7 +57,10 @@ def head_outputs(specs: Sequence[TensorSpec]) -> list[str]:
 
 
 def choose_outputs(
-    requested: Any, specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray]
+    requested: Any,
+    specs: Sequence[TensorSpec],
+    inputs: Mapping[str, np.ndarray],
+    embedding: EmbeddingFacts | None = None,
 ) -> list[str]:
     """Return the names of the outputs to fetch.
 
@@ -66,8 +69,9 @@ def choose_outputs(
             `hidden_states` and `attentions` mean those of every layer.
         specs: the graph's outputs.
         inputs: the arrays of the run.
+        embedding: how the model makes its vectors, if it gives any.
 
-    Raises InputError unless `requested` is a list of the graph's outputs, and for a mean over
+    Raises InputError unless `requested` is a list of the graph's outputs, and for a vector of
     tokens that the run skips.
     """
     if requested is None:
@@ -81,8 +85,9 @@ def choose_outputs(
         chosen += layers or [name]
         if not layers and name not in known:
             raise InputError(f"unknown output {name!r:.60}: this graph gives {', '.join(known)}")
-    if embedding_output("mean") in requested and inputs.get(FIRST_TOKEN_ONLY):
-        raise InputError("mean_embedding is of all tokens: leave first_token_only out")
+    of_all = embedding is not None and embedding.pooling != ("cls",)
+    if SENTENCE_EMBEDDING in requested and of_all and inputs.get(FIRST_TOKEN_ONLY):
+        raise InputError("sentence_embedding is of all tokens: leave first_token_only out")
     return list(dict.fromkeys(chosen))
 
 

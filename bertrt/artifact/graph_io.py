@@ -6,15 +6,14 @@ and the parts of names that are numbered by layer.
 
 __all__ = [
     "ATTENTIONS",
-    "EMBEDDINGS",
     "FIRST_TOKEN_ONLY",
     "HIDDEN_STATES",
     "LAYER_OUTPUTS",
     "MASKED_ONLY",
     "PAST",
     "PRESENT",
+    "SENTENCE_EMBEDDING",
     "TOKEN_FLAGS",
-    "embedding_output",
 ]
 
 # Optional inputs, bool []: compute the first token's outputs only, or those of mask tokens.
@@ -37,11 +36,5 @@ HIDDEN_STATES = "hidden_states"
 ATTENTIONS = "attentions"
 LAYER_OUTPUTS = (HIDDEN_STATES, ATTENTIONS)
 
-
-def embedding_output(pooling: str) -> str:
-    """The name of the output that holds the pooled vector, scaled to length 1."""
-    return f"{pooling}_embedding"
-
-
-# Optional outputs, float32 [B, H].
-EMBEDDINGS = tuple(embedding_output(pooling) for pooling in ("mean", "cls", "pooler"))
+# Optional output, float32 [B, D]: one vector a text, the model's own.
+SENTENCE_EMBEDDING = "sentence_embedding"

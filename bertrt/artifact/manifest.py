@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MANIFEST = "bertrt.json"
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,16 @@ class TokenizerFacts:
 class EmbeddingFacts:
     """How a model makes a vector of a text: what sentence-transformers saved beside it.
 
+    Without its files these are the mean over all tokens, scaled to a Euclidean length of 1.
+
     Attributes:
         pooling: the poolings whose vectors are concatenated, by sentence-transformers' names.
         include_prompt: whether the tokens of a prompt are pooled.
-        normalize: whether the vector is scaled to a Euclidean length of 1.
-        dimensions: how many leading entries are kept, after scaling; None for all.
-        max_length: the limit in tokens; a longer text is cut.
+        modules: what the pooled vector goes through, in order: "Dense", "LayerNorm", "Normalize".
+        size: the number of entries of the vector that these modules give.
+        dimensions: how many of its leading entries are kept; None for all.
+        max_length: the limit in tokens.
+        truncation: whether a longer text is cut, rather than an error.
         prompts: what is put before a text, by name.
         default_prompt_name: the prompt of a text for which none is asked; None for no prompt.
         similarity: "cosine", "dot", "euclidean" or "manhattan".
@@ -123,12 +127,24 @@ class EmbeddingFacts:
 
     pooling: tuple[str, ...]
     include_prompt: bool
-    normalize: bool
+    modules: tuple[str, ...]
+    size: int
     dimensions: int | None
     max_length: int
+    truncation: bool
     prompts: Mapping[str, str]
     default_prompt_name: str | None
     similarity: str
+
+    @property
+    def normalize(self) -> bool:
+        """Whether the vector is scaled to a Euclidean length of 1."""
+        return self.modules[-1:] == ("Normalize",)
+
+    @property
+    def only_pools(self) -> bool:
+        """Whether nothing but scaling follows the pooling."""
+        return set(self.modules) <= {"Normalize"}
 
 
 @dataclass(frozen=True)
@@ -139,8 +155,8 @@ class Manifest:
     `quantization` says how an int8 graph was made and how close its answers are; None for other
     dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
     splits differently; None without such a graph. `activation` turns a classifier's logits into the
-    scores of a cross-encoder; None for other heads. `embedding` is None without files of
-    sentence-transformers, and for other heads than feature-extraction.
+    scores of a cross-encoder; None for other heads. `embedding` is None for other heads than
+    feature-extraction.
     """
 
     schema: int
@@ -196,6 +212,7 @@ class Manifest:
             embedding = data.get("embedding")
             if embedding is not None:
                 embedding["pooling"] = tuple(embedding["pooling"])
+                embedding["modules"] = tuple(embedding["modules"])
                 data["embedding"] = EmbeddingFacts(**embedding)
             return cls(
                 **{

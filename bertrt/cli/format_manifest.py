@@ -203,14 +203,12 @@ def _embedding(manifest: Manifest) -> Rows:
     facts = manifest.embedding
     if facts is None:
         return []
-    length = "scaled to length 1" if facts.normalize else "not scaled"
-    size = f", {facts.dimensions} dimensions" if facts.dimensions else ""
+    steps = [f"{' + '.join(facts.pooling)} pooling", *facts.modules]
+    size = facts.dimensions or facts.size
+    longer = "texts cut at" if facts.truncation else "at most"
     rows = [
-        (
-            "embedding",
-            f"{' + '.join(facts.pooling)} pooling, {length}{size}, {facts.similarity} similarity, "
-            f"texts cut at {facts.max_length} tokens",
-        )
+        ("embedding", f"{', then '.join(steps)}: {size} dimensions, {facts.similarity} similarity"),
+        ("embedding", f"{longer} {facts.max_length} tokens"),
     ]
     for name, prompt in facts.prompts.items():
         if prompt:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.artifact.model_config import ModelConfig
-from bertrt.errors import InputError
+from bertrt.errors import ArtifactError, InputError
 from bertrt.heads import HEADS
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
@@ -64,7 +64,7 @@ class CallParser:
             config: the model's sizes and labels.
             outputs: the names of the graph's outputs.
             activation: what turns a classifier's logits into scores by default.
-            embedding: how the model makes its vectors, if its files say so.
+            embedding: how the model makes its vectors; None for another task.
         """
         self.head = HEADS[task](tokenizer, config)
         self._tokenizer = tokenizer
@@ -73,6 +73,8 @@ class CallParser:
         if isinstance(self.head, TextClassification) and activation is not None:
             self.head.activation = activation
         if isinstance(self.head, FeatureExtraction):
+            if embedding is None:
+                raise ArtifactError("bertrt.json has no embedding: export the checkpoint again")
             self.head.embedding = embedding
 
     def parse(self, options: Mapping[str, Any]) -> Call:
@@ -98,7 +100,7 @@ class CallParser:
             )
         parsed = head.parse_options(options, EmbedOptions)
         resolved = head.resolve_embed_options(parsed, self._outputs)
-        return _EmbedCall(head, resolved, self._outputs)
+        return _EmbedCall(head, resolved)
 
     def parse_score(self, options: Mapping[str, Any], what: str) -> Call:
         """Parse the keyword arguments of `score` or `rank`; `what` is its name.
@@ -170,16 +172,15 @@ class _EmbedCall:
 
     head: FeatureExtraction
     options: EmbedOptions
-    outputs: Sequence[str]
 
     def read(self, *inputs: Any) -> tuple[list[Any], bool]:
         return self.head.read_inputs(*inputs)
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> np.ndarray:
-        return self.head.embed(inputs, runner, self.options, self.outputs)
+        return self.head.embed(inputs, runner, self.options)
 
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
-        return self.head.build_vector_request(input, self.options, self.outputs)
+        return self.head.build_vector_request(input, self.options)
 
     def unwrap(self, answer: Answer, input: Any) -> Answer:
         return answer

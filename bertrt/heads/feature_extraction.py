@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.artifact.graph_io import embedding_output
+from bertrt.artifact.graph_io import SENTENCE_EMBEDDING
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError, shorten
@@ -81,8 +81,8 @@ class FeatureExtraction(TextHead):
 
     task = "feature-extraction"
     options_class = FeatureExtractionOptions
-    # What sentence-transformers saved beside the model; None without its files.
-    embedding: EmbeddingFacts | None = None
+    # How the model makes a vector of a text.
+    embedding: EmbeddingFacts
     # How many texts `embed` has cut.
     truncated = 0
 
@@ -105,7 +105,7 @@ class FeatureExtraction(TextHead):
 
         Raises InputError for options that this model cannot have.
         """
-        facts = self.embedding_facts
+        facts = self.embedding
         pooling = facts.pooling if options.pooling is None else options.pooling
         pooling = (pooling,) if isinstance(pooling, str) else tuple(pooling)
         if not pooling:
@@ -114,40 +114,46 @@ class FeatureExtraction(TextHead):
             raise InputError(
                 "pooling is 'pooler', but this checkpoint has no pooler: use mean, cls or max"
             )
-        size = self.config.hidden_size * len(pooling)
+        normalize = facts.normalize if options.normalize is None else options.normalize
+        resolved = replace(
+            options,
+            pooling=pooling,
+            normalize=normalize,
+            prompt=self._prompt(options),
+            truncation=facts.truncation if options.truncation is None else options.truncation,
+            max_length=facts.max_length if options.max_length is None else options.max_length,
+        )
+        if not facts.only_pools and not self._is_own(resolved):
+            name, value = ("normalize", False) if pooling == facts.pooling else ("pooling", pooling)
+            raise InputError(
+                f"{name} is {value!r}, but this model's graph makes its vectors by "
+                f"{' and '.join(facts.pooling)} pooling and then {', '.join(facts.modules)}: leave "
+                f"{name} out"
+            )
+        size = self._size(resolved)
         if options.dimensions is not None and options.dimensions > size:
             raise InputError(
                 f"dimensions is {options.dimensions}, but this model has {size}: lower it"
             )
-        truncation, max_length = options.truncation, options.max_length
-        return replace(
-            options,
-            pooling=pooling,
-            normalize=facts.normalize if options.normalize is None else options.normalize,
-            prompt=self._prompt(options),
-            truncation=self.embedding is not None if truncation is None else truncation,
-            max_length=facts.max_length if max_length is None else max_length,
-        )
+        return resolved
 
-    @property
-    def embedding_facts(self) -> EmbeddingFacts:
-        """How the model makes its vectors; without files of sentence-transformers, by the mean."""
-        return self.embedding or EmbeddingFacts(
-            pooling=("mean",),
-            include_prompt=True,
-            normalize=True,
-            dimensions=None,
-            max_length=self.tokenizer.max_length,
-            prompts={"query": "", "document": ""},
-            default_prompt_name=None,
-            similarity="cosine",
-        )
+    def _is_own(self, options: EmbedOptions) -> bool:
+        """Whether the vector, or one that it is a part or a multiple of, is the model's own."""
+        facts = self.embedding
+        return options.pooling == facts.pooling and (bool(options.normalize) or not facts.normalize)
+
+    def _size(self, options: EmbedOptions) -> int:
+        """Return the number of entries of a vector before it is shortened."""
+        pooling = options.pooling or ()
+        if pooling == self.embedding.pooling:
+            return self.embedding.size
+        return self.config.hidden_size * len(pooling)
 
     def _prompt(self, options: EmbedOptions) -> str:
         """Return what is put before each text."""
         if options.prompt is not None:
             return options.prompt
-        facts = self.embedding_facts
+        facts = self.embedding
         name = options.prompt_name or facts.default_prompt_name
         if name is None:
             return ""
@@ -158,68 +164,62 @@ class FeatureExtraction(TextHead):
             )
         return facts.prompts[name]
 
-    def build_vector_request(
-        self, input: TextPair, options: EmbedOptions, outputs: Sequence[str]
-    ) -> HeadRequest:
+    def build_vector_request(self, input: TextPair, options: EmbedOptions) -> HeadRequest:
         """Build the request of one input's vector, float32 [size].
 
-        If the graph has an output with such vectors, they are read from there.
+        The graph gives the model's own vectors; others are pooled here.
 
         Args:
             input: the text or pair.
             options: what `resolve_embed_options` returned.
-            outputs: the names of the graph's outputs.
         """
-        prompt, pooling = options.prompt or "", tuple(options.pooling or ())
+        prompt, pooling, facts = options.prompt or "", tuple(options.pooling or ()), self.embedding
         if prompt:
             input = replace(input, text=f"{prompt}{input.text}")
         encodings = self.prepare(input, options).encodings
         self.truncated += bool(encodings[0].overflowing)
         skip = self._prompt_tokens(prompt, len(encodings[0])) if prompt else 0
         tokens = "first" if not skip and set(pooling) <= {"cls", "pooler"} else "all"
-        kept = None if options.dimensions is not None else self.embedding_facts.dimensions
-        embedding = embedding_output(pooling[0])
-        is_output = len(pooling) == 1 and embedding in outputs
-        if is_output and options.normalize and options.dimensions is None and not skip:
-            # Copied: a view would keep the outputs of the whole batch alive.
-            return HeadRequest(
-                encodings, lambda samples: samples[0][embedding][:kept].copy(), (embedding,), tokens
-            )
+        is_own = not skip and self._is_own(options)
+        sources = {"pooler_output" if name == "pooler" else "last_hidden_state" for name in pooling}
+        if is_own:
+            sources = {SENTENCE_EMBEDDING}
+        # A unit vector that is not shortened has its length already.
+        is_finished = is_own and facts.normalize and options.dimensions is None
 
         def finish(samples: Sequence[SampleOutputs]) -> np.ndarray:
-            vectors = [pool(samples[0], name, skip) for name in pooling]
-            return finish_vector(
-                np.concatenate(vectors),
-                normalize=bool(options.normalize),
-                dimensions=options.dimensions,
-            )[:kept].copy()
+            if is_own:
+                vector = samples[0][SENTENCE_EMBEDDING]
+            else:
+                vector = np.concatenate([pool(samples[0], name, skip) for name in pooling])
+            if not is_finished:
+                normalize, dimensions = bool(options.normalize), options.dimensions
+                vector = finish_vector(vector, normalize=normalize, dimensions=dimensions)
+            # Copied: a view would keep the outputs of the whole batch alive.
+            kept = facts.dimensions if options.dimensions is None else None
+            return np.array(vector[:kept])
 
-        sources = {"pooler_output" if name == "pooler" else "last_hidden_state" for name in pooling}
         return HeadRequest(encodings, finish, tuple(sorted(sources)), tokens)
 
     def _prompt_tokens(self, prompt: str, length: int) -> int:
         """Return how many leading tokens are a prompt's, with [CLS], and are not pooled."""
-        if self.embedding_facts.include_prompt:
+        if self.embedding.include_prompt:
             return 0
         # Without the [SEP] after it; a text that is cut within its prompt keeps one token.
         return min(len(self.tokenizer.encode(prompt, truncation=True)) - 1, length - 1)
 
     def embed(
-        self,
-        inputs: Sequence[TextPair],
-        runner: GraphRunner,
-        options: EmbedOptions,
-        outputs: Sequence[str],
+        self, inputs: Sequence[TextPair], runner: GraphRunner, options: EmbedOptions
     ) -> np.ndarray:
         """Return one vector for each input, float32 [n, size]."""
-        requests = [self.build_vector_request(input, options, outputs) for input in inputs]
+        requests = [self.build_vector_request(input, options) for input in inputs]
         encodings = [request.encodings[0] for request in requests]
-        size = self.config.hidden_size * len(options.pooling or ())
-        size = options.dimensions or min(size, self.embedding_facts.dimensions or size)
+        size = self._size(options)
+        size = options.dimensions or min(size, self.embedding.dimensions or size)
         vectors = np.empty((len(encodings), size), dtype=np.float32)
-        # With a prompt that is not pooled, texts differ in which tokens they need.
+        # With a prompt that is not pooled, texts differ in which tokens and outputs they need.
         tokens = "first" if all(r.tokens == "first" for r in requests) else "all"
-        samples = runner.run_encodings(encodings, outputs=requests[0].outputs, tokens=tokens)
-        for index, sample in samples:
+        outputs = sorted({name for request in requests for name in request.outputs or ()})
+        for index, sample in runner.run_encodings(encodings, outputs=outputs, tokens=tokens):
             vectors[index] = requests[index].finish([sample])
         return vectors

@@ -65,14 +65,15 @@ class BatchRunner:
         Returns tensors on the device if that is where the session runs and `like` is; otherwise
         numpy arrays.
         """
-        graph, config = self._artifact.manifest.graph, self._artifact.config
+        manifest, config = self._artifact.manifest, self._artifact.config
+        graph = manifest.graph
         own = self._session or self._pool.wide
         inputs = None
         if own.on_device is not None:
             inputs = own.on_device.complete_inputs(arrays, graph.inputs, config)
         if inputs is None:
             inputs = complete_inputs(arrays, graph.inputs, config)
-        names = choose_outputs(outputs, graph.outputs, inputs)
+        names = choose_outputs(outputs, graph.outputs, inputs, manifest.embedding)
         if own.on_device is not None and own.on_device.is_on_device(like):
             return own.on_device.run_on_device(inputs, names)
         if self._pool.target.device == "cuda":

@@ -16,6 +16,7 @@ import torch
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.config_check import bert_config, check_config
 from bertrt.export.checkpoints.folder import find_in_folder, hash_of, read_config
+from bertrt.export.checkpoints.folder_kind import names_in
 from bertrt.export.checkpoints.formats.stored import Contents
 from bertrt.export.checkpoints.hub import (
     VOCABULARIES,
@@ -23,6 +24,7 @@ from bertrt.export.checkpoints.hub import (
     fetch_tokenizer,
     looks_like_path,
 )
+from bertrt.export.checkpoints.module_list import transformer_subfolder
 from bertrt.export.checkpoints.naming.mapping import from_scheme, stored_names
 from bertrt.export.checkpoints.naming.pytorch import pytorch_names
 
@@ -70,6 +72,8 @@ class Checkpoint:
         weights: by PyTorch's current names, in its layouts and the stored dtypes; they may be
             memory-mapped.
         folder: the checkpoint's folder.
+        transformer_folder: the folder of its config and weights: the same, or the subfolder that
+            sentence-transformers' modules.json gives.
         source: where the weights came from.
         stored: maps PyTorch's names to those in the file, if another framework wrote it.
         other_tokenizer: the folder of a tokenizer that is used in place of the checkpoint's.
@@ -78,6 +82,7 @@ class Checkpoint:
     config: dict[str, Any]
     weights: dict[str, torch.Tensor]
     folder: Path
+    transformer_folder: Path
     source: Source
     stored: dict[str, str] = field(default_factory=dict)
     other_tokenizer: Path | None = None
@@ -85,7 +90,7 @@ class Checkpoint:
     @property
     def tokenizer_folder(self) -> Path:
         """The folder with the tokenizer's files."""
-        return self.other_tokenizer or self.folder
+        return self.other_tokenizer or self.transformer_folder
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def open_checkpoint(
     """
     other = None if tokenizer is None else _locate_tokenizer(tokenizer, offline)
     location = _locate(model, revision, offline)
-    folder, where = location.folder, repr(location.name)
+    subfolder = transformer_subfolder(names_in(location.folder), location.folder.joinpath)
+    folder, where = location.folder / subfolder, repr(f"{location.name}/{subfolder}".rstrip("/"))
     config = read_config(folder, where)
     check_config(config)
     files = find_in_folder(folder, where)
@@ -126,7 +132,8 @@ def open_checkpoint(
     return Checkpoint(
         config=config,
         weights=weights,
-        folder=folder,
+        folder=location.folder,
+        transformer_folder=folder,
         source=Source(
             location.name,
             location.commit,

@@ -7,7 +7,8 @@ from typing import Any
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
-from bertrt.export.checkpoints.sentence_transformers import MODULES_FILE, SETTINGS_FILE
+from bertrt.export.checkpoints.module_list import MODULES_FILE
+from bertrt.export.checkpoints.sentence_transformers import SETTINGS_FILE
 from bertrt.heads.reranking import ACTIVATIONS
 
 __all__ = ["read_activation"]

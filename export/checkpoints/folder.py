@@ -27,7 +27,7 @@ def read_config(folder: Path, where: str) -> dict[str, Any]:
     for name in CONFIG_FILES:
         if name in names:
             return read_json(folder / name)
-    advice = where_it_lies(names, get_path) or "give a checkpoint's folder or a hub id"
+    advice = where_it_lies(names) or "give a checkpoint's folder or a hub id"
     raise ExportError(f"{where} has no {' or '.join(CONFIG_FILES)}: {advice}")
 
 

@@ -4,7 +4,6 @@ Names are relative to the folder, those in its subfolders included, so that a hu
 before anything large is downloaded.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -18,7 +17,7 @@ __all__ = ["GetPath", "check_adapter", "names_in", "where_it_lies"]
 # Maps a file's name to its path; for the hub, it downloads the file.
 GetPath = Callable[[str], Path]
 
-_ADAPTER, _MODULES = "adapter_config.json", "modules.json"
+_ADAPTER = "adapter_config.json"
 # The endings of files that other exporters write, in place of a checkpoint's.
 _EXPORTED = {
     ".onnx": "ONNX",
@@ -56,7 +55,7 @@ def check_adapter(names: Collection[str], get_path: GetPath, where: str) -> None
     )
 
 
-def where_it_lies(names: Collection[str], get_path: GetPath) -> str | None:
+def where_it_lies(names: Collection[str]) -> str | None:
     """Return what a folder without a config or weights is, and what to export instead.
 
     None if its files' names do not tell.
@@ -70,12 +69,6 @@ def where_it_lies(names: Collection[str], get_path: GetPath) -> str | None:
             "a Trainer's checkpoints are in its subfolders, of which "
             f"{steps[max(steps)]!r} is the last: export that, or another"
         )
-    transformer = _transformer(names, get_path)
-    if transformer in folders:
-        return (
-            f"its transformer is in the subfolder {transformer!r}: export that (for a hub id, from "
-            "a local copy)"
-        )
     for ending, kind in _EXPORTED.items():
         found = sorted(name for name in names if name.endswith(ending))
         if found:
@@ -86,15 +79,3 @@ def where_it_lies(names: Collection[str], get_path: GetPath) -> str | None:
     if folders:
         return f"there is a config.json in its subfolder {folders[0]!r}: is that the model?"
     return None
-
-
-def _transformer(names: Collection[str], get_path: GetPath) -> str | None:
-    """Return the subfolder that sentence-transformers' modules.json gives for the transformer."""
-    if _MODULES not in names:
-        return None
-    try:
-        modules = json.loads(get_path(_MODULES).read_text(encoding="utf-8"))
-        paths = [one["path"] for one in modules if one["type"].endswith(".Transformer")]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        return None  # a hint cannot be given, and another error is on its way
-    return str(paths[0]) if paths else None

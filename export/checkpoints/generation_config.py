@@ -11,7 +11,7 @@ def eos_token_id(checkpoint: Checkpoint) -> int | list[int] | None:
 
     Raises ExportError for a damaged generation_config.json.
     """
-    path = checkpoint.folder / "generation_config.json"
+    path = checkpoint.transformer_folder / "generation_config.json"
     found = read_json(path).get("eos_token_id") if path.is_file() else None
     if found is None:
         found = checkpoint.config.get("eos_token_id")

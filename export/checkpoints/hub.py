@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
 from bertrt.export.checkpoints.folder_kind import check_adapter, where_it_lies
 from bertrt.export.checkpoints.formats.find import find_weights
 from bertrt.export.checkpoints.json_file import read_json
+from bertrt.export.checkpoints.module_list import MODULES_FILE, transformer_subfolder
 from bertrt.export.checkpoints.sentence_transformers import settings_files
 
 __all__ = ["VOCABULARIES", "fetch", "fetch_tokenizer", "looks_like_path"]
@@ -49,29 +50,32 @@ def looks_like_path(model: str) -> bool:
 def fetch(model: str, *, revision: str | None, offline: bool) -> tuple[Path, str]:
     """Download a checkpoint's files to the cache; returns its folder there and the commit hash.
 
-    Only the config, the tokenizer's files and the weights in one format are downloaded, and the
-    weights only if the config is a BERT's. Offline, or if the hub cannot be reached, the files in
-    the cache are used.
+    Only the config, the tokenizer's files, the weights in one format and what
+    sentence-transformers saved are downloaded, and the weights only if the config is a BERT's.
+    Offline, or if the hub cannot be reached, the files in the cache are used.
 
     Raises ExportError if the hub has no such model or revision, if it is an adapter or another kind
     of model, if the hub denies access, or cannot be reached and the cache lacks the model.
     """
-    with _opened(model, revision, offline) as files:
-        check_adapter(files.names, files.get, model)
+    with _opened(model, revision, offline) as root:
+        check_adapter(root.names, root.get, model)
+        subfolder = _transformer_subfolder(root)
+        files = root.within(subfolder)
         config = _first(files, CONFIG_FILES)
         if config is None:
-            advice = where_it_lies(files.names, files.get) or "it is no checkpoint of transformers"
+            advice = where_it_lies(files.names) or "it is no checkpoint of transformers"
             raise ExportError(f"{files.at} has no {' or '.join(CONFIG_FILES)} on the hub: {advice}")
         check_config(read_json(config))
-        folder = config.parent
         # The cache has a folder for each commit, named by its hash.
+        folder = config.parents[len(Path(subfolder).parts)]
         commit = folder.name
         if not files.cached:
-            files = replace(files, revision=commit)
+            root, files = (replace(part, revision=commit) for part in (root, files))
             weights = find_weights(files.names, files.get, model)
             settings = ("generation_config.json", *_TOKENIZER_FILES, *settings_files(files.names))
             files.get_all((*settings, *weights.names))
-        elif not _has_weights(folder):
+            root.get_all(settings_files(root.names))
+        elif not _has_weights(config.parent):
             raise ExportError(
                 f"{files.at} is in the cache, but its weights are not: export it once online"
             )
@@ -95,20 +99,40 @@ def fetch_tokenizer(model: str, *, offline: bool) -> tuple[Path, str]:
         return found.parent, found.parent.name
 
 
+def _transformer_subfolder(files: "_HubFiles") -> str:
+    """Return the subfolder that holds the transformer; "" if it is the model's own folder."""
+    names: Collection[str] = files.names
+    if files.cached:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            files.get(MODULES_FILE)
+            names = [MODULES_FILE]
+    return transformer_subfolder(names, files.get)
+
+
 @dataclass(frozen=True)
 class _HubFiles:
-    """The files of a hub model.
+    """The files of a hub model, or of one of its subfolders.
 
     Attributes:
         model, revision: the hub id, and a branch, tag or commit; None for the main branch.
         cached: whether only the cache is used.
         names: the names of all files; empty if only the cache is used.
+        subfolder: where they are, with a slash at its end; "" for the model's own folder.
     """
 
     model: str
     revision: str | None
     cached: bool
     names: frozenset[str]
+    subfolder: str = ""
+
+    def within(self, subfolder: str) -> "_HubFiles":
+        """Return the files in a subfolder; "" stands for the model's own."""
+        if not subfolder:
+            return self
+        start = f"{subfolder}/"
+        names = {name.removeprefix(start) for name in self.names if name.startswith(start)}
+        return replace(self, names=frozenset(names), subfolder=start)
 
     @property
     def at(self) -> str:
@@ -118,7 +142,12 @@ class _HubFiles:
     def get(self, name: str) -> Path:
         """Return a file's path in the cache, after downloading it unless it must be there."""
         return Path(
-            hf_hub_download(self.model, name, revision=self.revision, local_files_only=self.cached)
+            hf_hub_download(
+                self.model,
+                f"{self.subfolder}{name}",
+                revision=self.revision,
+                local_files_only=self.cached,
+            )
         )
 
     def get_all(self, names: Iterable[str]) -> None:

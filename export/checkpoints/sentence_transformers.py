@@ -1,10 +1,9 @@
-"""Read what sentence-transformers saves beside a model: pooling, limit, prompts, similarity.
+"""Read what sentence-transformers saves beside a model: limit, prompts, similarity.
 
 Both spellings are read, that of version 5.4 and later, and the older one. The facts and their order
 of belief are those of sentence-transformers 6.2.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
+from bertrt.export.checkpoints.module_list import MODULES_FILE
+from bertrt.export.checkpoints.vector_modules import WEIGHT_FILES, VectorModules
 from bertrt.heads.similarity import SIMILARITIES
 from bertrt.tokenizer import Tokenizer
 
-__all__ = ["MODULES_FILE", "SETTINGS_FILE", "read_embedding", "settings_files"]
+__all__ = ["SETTINGS_FILE", "read_embedding", "settings_files"]
 
-MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
 # The settings of the transformer module, under the names that versions gave to the file.
 _TRANSFORMER_FILES = tuple(
@@ -26,91 +26,62 @@ _TRANSFORMER_FILES = tuple(
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 
-# The older flags of a pooling, in the order in which their vectors are concatenated.
-_FLAGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 # Prompts that every model has, empty unless its settings say otherwise.
 _PROMPTS = {"query": "", "document": ""}
 
 
 def settings_files(names: Collection[str]) -> list[str]:
-    """Return which of a model's files hold settings of sentence-transformers."""
+    """Return which of a model's files hold settings of sentence-transformers, or a module.
+
+    Of a module's weights in several formats the best is returned.
+    """
     known = (MODULES_FILE, SETTINGS_FILE, *_TRANSFORMER_FILES)
-    return [name for name in names if name in known or re.fullmatch(r"\d+_\w+/config\.json", name)]
+    found = [name for name in names if name in known]
+    for config in sorted(names):
+        match = re.fullmatch(r"(\d+_\w+)/config\.json", config)
+        if match is not None and not match[1].endswith("_Transformer"):
+            weights = [f"{match[1]}/{name}" for name in WEIGHT_FILES]
+            found += [config, *[name for name in weights if name in names][:1]]
+    return found
 
 
-def read_embedding(folder: Path, tokenizer: Tokenizer) -> EmbeddingFacts | None:
-    """Return how a model makes its vectors; None for a folder without modules.json.
+def read_embedding(
+    folder: Path, transformer_folder: Path, tokenizer: Tokenizer, vectors: VectorModules
+) -> EmbeddingFacts:
+    """Return how a model makes its vectors.
 
     Args:
         folder: the checkpoint's folder.
+        transformer_folder: the folder of its transformer, the same or a subfolder.
         tokenizer: its tokenizer, whose limit no text exceeds.
+        vectors: its modules.
 
-    Raises ExportError for a damaged file, and for a module or setting that bertrt does not have.
+    Raises ExportError for a damaged file, and for a setting that bertrt does not have.
     """
-    if not (folder / MODULES_FILE).is_file():
-        return None
-    modules = _modules(folder / MODULES_FILE)
-    kinds = [kind for kind, _ in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
-        known = ("Transformer", "Pooling", "Normalize")
-        other = next((kind for kind in kinds if kind not in known), None)
-        problem = f"a {other} module" if other else f"the modules {', '.join(kinds)}"
-        raise ExportError(
-            f"{MODULES_FILE} has {problem}, and bertrt exports a Transformer, a Pooling and "
-            "optionally a Normalize: remove the file to export the hidden states alone"
-        )
-    settings = read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
-    transformer = _transformer(folder)
+    saved = (folder / MODULES_FILE).is_file()
+    settings: dict[str, Any] = {}
+    transformer: dict[str, Any] = {}
+    if saved:
+        if (folder / SETTINGS_FILE).is_file():
+            settings = read_json(folder / SETTINGS_FILE)
+        transformer = _transformer(transformer_folder)
     if transformer.get("do_lower_case") and not _lower_cases(tokenizer):
         raise ExportError(
             "sentence-transformers' settings say do_lower_case, and the tokenizer keeps capitals: "
             "set do_lower_case in tokenizer_config.json to true as well"
         )
-    pooling, include_prompt = _pooling(folder / modules[1][1] / "config.json")
     return EmbeddingFacts(
-        pooling=pooling,
-        include_prompt=include_prompt,
-        normalize="Normalize" in kinds,
+        pooling=vectors.pooling,
+        include_prompt=vectors.include_prompt,
+        modules=vectors.names,
+        size=vectors.size,
         dimensions=_dimensions(settings),
         max_length=min(_max_seq_length(transformer) or tokenizer.max_length, tokenizer.max_length),
+        truncation=saved,
         prompts=_prompts(settings),
         default_prompt_name=_default_prompt(settings),
         similarity=_similarity(settings),
     )
-
-
-def _modules(path: Path) -> list[tuple[str, str]]:
-    """Return the class, without its package, and the folder of each module."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [(str(one["type"]).rpartition(".")[2], str(one["path"])) for one in entries]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ExportError(f"{path.name} cannot be read ({error}): download it again") from error
-
-
-def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
-    """Return the poolings, and whether a prompt's tokens are pooled."""
-    if not path.is_file():
-        raise ExportError(f"{path.parent.name!r} has no {path.name}: download it again")
-    config = read_json(path)
-    modes = config.get("pooling_mode")
-    if modes is None:
-        modes = [mode for flag, mode in _FLAGS.items() if config.get(flag)] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else modes
-    for mode in modes:
-        if mode not in _FLAGS.values():
-            raise ExportError(
-                f"the pooling in {path.parent.name}/{path.name} is {mode!r}: bertrt has "
-                f"{', '.join(_FLAGS.values())}"
-            )
-    return tuple(modes), bool(config.get("include_prompt", True))
 
 
 def _transformer(folder: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from bertrt.kernels.ops.registry import OPERATORS
 
 __all__ = ["to_half_precision"]
 
-# Operators whose output is float32 for any input.
-_FLOAT32_OPERATORS = ("MeanRows", "UnitRows")
+# Operators whose output is float32 for any input. What reads it stays in float32.
+_FLOAT32_OPERATORS = ("PoolRows", "UnitRows")
 
 
 def to_half_precision(model: ir.Model, dtype: str) -> int:
@@ -26,8 +26,9 @@ def to_half_precision(model: ir.Model, dtype: str) -> int:
     if dtype == "float32":
         return 0
     graph = model.graph
+    kept = _float32_nodes(graph)
     for value in graph.initializers.values():
-        if value.dtype == ir.DataType.FLOAT:
+        if value.dtype == ir.DataType.FLOAT and not kept.issuperset(value.consumers()):
             _round_weight(value, dtype)
     exits = [
         node
@@ -45,7 +46,7 @@ def to_half_precision(model: ir.Model, dtype: str) -> int:
     for index, output in enumerate(list(graph.outputs)):
         node = output.producer()
         on_device = node.op_type in OPERATORS and OPERATORS[node.op_type].stage is Stage.DEVICE
-        if on_device and node.op_type not in _FLOAT32_OPERATORS:
+        if on_device and node not in kept:
             name = str(output.name)
             output.name = None
             new = _cast(graph, output, name, None)
@@ -55,6 +56,16 @@ def to_half_precision(model: ir.Model, dtype: str) -> int:
             count += 1
     clean(model)
     return count
+
+
+def _float32_nodes(graph: ir.Graph) -> set[ir.Node]:
+    """Return the nodes whose outputs are float32: those of a text's vector."""
+    kept: set[ir.Node] = set()
+    for node in graph:
+        producers = {value.producer() for value in node.inputs if value is not None}
+        if node.op_type in _FLOAT32_OPERATORS or producers & kept:
+            kept.add(node)
+    return kept
 
 
 def _round_weight(value: ir.Value, dtype: str) -> None:

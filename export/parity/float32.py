@@ -14,6 +14,7 @@ import torch
 
 from bertrt.artifact.graph_io import PAST, PRESENT
 from bertrt.errors import ParityError
+from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.advice import TRY
 from bertrt.export.parity.bound import describe_miss, fixed_bound, rounding_bound
@@ -86,6 +87,7 @@ def check_parity(
     cached: bool = True,
     mask_id: int | None = None,
     extra_outputs: Sequence[str] = (),
+    vectors: VectorModules | None = None,
 ) -> ParityReport:
     """Run graphs and the model on the same inputs, and compare every output.
 
@@ -104,6 +106,7 @@ def check_parity(
         cached: whether a decoder's graph has a key/value cache.
         mask_id: the mask token's id, if any; some of the ids are then masks.
         extra_outputs: the hidden states and attention weights among the graph's outputs.
+        vectors: what makes a text's vector of its hidden states; None for other heads.
 
     Raises ParityError, with the output, the shape, the value and what to try, if a graph does not
     run, gives another shape or a value that is not finite, or differs by more than 1e-4 (for small
@@ -118,7 +121,7 @@ def check_parity(
             reference = run_model(model, head, inputs, extra_outputs)
             for session in sessions:
                 answers = _answers(
-                    session, model, head, inputs, reference, cached, mask_id, extra_outputs
+                    session, model, head, inputs, reference, cached, mask_id, extra_outputs, vectors
                 )
                 for answer in answers:
                     shapes[answer.shape] = None
@@ -137,7 +140,7 @@ def check_parity(
         if missed:
             defaults = sessions[0].inputs_with_defaults()
             rounding = measure_rounding(
-                model, head, mask_id, extra_outputs, defaults, list(comparisons)
+                model, head, mask_id, extra_outputs, vectors, defaults, list(comparisons)
             )
     finally:
         for session in sessions:
@@ -202,6 +205,7 @@ def _answers(
     cached: bool,
     mask_id: int | None,
     extra_outputs: Sequence[str],
+    vectors: VectorModules | None,
 ) -> Iterator[_Answer]:
     """Yield all answers of a graph to these inputs, including those of its optional paths."""
     shape = shape_name(inputs)
@@ -216,7 +220,7 @@ def _answers(
             valid = valid_positions(head, name, inputs["attention_mask"], expected)
             yield _Answer(name, answer[name], expected, valid, label)
     defaults = session.inputs_with_defaults()
-    for path in optional_paths(defaults, set(answer), inputs, reference, mask_id):
+    for path in optional_paths(defaults, set(answer), inputs, reference, mask_id, vectors):
         answer = run_graph(session, inputs | path.inputs, shape) if path.inputs else answer
         for name, expected in path.expected.items():
             everywhere = np.ones(expected.shape, bool)

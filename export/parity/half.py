@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bertrt.errors import ParityError
+from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.advice import REPORT
 from bertrt.export.parity.bound import rounding_bound
@@ -144,6 +145,7 @@ def check_half(
     engine: str,
     optimization_level: str,
     mask_id: int | None = None,
+    vectors: VectorModules | None = None,
 ) -> HalfReport:
     """Compare the graph's error in half precision with that of eager PyTorch.
 
@@ -156,7 +158,8 @@ def check_half(
         head: which head it is.
         graph: the ONNX file, as it will be shipped.
         dtype: its precision, "float16" or "bfloat16".
-        engine, optimization_level, mask_id: as for `check_parity`.
+        engine, optimization_level, mask_id, vectors: as for `check_parity`. The modules run in
+            float32 on hidden states in half precision, in PyTorch as in the graph.
 
     Raises ParityError if an output differs by more, or is not finite.
     """
@@ -180,7 +183,7 @@ def check_half(
                 valid = valid_positions(head, name, inputs["attention_mask"], expected)
                 errors_of(name).add(answer[name], eager[name], expected, valid, shape)
             exact_paths, eager_paths = (
-                optional_paths(defaults, set(answer), inputs, reference, mask_id)
+                optional_paths(defaults, set(answer), inputs, reference, mask_id, vectors)
                 for reference in (exact, eager)
             )
             for path, eager_path in zip(exact_paths, eager_paths, strict=True):

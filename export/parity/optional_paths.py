@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY, MASKED_ONLY, embedding_output
-from bertrt.heads.pooling import finish_vector, pool
+from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY, MASKED_ONLY, SENTENCE_EMBEDDING
+from bertrt.export.checkpoints.vector_modules import VectorModules
 
 __all__ = ["OptionalPath", "optional_paths"]
 
 Arrays = dict[str, np.ndarray]
 
 _LOGITS = ("logits", "prediction_logits")
-_POOLINGS = ("mean", "cls", "pooler")
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ def optional_paths(
     inputs: Arrays,
     reference: Arrays,
     mask_id: int | None,
+    vectors: VectorModules | None,
 ) -> Iterator[OptionalPath]:
     """Yield the optional paths that a graph has.
 
@@ -53,17 +53,18 @@ def optional_paths(
         inputs: `input_ids` and `attention_mask`, int64 [B, S], of one run.
         reference: the model's own outputs for them.
         mask_id: the mask token's id, None if there is none.
+        vectors: what makes a text's vector of its hidden states; None for other heads.
     """
-    embeddings = {
-        name: array for name, array in _embeddings(inputs, reference) if name in graph_outputs
-    }
-    if embeddings:
-        yield OptionalPath(embeddings)
+    embedding: Arrays = {}
+    if vectors is not None and SENTENCE_EMBEDDING in graph_outputs:
+        lengths = inputs["attention_mask"].sum(axis=1)
+        embedding[SENTENCE_EMBEDDING] = vectors.vectors(reference["last_hidden_state"], lengths)
+        yield OptionalPath(embedding)
     if FIRST_TOKEN_ONLY in graph_inputs:
-        mean = embedding_output("mean")
-        first = {name: array for name, array in embeddings.items() if name != mean}
-        first |= reference
+        first = dict(reference)
         first["last_hidden_state"] = reference["last_hidden_state"][:, :1]
+        if vectors is not None and vectors.pooling == ("cls",):
+            first |= embedding
         yield _with_flag(FIRST_TOKEN_ONLY, first)
     if MASKED_ONLY in graph_inputs:
         masks = inputs["input_ids"] == mask_id
@@ -78,19 +79,3 @@ def optional_paths(
 
 def _with_flag(name: str, expected: Arrays) -> OptionalPath:
     return OptionalPath(expected, name, {name: np.array(True)})
-
-
-def _embeddings(inputs: Arrays, reference: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each embedding as the runtime's numpy code computes it from the model's outputs."""
-    if "last_hidden_state" not in reference:
-        return
-    lengths = inputs["attention_mask"].sum(axis=1)
-    for pooling in _POOLINGS:
-        if pooling == "pooler" and "pooler_output" not in reference:
-            continue
-        vectors = []
-        for row, length in enumerate(lengths):
-            text = {key: array[row] for key, array in reference.items()}
-            text["last_hidden_state"] = text["last_hidden_state"][:length]
-            vectors.append(finish_vector(pool(text, pooling)))
-        yield embedding_output(pooling), np.stack(vectors)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import torch
 
+from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.comparison import Comparison
 from bertrt.export.parity.harness import (
@@ -30,6 +31,7 @@ def measure_rounding(
     head: HeadSpec,
     mask_id: int | None,
     extra_outputs: Sequence[str],
+    vectors: VectorModules | None,
     graph_inputs: Collection[str],
     graph_outputs: Collection[str],
 ) -> dict[str, np.ndarray]:
@@ -37,26 +39,31 @@ def measure_rounding(
 
     Args:
         model: the checkpoint, float32, in eval mode.
-        head, mask_id, extra_outputs: as for `check_parity`.
+        head, mask_id, extra_outputs, vectors: as for `check_parity`.
         graph_inputs, graph_outputs: the graph's inputs that have a default, and its outputs.
 
     Returns the largest difference in each column of each output and optional path, float [n].
     """
     exact_model = copy.deepcopy(model).double()
+    exact_vectors = None if vectors is None else copy.deepcopy(vectors).double()
 
-    def answers(of: torch.nn.Module, inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
+    def answers(
+        of: torch.nn.Module, of_vectors: VectorModules | None, inputs: Arrays
+    ) -> Iterator[tuple[str, Arrays]]:
         reference = run_model(of, head, inputs, extra_outputs)
         for name, value in reference.items():
             valid = valid_positions(head, name, inputs["attention_mask"], value)
             yield name, {"value": value, "valid": valid}
-        for path in optional_paths(graph_inputs, graph_outputs, inputs, reference, mask_id):
+        for path in optional_paths(
+            graph_inputs, graph_outputs, inputs, reference, mask_id, of_vectors
+        ):
             for name, value in path.expected.items():
                 yield path.output_name(name), {"value": value, "valid": np.ones(value.shape, bool)}
 
     found: dict[str, Comparison] = {}
     for inputs in random_inputs(model, head, mask_id, (*SHAPES, _MORE)):
-        exact = dict(answers(exact_model, inputs))
-        for name, eager in answers(model, inputs):
+        exact = dict(answers(exact_model, exact_vectors, inputs))
+        for name, eager in answers(model, vectors, inputs):
             if name not in found:
                 found[name] = Comparison(name, by_column=has_columns(head, name))
             found[name].add(

@@ -6,21 +6,22 @@ from typing import Any
 
 import onnx_ir as ir
 
+from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.extra_outputs import has_attentions, has_hidden_states
 from bertrt.export.fusion.attention import fuse_attention
-from bertrt.export.fusion.embedding_outputs import add_embedding_outputs
 from bertrt.export.fusion.first_token_attention import attend_to_inputs
 from bertrt.export.fusion.masked_rows import keep_masked_rows
 from bertrt.export.fusion.output_major_weights import store_output_major
 from bertrt.export.fusion.pack_qkv import pack_qkv
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
 from bertrt.export.fusion.residual_bias import fold_residual_biases
+from bertrt.export.fusion.sentence_embedding import add_sentence_embedding
 from bertrt.export.fusion.skip_masks import skip_masks_without_padding
 from bertrt.export.fusion.static_reshapes import make_reshapes_static
 from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
 from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS, HeadSpec
-from bertrt.export.pipelines.expected_counts import check_counts, has_pooler_output
+from bertrt.export.pipelines.expected_counts import check_counts, layer_norms
 
 __all__ = ["OUTPUT_MAJOR_PRODUCT", "fuse_for_cpu"]
 
@@ -37,6 +38,7 @@ def fuse_for_cpu(
     mask_id: int | None = None,
     to_quantize: bool = False,
     extra_outputs: Collection[str] = (),
+    vectors: VectorModules | None = None,
 ) -> dict[str, int]:
     """Fuse a traced graph for ONNX Runtime's CPU provider, in place.
 
@@ -52,6 +54,7 @@ def fuse_for_cpu(
             layers that read the same input are packed to share its scale.
         extra_outputs: the requested hidden states and attention weights, which need every token
             of every layer. With attention weights, attention is not a single operator.
+        vectors: what makes a text's vector of its hidden states; None for other heads.
 
     Returns the number of each relevant operator in the graph.
 
@@ -67,15 +70,15 @@ def fuse_for_cpu(
             counts["PrunedLayer"] = prune_last_layer(model, optional=optional)
             if head.task in MASK_TASKS and mask_id is not None:
                 counts["MaskedRows"] = keep_masked_rows(model, mask_id)
-        counts["Embedding"] = add_embedding_outputs(model)
         if to_quantize:
             counts["PackedQKV"] = pack_qkv(model)
         else:
             counts["ResidualBias"] = fold_residual_biases(model)
             counts["FirstTokenAttention"] = attend_to_inputs(model)
             counts[OUTPUT_MAJOR_PRODUCT] = store_output_major(model)
-        # Last: the nodes in the branches of an If are hidden from other fusions.
+        # Late: the nodes in the branches of an If are hidden from other fusions.
         counts["UnmaskedAttention"] = skip_masks_without_padding(model)
+    counts["SentenceEmbedding"] = add_sentence_embedding(model, vectors)
     clean(model)
 
     found = Counter(node.op_type for node in model.graph)
@@ -84,9 +87,9 @@ def fuse_for_cpu(
         head,
         target,
         has_mask=mask_id is not None,
-        has_pooler=has_pooler_output(model),
         to_quantize=to_quantize,
         extra_outputs=extra_outputs,
+        vectors=vectors,
     )
     counts.update({name: found[name] for name in expected if name not in counts})
     check_counts(counts, expected, target, head.class_name)
@@ -99,17 +102,21 @@ def _expected_counts(
     target: str,
     *,
     has_mask: bool,
-    has_pooler: bool,
     to_quantize: bool,
     extra_outputs: Collection[str],
+    vectors: VectorModules | None,
 ) -> dict[str, int]:
     """Return the number of each operator that the graph must have.
 
-    `has_mask` says whether there is a mask token, `has_pooler` whether a BertModel has a pooler.
+    `has_mask` says whether there is a mask token.
     """
     layers = int(config.num_hidden_layers)
     transforms = 1 if head.task in TRANSFORM_TASKS else 0
-    expected = {"LayerNormalization": 2 * layers + 1 + transforms, "SkipLayerNormalization": 0}
+    expected = {
+        "LayerNormalization": 2 * layers + 1 + transforms + layer_norms(vectors),
+        "SkipLayerNormalization": 0,
+        "SentenceEmbedding": int(vectors is not None),
+    }
     attentions = 0 if has_attentions(extra_outputs) else layers
     if target == "any":
         return {**expected, "Attention": attentions}
@@ -119,7 +126,6 @@ def _expected_counts(
     expected |= {
         "PrunedLayer": first or int(embeds and not extra_outputs),
         "MaskedRows": masked,
-        "Embedding": 2 + has_pooler if embeds else 0,
     }
     if to_quantize:
         single_query = 0

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-import onnx_ir as ir
-
 from bertrt.errors import ExportError
+from bertrt.export.checkpoints.vector_modules import VectorModules
 
-__all__ = ["check_counts", "has_pooler_output"]
+__all__ = ["check_counts", "layer_norms"]
 
 
 def check_counts(
@@ -29,6 +28,6 @@ def check_counts(
             )
 
 
-def has_pooler_output(model: ir.Model) -> bool:
-    """Whether the graph has the output of a BertModel's pooler."""
-    return any(value.name == "pooler_output" for value in model.graph.outputs)
+def layer_norms(vectors: VectorModules | None) -> int:
+    """Return the number of LayerNorms that a text's vector goes through."""
+    return 0 if vectors is None else vectors.names.count("LayerNorm")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertrt.artifact.graph_io import MASKED_ONLY, embedding_output
+from bertrt.artifact.graph_io import MASKED_ONLY, SENTENCE_EMBEDDING
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.export.heads import HeadSpec
 from bertrt.export.quantize.decisions import Agreement, Answers, agreements
@@ -15,8 +15,6 @@ from bertrt.export.quantize.text_batches import TextBatch
 __all__ = ["Accuracy", "answers_of", "compare", "outputs_of"]
 
 _TOKEN_TASKS = ("token-classification", "text-generation", "fill-mask", "pretraining")
-# The embeddings that are compared; the others follow from them, or are rarely used.
-_EMBEDDINGS = (embedding_output("mean"), embedding_output("cls"))
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Accuracy:
 
 def outputs_of(head: HeadSpec) -> list[str]:
     """Return the names of the graph outputs that are compared."""
-    return list(_EMBEDDINGS) if head.task == "feature-extraction" else list(head.outputs)
+    return [SENTENCE_EMBEDDING] if head.task == "feature-extraction" else list(head.outputs)
 
 
 def answers_of(run: RunGraph, batches: Sequence[TextBatch], head: HeadSpec) -> Answers:

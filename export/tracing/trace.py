@@ -1,9 +1,6 @@
 """Trace a head to an ONNX graph in standard operators, with named dynamic axes."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -13,6 +10,7 @@ from bertrt.artifact.graph_io import PAST, PRESENT
 from bertrt.export.extra_outputs import has_attentions
 from bertrt.export.graph.cleanup import tidy
 from bertrt.export.heads import HeadSpec
+from bertrt.export.tracing.torch_export import export_graph
 from bertrt.export.tracing.traceable_forward import (
     Captured,
     KeyValue,
@@ -21,19 +19,10 @@ from bertrt.export.tracing.traceable_forward import (
     traceable,
 )
 
-__all__ = ["OPSET", "cache_names", "has_cache", "trace"]
-
-# The first opset with an Attention operator, so that attention stays one node.
-OPSET = 23
+__all__ = ["cache_names", "has_cache", "trace"]
 
 # Sizes of the example inputs: none is 1, which the tracer takes for a constant, and all differ.
 _BATCH, _CHOICES, _PAST, _SEQUENCE = 2, 3, 5, 7
-
-# Warnings that torch.onnx.export gives for every model, and that need no action.
-_KNOWN_WARNINGS = (
-    r"# The axis name: .* will not be used, since it shares the same shape constraints",
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-)
 
 
 def has_cache(model: torch.nn.Module, head: HeadSpec) -> bool:
@@ -91,17 +80,8 @@ def trace(
     cache = KeyValues()
     captured = Captured(attentions=has_attentions(extra_outputs))
     wrapper = _Positional(model, outputs, cache, captured, extra_outputs).eval()
-    with traceable(model, cache, captured), _without_known_warnings():
-        program = torch.onnx.export(
-            wrapper,
-            arguments,
-            dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=axes,
-            optimize=False,
-            verbose=False,
-        )
-    graph = program.model
+    with traceable(model, cache, captured):
+        graph = export_graph(wrapper, arguments, axes)
     _name_inputs_and_outputs(graph, [*outputs, *extra_outputs], len(past))
     tidy(graph, _parameter_names(wrapper))
     return graph
@@ -185,18 +165,3 @@ def _parameter_names(wrapper: _Positional) -> dict[str, str]:
 
 def _head_size(config: Any) -> int:
     return int(config.hidden_size) // int(config.num_attention_heads)
-
-
-@contextlib.contextmanager
-def _without_known_warnings() -> Iterator[None]:
-    """Silence the warnings that torch.onnx.export gives for every model, and no others."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that torchvision is missing, which we do not use
-    try:
-        with warnings.catch_warnings():
-            for message in _KNOWN_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        logger.setLevel(level)

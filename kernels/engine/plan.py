@@ -173,7 +173,7 @@ def _row_counts(nodes: Sequence[Node], uploads: Sequence[str]) -> dict[str, RowC
     """Return the number of rows of each value on the device."""
     counts = {name: RowCount(name) for name in uploads}
     for node in nodes:
-        if node.op_type == "MeanRows":
+        if node.op_type == "PoolRows":
             count = RowCount(node.inputs[1], -1)
         else:
             # SelectRows has a row per index; all others have the rows of their first input.

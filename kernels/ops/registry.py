@@ -5,10 +5,10 @@ from bertrt.kernels.ops.embed_layer_norm import embed_layer_norm
 from bertrt.kernels.ops.first_rows import first_rows
 from bertrt.kernels.ops.linear import linear
 from bertrt.kernels.ops.masked_rows import masked_rows
-from bertrt.kernels.ops.mean_rows import mean_rows
 from bertrt.kernels.ops.pack import pack
 from bertrt.kernels.ops.packed_attention import packed_attention
 from bertrt.kernels.ops.picked_offsets import picked_offsets
+from bertrt.kernels.ops.pool_rows import pool_rows
 from bertrt.kernels.ops.regroup import regroup
 from bertrt.kernels.ops.select_rows import select_rows
 from bertrt.kernels.ops.standard import cast, split, squeeze
@@ -30,7 +30,7 @@ OPERATORS = {
         packed_attention,
         add_layer_norm,
         select_rows,
-        mean_rows,
+        pool_rows,
         unit_rows,
         unpack,
         regroup,

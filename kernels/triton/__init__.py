@@ -14,8 +14,8 @@ import torch
 from bertrt.kernels.triton.add_layer_norm import add_layer_norm
 from bertrt.kernels.triton.embed_layer_norm import embed_layer_norm
 from bertrt.kernels.triton.linear import choose_splits, linear
-from bertrt.kernels.triton.mean_rows import mean_rows
 from bertrt.kernels.triton.packed_attention import packed_attention
+from bertrt.kernels.triton.pool_rows import pool_rows
 from bertrt.kernels.triton.select_rows import select_rows
 from bertrt.kernels.triton.unit_rows import unit_rows
 
@@ -28,6 +28,6 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "PackedAttention": packed_attention,
     "AddLayerNorm": add_layer_norm,
     "SelectRows": select_rows,
-    "MeanRows": mean_rows,
+    "PoolRows": pool_rows,
     "UnitRows": unit_rows,
 }

@@ -112,16 +112,16 @@ def test_chosen_outputs_and_first_token_only(load_artifact: Callable[..., Any]) 
     arrays = rt.tokenize(["the cat sat", "a dog"])
     full = rt.run(**arrays)
     assert list(full) == ["last_hidden_state", "pooler_output"]
-    chosen = rt.run(outputs=["mean_embedding", "pooler_output"], **arrays)
-    assert list(chosen) == ["mean_embedding", "pooler_output"]
+    chosen = rt.run(outputs=["sentence_embedding", "pooler_output"], **arrays)
+    assert list(chosen) == ["sentence_embedding", "pooler_output"]
     np.testing.assert_array_equal(chosen["pooler_output"], full["pooler_output"])
-    np.testing.assert_allclose(np.linalg.norm(chosen["mean_embedding"], axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(chosen["sentence_embedding"], axis=1), 1, atol=1e-6)
     first = rt.run(first_token_only=True, **arrays)
     for name, value in full.items():
         expected = value[:, :1] if name == "last_hidden_state" else value
         np.testing.assert_allclose(first[name], expected, rtol=0, atol=1e-5)
-    with pytest.raises(InputError, match="mean_embedding is of all tokens"):
-        rt.run(first_token_only=True, outputs=["mean_embedding"], **arrays)
+    with pytest.raises(InputError, match="sentence_embedding is of all tokens"):
+        rt.run(first_token_only=True, outputs=["sentence_embedding"], **arrays)
 
 
 def test_masked_only(rt: Any) -> None:

@@ -61,7 +61,7 @@ def find_weights(names: Collection[str], get_path: GetPath, where: str) -> Weigh
             return WeightFiles(shards, _read_shards(shards, index, read))
     entry = _tensorflow_index(names, get_path, where)
     if entry is None:
-        advice = where_it_lies(all_names, get_path) or (
+        advice = where_it_lies(all_names) or (
             f"add {', '.join(_READERS)} or a TensorFlow checkpoint such as bert_model.ckpt.index"
         )
         raise ExportError(f"{where} has no weights: {advice}")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from bertrt.arrays.outputs import choose_outputs, split_rows
-from bertrt.artifact.manifest import TensorSpec
+from bertrt.artifact.manifest import EmbeddingFacts, TensorSpec
 from bertrt.errors import InputError
 
 SPECS = (
     TensorSpec("last_hidden_state", "float32", ("batch", "sequence", 2)),
     TensorSpec("pooler_output", "float32", ("batch", 2)),
-    TensorSpec("mean_embedding", "float32", ("batch", 2), optional=True),
+    TensorSpec("sentence_embedding", "float32", ("batch", 2), optional=True),
 )
 
 
@@ -21,17 +21,23 @@ def test_the_default_is_the_outputs_of_transformers() -> None:
 
 
 def test_chosen_outputs_come_once_and_in_order() -> None:
-    requested = ["mean_embedding", "pooler_output", "mean_embedding"]
-    assert choose_outputs(requested, SPECS, {}) == ["mean_embedding", "pooler_output"]
+    requested = ["sentence_embedding", "pooler_output", "sentence_embedding"]
+    assert choose_outputs(requested, SPECS, {}) == ["sentence_embedding", "pooler_output"]
 
 
 @pytest.mark.parametrize(
     ("requested", "message"),
     [
-        ("mean_embedding", "outputs is 'mean_embedding': give a list of last_hidden_state, pooler"),
+        (
+            "sentence_embedding",
+            "outputs is 'sentence_embedding': give a list of last_hidden_state, pooler",
+        ),
         ([], r"outputs is \[\]"),
-        ({"mean_embedding"}, "outputs is {'mean_embedding'}"),
-        (["max_embedding"], "unknown output 'max_embedding': this graph gives last_hidden_state"),
+        ({"sentence_embedding"}, "outputs is {'sentence_embedding'}"),
+        (
+            ["token_embedding"],
+            "unknown output 'token_embedding': this graph gives last_hidden_state",
+        ),
         ([3], "unknown output 3"),
     ],
 )
@@ -40,11 +46,30 @@ def test_wrong_names_are_refused(requested: Any, message: str) -> None:
         choose_outputs(requested, SPECS, {})
 
 
+def facts(*pooling: str) -> EmbeddingFacts:
+    return EmbeddingFacts(
+        pooling=pooling,
+        include_prompt=True,
+        modules=("Normalize",),
+        size=2,
+        dimensions=None,
+        max_length=64,
+        truncation=False,
+        prompts={},
+        default_prompt_name=None,
+        similarity="cosine",
+    )
+
+
 def test_a_mean_of_the_first_token_alone_is_refused() -> None:
     flag = {"first_token_only": np.array(True)}
-    with pytest.raises(InputError, match="mean_embedding is of all tokens"):
-        choose_outputs(["mean_embedding"], SPECS, flag)
-    assert choose_outputs(["mean_embedding"], SPECS, {"first_token_only": np.array(False)})
+    with pytest.raises(InputError, match="sentence_embedding is of all tokens"):
+        choose_outputs(["sentence_embedding"], SPECS, flag, facts("mean"))
+    with pytest.raises(InputError, match="sentence_embedding is of all tokens"):
+        choose_outputs(["sentence_embedding"], SPECS, flag, facts("cls", "max"))
+    off = {"first_token_only": np.array(False)}
+    assert choose_outputs(["sentence_embedding"], SPECS, off, facts("mean"))
+    assert choose_outputs(["sentence_embedding"], SPECS, flag, facts("cls"))
 
 
 LOGITS = np.arange(3 * 4 * 2, dtype=np.float32).reshape(3, 4, 2)

@@ -8,15 +8,14 @@ import pytest
 from bertrt.artifact.directory import Artifact
 from bertrt.artifact.graph_io import (
     ATTENTIONS,
-    EMBEDDINGS,
     FIRST_TOKEN_ONLY,
     HIDDEN_STATES,
     LAYER_OUTPUTS,
     MASKED_ONLY,
     PAST,
     PRESENT,
+    SENTENCE_EMBEDDING,
     TOKEN_FLAGS,
-    embedding_output,
 )
 from bertrt.artifact.manifest import TensorSpec
 from bertrt.heads import HEADS
@@ -59,17 +58,15 @@ def test_every_head_reads_tokens_that_a_flag_selects() -> None:
 
 
 @pytest.mark.parametrize(("device", "engine"), [("cpu", None), ("cuda", "ort")])
-def test_embeddings_are_optional_outputs(
+def test_the_vector_is_an_optional_output(
     make_artifact: Callable[..., Path], device: str, engine: str | None
 ) -> None:
     dtype = "float32" if device == "cuda" else None
     _, outputs = read_specs(make_artifact("BertModel", device=device, engine=engine, dtype=dtype))
     optional = [spec for spec in outputs if spec.optional]
-    assert {spec.name for spec in optional} == set(EMBEDDINGS)
+    assert [spec.name for spec in optional] == [SENTENCE_EMBEDDING]
     assert {spec.shape for spec in optional} == {("batch", 32)}
     assert {spec.dtype for spec in optional} == {"float32"}
-    poolings = ("mean", "cls", "pooler")
-    assert {embedding_output(pooling) for pooling in poolings} == set(EMBEDDINGS)
 
 
 def test_the_cache_is_numbered_by_layer(make_artifact: Callable[..., Path]) -> None:

@@ -147,7 +147,7 @@ def test_only_requested_outputs_are_returned(graph: Graph) -> None:
             RecordingSession(graph("BertModel")), "cpu", graphs=graphs, longest=LONGEST
         )
         inputs = make_inputs(2, 5)
-        names = ["mean_embedding", "last_hidden_state"]
+        names = ["sentence_embedding", "last_hidden_state"]
         got = bindings.run(inputs, names)
         assert list(got) == names
         check_equal(got, run_plain(graph("BertModel"), inputs))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.artifact.manifest import TokenizerFacts
+from bertrt.artifact.manifest import EmbeddingFacts, TokenizerFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError
 from bertrt.heads.calls import CallParser, build_request
@@ -149,15 +149,27 @@ HIDDEN = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 @pytest.fixture
 def embed_parser(tokenizer: Tokenizer) -> CallParser:
-    outputs = ["last_hidden_state", "mean_embedding"]
-    return CallParser("feature-extraction", tokenizer, CONFIG, outputs)
+    outputs = ["last_hidden_state", "sentence_embedding"]
+    facts = EmbeddingFacts(
+        pooling=("mean",),
+        include_prompt=True,
+        modules=("Normalize",),
+        size=4,
+        dimensions=None,
+        max_length=64,
+        truncation=False,
+        prompts={"query": "", "document": ""},
+        default_prompt_name=None,
+        similarity="cosine",
+    )
+    return CallParser("feature-extraction", tokenizer, CONFIG, outputs, embedding=facts)
 
 
 def test_embed_reads_the_graphs_vector_where_it_has_one(embed_parser: CallParser) -> None:
     vector = np.array([1, 0, 0, 0], np.float32)
     request = build_request(embed_parser.parse_embed({}), FakeRunner(), "a cat")
-    assert request.outputs == ("mean_embedding",)
-    answer = request.finish([{"mean_embedding": vector}])
+    assert request.outputs == ("sentence_embedding",)
+    answer = request.finish([{"sentence_embedding": vector}])
     np.testing.assert_array_equal(answer, vector)
     assert not np.shares_memory(answer, vector)
 
@@ -188,7 +200,7 @@ def test_embed_answers_many_inputs_in_their_order(embed_parser: CallParser) -> N
     firsts = [build_request(call, runner, item.text).encodings[0].ids[1] for item in items]
     np.testing.assert_allclose(vectors, np.repeat(np.float32(firsts)[:, None], 4, axis=1))
     assert len(set(firsts)) == 3
-    assert runner.options == {"outputs": ("last_hidden_state",), "tokens": "all"}
+    assert runner.options == {"outputs": ["last_hidden_state"], "tokens": "all"}
 
 
 @pytest.mark.parametrize(

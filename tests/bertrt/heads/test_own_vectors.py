@@ -13,6 +13,7 @@ import transformers
 
 import bertrt
 from bertrt.errors import InputError
+from bertrt.scheduling.batch_runner import BatchRunner
 
 TEXTS = [
     "Mary lives in London.",
@@ -34,6 +35,7 @@ def make(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Make:
         pooling: dict[str, Any],
         *,
         normalize: bool = False,
+        dense: tuple[torch.nn.Linear, str] | None = None,
         settings: dict[str, Any] | None = None,
         transformer: dict[str, Any] | None = None,
         **options: Any,
@@ -42,7 +44,8 @@ def make(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Make:
 
         folder = tmp_path / "model"
         shutil.copytree(make_checkpoint("BertModel"), folder)
-        modules = ["Transformer", "Pooling"] + ["Normalize"] * normalize
+        modules = ["Transformer", "Pooling"]
+        modules += ["Dense"] * (dense is not None) + ["Normalize"] * normalize
         entries = [
             {
                 "idx": i,
@@ -57,6 +60,14 @@ def make(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Make:
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
         (folder / "config_sentence_transformers.json").write_text(json.dumps(settings or {}))
         (folder / "sentence_bert_config.json").write_text(json.dumps(transformer or {}))
+        if dense is not None:
+            layer, activation = dense
+            sizes = {"in_features": layer.in_features, "out_features": layer.out_features}
+            config = {**sizes, "bias": True, "activation_function": activation}
+            (folder / "2_Dense").mkdir()
+            (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
+            weights = {f"linear.{name}": tensor for name, tensor in layer.state_dict().items()}
+            torch.save(weights, folder / "2_Dense" / "pytorch_model.bin")
         export(folder, tmp_path / "out", task="feature-extraction", **options)
         return bertrt.load(tmp_path / "out", threads=1), folder
 
@@ -110,6 +121,70 @@ def test_pooling_and_scaling(
     mean = np.stack([unit(h.mean(axis=0)) for h in hidden_states(folder, TEXTS, 64)])
     overridden = rt.embed(TEXTS, pooling="mean", normalize=True)
     np.testing.assert_allclose(overridden, mean, atol=ATOL)
+
+
+@pytest.mark.parametrize("device", ["cpu", "any"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_dense_module(make: Make, device: str, normalize: bool) -> None:
+    """As in LaBSE: the first token's state through a Dense with tanh, and then scaled."""
+    torch.manual_seed(5)
+    layer = torch.nn.Linear(32, 7)
+    activation = "torch.nn.modules.activation.Tanh"
+    rt, folder = make(
+        {"pooling_mode": "cls"}, dense=(layer, activation), normalize=normalize, device=device
+    )
+    states = torch.from_numpy(np.stack([h[0] for h in hidden_states(folder, TEXTS, 64)]))
+    with torch.no_grad():
+        expected = torch.tanh(layer(states)).numpy()
+    scaled = np.stack([unit(vector) for vector in expected])
+    own = scaled if normalize else expected
+    np.testing.assert_allclose(rt.embed(TEXTS), own, atol=ATOL)
+    np.testing.assert_allclose(rt.embed(TEXTS, normalize=True), scaled, atol=ATOL)
+    short = expected[:, :3] / np.linalg.norm(expected[:, :3], axis=1, keepdims=True)
+    np.testing.assert_allclose(rt.embed(TEXTS, normalize=True, dimensions=3), short, atol=ATOL)
+    with pytest.raises(InputError, match=r"pooling is .'mean',., but this model's graph makes its"):
+        rt.embed(TEXTS, pooling="mean")
+    if normalize:
+        with pytest.raises(InputError, match=r"normalize is False, but .*then Dense, Normalize"):
+            rt.embed(TEXTS, normalize=False)
+    with pytest.raises(InputError, match="dimensions is 8, but this model has 7"):
+        rt.embed(TEXTS, dimensions=8)
+
+
+def test_the_first_token_is_enough_where_the_model_pools_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = []
+    original = BatchRunner.run
+
+    def run(self: Any, *, outputs: Any = None, **arrays: Any) -> Any:
+        fetched.append((list(outputs), bool(arrays.get("first_token_only", False))))
+        return original(self, outputs=outputs, **arrays)
+
+    monkeypatch.setattr(BatchRunner, "run", run)
+    rt, _ = make({"pooling_mode": "cls"}, normalize=True)
+    rt.embed(TEXTS[0])
+    assert fetched == [(["sentence_embedding"], True)]
+    rt.run(outputs=["sentence_embedding"], first_token_only=True, **rt.tokenize(TEXTS[0]))
+
+
+def test_a_transformer_in_a_subfolder(
+    make: Make, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    from bertrt.export import export
+
+    plain, folder = make({"pooling_mode": "max"}, transformer={"max_seq_length": 12})
+    nested = tmp_path / "nested"
+    shutil.copytree(folder, nested / "0_Transformer")
+    for name in ("modules.json", "1_Pooling", "config_sentence_transformers.json"):
+        shutil.move(nested / "0_Transformer" / name, nested / name)
+    modules = json.loads((nested / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (nested / "modules.json").write_text(json.dumps(modules))
+    export(nested, tmp_path / "other", task="feature-extraction")
+    with bertrt.load(tmp_path / "other", threads=1) as rt:
+        assert rt.info["embedding"] == plain.info["embedding"]
+        np.testing.assert_array_equal(rt.embed(TEXTS), plain.embed(TEXTS))
 
 
 def test_the_length_limit_is_the_models_own(make: Make) -> None:

@@ -201,7 +201,14 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
                 {
                     "modules.json": json.dumps(OLD_MODULES).encode(),
                     **{f"0_Transformer/{name}": data for name, data in files.items()},
-                    "1_Pooling/config.json": b"{}",
+                    # Files with equal bytes would be downloaded once.
+                    "1_Pooling/config.json": b'{"pooling_mode": "cls"}',
+                    "2_Dense/config.json": b'{"in_features": 8}',
+                    "2_Dense/model.safetensors": b"weights",
+                    "2_Dense/pytorch_model.bin": b"the same weights",
+                    "0_Transformer/sentence_bert_config.json": b'{"max_seq_length": 9}',
+                    "config_sentence_transformers.json": b"{}",
+                    "openvino/config.json": b"never read",
                 }
             ),
             "owner/steps": revisions(
@@ -322,6 +329,26 @@ def test_only_needed_files_are_downloaded(online: Ask, hub: Hub, files: Files) -
     assert hub.fetched() == []
 
 
+def test_a_model_of_sentence_transformers_with_a_subfolder(
+    online: Ask, hub: Hub, files: Files
+) -> None:
+    hub.requests.clear()
+    answer = online("owner/old-st")
+    expected = {"config.json", "model.safetensors"} | TOKENIZER_FILES
+    expected |= files.keys() & {"special_tokens_map.json"}
+    outer = ["config.json", "config.json", "config_sentence_transformers.json"]
+    outer += ["model.safetensors", "modules.json", "sentence_bert_config.json"]
+    assert hub.fetched() == sorted([*expected, *outer])
+    folders = {"0_Transformer", "1_Pooling", "2_Dense"}
+    assert set(answer["files"]) == folders | {"config_sentence_transformers.json", "modules.json"}
+    assert expected <= set(answer["tokenizer_files"])
+    assert answer["source"]["model"] == "owner/old-st"
+    assert answer["source"]["revision"] == COMMIT
+    hub.requests.clear()
+    assert online("owner/old-st", offline=True) == answer
+    assert hub.requests == []
+
+
 def test_a_cached_checkpoint_is_read_offline_without_a_request(online: Ask, hub: Hub) -> None:
     answer = online("owner/both")
     hub.requests.clear()
@@ -397,7 +424,6 @@ def test_other_frameworks_files_are_downloaded_and_read(online: Ask, hub: Hub, n
         ("nowhere", {}, "'nowhere' is neither a local folder nor a model on the hub"),
         ("nowhere", {"offline": True}, "nowhere is neither a local folder nor in the hub's cache"),
         ("owner/onnx", {}, "it holds ONNX files (onnx/model.onnx)"),
-        ("owner/old-st", {}, "its transformer is in the subfolder '0_Transformer'"),
         ("owner/steps", {}, "of which 'checkpoint-1000' is the last"),
         (
             "owner/both",

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.errors import ExportError
 from bertrt.export import export
 from bertrt.export.checkpoints.sentence_transformers import read_embedding, settings_files
+from bertrt.export.checkpoints.vector_modules import read_vector_modules
 
 OLD = "sentence_transformers.models."
 NEW = "sentence_transformers.sentence_transformer.modules."
@@ -45,16 +49,27 @@ def write(folder: Path, types: list[str], files: dict[str, Any]) -> None:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
-def read(folder: Path, lower: bool = True) -> EmbeddingFacts | None:
+def read(folder: Path, lower: bool = True) -> EmbeddingFacts:
     tokenizer: Any = FakeTokenizer(lower)
-    return read_embedding(folder, tokenizer)
+    return read_embedding(folder, folder, tokenizer, read_vector_modules(folder, 8))
 
 
 POOLING = {"1_Pooling/config.json": {"pooling_mode": "cls", "embedding_dimension": 8}}
 
 
 def test_a_folder_without_modules(tmp_path: Path) -> None:
-    assert read(tmp_path) is None
+    assert read(tmp_path) == EmbeddingFacts(
+        pooling=("mean",),
+        include_prompt=True,
+        modules=("Normalize",),
+        size=8,
+        dimensions=None,
+        max_length=64,
+        truncation=False,
+        prompts={"query": "", "document": ""},
+        default_prompt_name=None,
+        similarity="cosine",
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,9 +125,11 @@ def test_modules(
     assert facts == EmbeddingFacts(
         pooling=expected,
         include_prompt=True,
-        normalize=normalize,
+        modules=("Normalize",) * normalize,
+        size=8 * len(expected),
         dimensions=None,
         max_length=64,
+        truncation=True,
         prompts={"query": "", "document": ""},
         default_prompt_name=None,
         similarity="cosine",
@@ -134,9 +151,11 @@ def test_settings(tmp_path: Path) -> None:
     assert read(tmp_path) == EmbeddingFacts(
         pooling=("cls",),
         include_prompt=False,
-        normalize=False,
+        modules=(),
+        size=8,
         dimensions=4,
         max_length=32,
+        truncation=True,
         prompts={"query": "q: ", "document": ""},
         default_prompt_name="query",
         similarity="dot",
@@ -146,7 +165,9 @@ def test_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("types", "files", "message"),
     [
-        (["Transformer", "Pooling", "Dense"], POOLING, "a Dense module"),
+        (["Transformer", "Pooling", "CNN"], POOLING, "a CNN module"),
+        (["Transformer", "Pooling", "Pooling"], POOLING, "the modules Transformer, Pooling, P"),
+        (["Transformer", "Pooling", "Dense"], POOLING, "'2_Dense' has no config.json"),
         (
             ["Transformer", "WeightedLayerPooling", "Pooling"],
             POOLING,
@@ -202,6 +223,112 @@ def test_what_is_refused(
     assert "\n" not in str(caught.value)
 
 
+DENSE = {"in_features": 8, "out_features": 3, "activation_function": "torch.nn.Tanh"}
+WEIGHTS = {"linear.weight": torch.zeros(3, 8), "linear.bias": torch.zeros(3)}
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "message"),
+    [
+        ({**DENSE, "in_features": 9}, WEIGHTS, "9 in_features and 3 out_features, and .* give 8"),
+        ({**DENSE, "out_features": 0}, WEIGHTS, "8 in_features and 0 out_features"),
+        ({"activation_function": "torch.nn.Tanh"}, WEIGHTS, "None in_features and None out_f"),
+        (DENSE, None, r"'2_Dense' has no model.safetensors or pytorch_model.bin: download"),
+        (DENSE, {"linear.weight": torch.zeros(3, 8)}, "holds linear.weight, and the module needs"),
+        (DENSE, {}, "holds no weights, and the module needs linear.bias, linear.weight"),
+        (
+            {**DENSE, "bias": False},
+            WEIGHTS,
+            r"holds linear.bias, linear.weight, and the module needs linear.weight: download",
+        ),
+        (
+            DENSE,
+            {**WEIGHTS, "linear.weight": torch.zeros(4, 8)},
+            r"linear.weight in 2_Dense/\S+ has shape \[4, 8\], and config.json says \[3, 8\]",
+        ),
+        ({**DENSE, "use_residual": True}, WEIGHTS, "the module needs .* residual.weight"),
+        (
+            {**DENSE, "activation_function": "custom.Squash"},
+            WEIGHTS,
+            "activation_function in 2_Dense/config.json is 'custom.Squash', and bertrt has the act",
+        ),
+        ({**DENSE, "activation_function": "torch.tanh"}, WEIGHTS, "is 'torch.tanh', and bertrt"),
+        (
+            {**DENSE, "activation_function": "torch.nn.Threshold"},
+            WEIGHTS,
+            "is 'torch.nn.Threshold'",
+        ),
+        (
+            {**DENSE, "module_input_name": "token_embeddings"},
+            WEIGHTS,
+            "module_input_name in 2_Dense/config.json is 'token_embeddings', and bertrt has",
+        ),
+    ],
+)
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_dense_that_is_refused(
+    tmp_path: Path, config: dict[str, Any], weights: Any, message: str, file: str
+) -> None:
+    types = [f"{OLD}Transformer", f"{OLD}Pooling", f"{OLD}Dense"]
+    write(tmp_path, types, {**POOLING, "2_Dense/config.json": config})
+    if weights is not None:
+        save(weights, tmp_path / "2_Dense" / file)
+    with pytest.raises(ExportError, match=message) as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def save(weights: dict[str, torch.Tensor], path: Path) -> None:
+    if path.suffix == ".bin":
+        torch.save(weights, path)
+    else:
+        safetensors.torch.save_file(weights, path)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_modules_with_weights(tmp_path: Path, file: str) -> None:
+    """In float16, as some are saved, and with a Dropout, which acts in training only."""
+    types = [f"{OLD}{name}" for name in ("Transformer", "Pooling", "Dropout")]
+    types += [f"{BASE}dense.Dense", f"{NEW}layer_norm.LayerNorm", f"{OLD}Normalize"]
+    files = {"3_Dense/config.json": DENSE, "4_LayerNorm/config.json": {"dimension": 3}}
+    write(tmp_path, types, {**POOLING, **files})
+    random = torch.Generator().manual_seed(3)
+    weight = torch.randn(3, 8, generator=random).half()
+    save({**WEIGHTS, "linear.weight": weight}, tmp_path / "3_Dense" / file)
+    norm = {"norm.weight": torch.full((3,), 2.0), "norm.bias": torch.ones(3)}
+    save(norm, tmp_path / "4_LayerNorm" / file)
+    vectors = read_vector_modules(tmp_path, 8)
+    assert vectors.names == ("Dense", "LayerNorm", "Normalize")
+    assert read(tmp_path).size == vectors.size == 3
+    hidden = torch.randn(2, 5, 8, generator=random)
+    expected = torch.tanh(hidden[:, 0] @ weight.float().T)
+    expected = 2 * torch.nn.functional.layer_norm(expected, (3,)) + 1
+    expected = torch.nn.functional.normalize(expected)
+    np.testing.assert_allclose(vectors.vectors(hidden.numpy(), [5, 2]), expected, atol=1e-6)
+
+
+def test_a_layer_norm_of_another_size(tmp_path: Path) -> None:
+    types = [f"{OLD}Transformer", f"{OLD}Pooling", f"{OLD}LayerNorm"]
+    write(tmp_path, types, {**POOLING, "2_LayerNorm/config.json": {"dimension": 9}})
+    with pytest.raises(ExportError, match="has the dimension 9, and the modules before it give 8"):
+        read(tmp_path)
+
+
+def test_a_dense_after_a_pooling_without_the_prompt(tmp_path: Path) -> None:
+    types = [f"{OLD}Transformer", f"{OLD}Pooling", f"{OLD}Dense"]
+    pooling = {"1_Pooling/config.json": {"pooling_mode": "cls", "include_prompt": False}}
+    write(tmp_path, types, {**pooling, "2_Dense/config.json": DENSE})
+    save(WEIGHTS, tmp_path / "2_Dense" / "model.safetensors")
+    with pytest.raises(ExportError, match="include_prompt is false and a Dense or LayerNorm"):
+        read(tmp_path)
+
+
+def test_a_class_of_ones_own(tmp_path: Path) -> None:
+    write(tmp_path, [f"{OLD}Transformer", "custom_st.Pooling"], POOLING)
+    with pytest.raises(ExportError, match=r"a custom_st\.Pooling module"):
+        read(tmp_path)
+
+
 def test_lower_case_beside_a_cased_tokenizer(tmp_path: Path) -> None:
     files = {**POOLING, "sentence_bert_config.json": {"do_lower_case": True}}
     write(tmp_path, [f"{OLD}Transformer", f"{OLD}Pooling"], files)
@@ -216,6 +343,11 @@ def test_files_of_a_hub_model() -> None:
         "1_Pooling/config.json",
         "2_Dense/config.json",
         "2_Dense/model.safetensors",
+        "2_Dense/pytorch_model.bin",
+        "3_Dense/config.json",
+        "3_Dense/pytorch_model.bin",
+        "0_Transformer/config.json",
+        "0_Transformer/model.safetensors",
         "sentence_bert_config.json",
         "config_sentence_transformers.json",
         "onnx/config.json",
@@ -224,6 +356,9 @@ def test_files_of_a_hub_model() -> None:
     assert sorted(settings_files(names)) == [
         "1_Pooling/config.json",
         "2_Dense/config.json",
+        "2_Dense/model.safetensors",
+        "3_Dense/config.json",
+        "3_Dense/pytorch_model.bin",
         "config_sentence_transformers.json",
         "modules.json",
         "sentence_bert_config.json",
@@ -237,7 +372,7 @@ def test_nothing_is_written_of_a_refused_model(
 
     folder = tmp_path / "model"
     shutil.copytree(make_checkpoint("BertModel"), folder)
-    write(folder, [f"{OLD}Transformer", f"{OLD}Pooling", f"{OLD}Dense"], POOLING)
-    with pytest.raises(ExportError, match="a Dense module"):
+    write(folder, [f"{OLD}Transformer", f"{OLD}Pooling", f"{OLD}WordWeights"], POOLING)
+    with pytest.raises(ExportError, match="a WordWeights module"):
         export(folder, tmp_path / "out", task="feature-extraction")
     assert not (tmp_path / "out").exists()

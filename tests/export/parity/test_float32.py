@@ -27,21 +27,25 @@ def check(
     *,
     level: str = OPTIMIZATION_LEVEL["cpu"],
     mask_id: int | None = None,
+    pooling: tuple[str, ...] = (),
     **changes: Any,
 ) -> ParityReport:
     ir.save(graph, path)
     model, head = graphs.model_of(class_name, **changes), graphs.head_of(class_name)
-    return check_parity(model, head, path, optimization_level=level, mask_id=mask_id)
+    return check_parity(
+        model,
+        head,
+        path,
+        optimization_level=level,
+        mask_id=mask_id,
+        vectors=graphs.vectors_of(class_name, *pooling),
+    )
 
 
 FIRST, MASKED = " (first_token_only)", " (masked_only)"
 OPTIONAL = {
     "BertModel": (
-        "mean_embedding",
-        "cls_embedding",
-        "pooler_embedding",
-        f"cls_embedding{FIRST}",
-        f"pooler_embedding{FIRST}",
+        "sentence_embedding",
         f"last_hidden_state{FIRST}",
         f"pooler_output{FIRST}",
     ),
@@ -56,7 +60,8 @@ def test_every_head_passes(
     graphs: ModuleType, class_name: str, target: str, tmp_path: Path
 ) -> None:
     graph, head = graphs.traced(class_name), graphs.head_of(class_name)
-    fuse_for_cpu(graph, graphs.model_of(class_name).config, head, target, mask_id=4)
+    config, vectors = graphs.model_of(class_name).config, graphs.vectors_of(class_name)
+    fuse_for_cpu(graph, config, head, target, mask_id=4, vectors=vectors)
     path = tmp_path / "g.onnx"
     report = check(graphs, class_name, graph, path, level=OPTIMIZATION_LEVEL[target], mask_id=4)
     names = tuple(output.name for output in report.outputs)
@@ -70,7 +75,9 @@ def test_every_head_passes(
         assert 2e-5 < output.bound <= 1e-4
         assert output.eager_error is None
     assert json.loads(json.dumps(dataclasses.asdict(report)))["outputs"]
-    extra = OPTIONAL.get(class_name, ()) if target == "cpu" else ()
+    extra = OPTIONAL.get(class_name, ())
+    if target == "any":
+        extra = tuple(name for name in extra if name == "sentence_embedding")
     assert names[len(head.outputs) :] == extra
 
 
@@ -127,15 +134,28 @@ def test_rows_of_another_token(graphs: ModuleType, tmp_path: Path) -> None:
         check(graphs, "BertForMaskedLM", graph, tmp_path / "g.onnx", mask_id=4)
 
 
-@pytest.mark.parametrize("name", ["mean_embedding", "cls_embedding", "pooler_embedding"])
-def test_a_wrong_embedding(graphs: ModuleType, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
+def test_a_wrong_vector(graphs: ModuleType, pooling: str, tmp_path: Path) -> None:
     graph, config = graphs.traced("BertModel"), graphs.model_of("BertModel").config
-    fuse_for_cpu(graph, config, graphs.head_of("BertModel"), "cpu")
-    node = next(node for node in graph.graph if node.outputs[0].name == name)
+    vectors = graphs.vectors_of("BertModel", pooling)
+    fuse_for_cpu(graph, config, graphs.head_of("BertModel"), "cpu", vectors=vectors)
+    report = check(graphs, "BertModel", graph, tmp_path / "g.onnx", pooling=(pooling,))
+    names = [output.name for output in report.outputs]
+    assert (f"sentence_embedding{FIRST}" in names) == (pooling == "cls")
+    # Without its length as a divisor.
+    node = next(n for n in graph.graph if n.outputs[0].name == "sentence_embedding")
     divisor = node.inputs[1].producer()
     node.replace_input_with(1, divisor.inputs[1])
-    with pytest.raises(ParityError, match=f"{name} at shape 1x1"):
-        check(graphs, "BertModel", graph, tmp_path / "g.onnx")
+    with pytest.raises(ParityError, match="sentence_embedding at shape 1x1"):
+        check(graphs, "BertModel", graph, tmp_path / "g.onnx", pooling=(pooling,))
+
+
+def test_another_pooling_than_the_models(graphs: ModuleType, tmp_path: Path) -> None:
+    graph, config = graphs.traced("BertModel"), graphs.model_of("BertModel").config
+    vectors = graphs.vectors_of("BertModel", "mean")
+    fuse_for_cpu(graph, config, graphs.head_of("BertModel"), "cpu", vectors=vectors)
+    with pytest.raises(ParityError, match="sentence_embedding at shape 1x7"):
+        check(graphs, "BertModel", graph, tmp_path / "g.onnx", pooling=("weightedmean",))
 
 
 def test_a_graph_that_ignores_the_cache(graphs: ModuleType, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_onnx_runtime_does_not_fuse_to_slower_operators(
 
 
 OPTIONAL = [
-    ("BertModel", 4, {"PrunedLayer": 1, "Embedding": 3}, ["first_token_only"]),
+    ("BertModel", 4, {"PrunedLayer": 1, "SentenceEmbedding": 1}, ["first_token_only"]),
     ("BertForSequenceClassification", 4, {"PrunedLayer": 1}, []),
     ("BertForNextSentencePrediction", 4, {"PrunedLayer": 1}, []),
     ("BertForMultipleChoice", 4, {"PrunedLayer": 1}, []),
@@ -157,8 +157,9 @@ def test_optional_inputs_and_outputs(
 ) -> None:
     config, head = graphs.model_of(class_name).config, graphs.head_of(class_name)
     model = graphs.traced(class_name)
-    counts = fuse_for_cpu(model, config, head, "cpu", mask_id=mask_id)
-    optional = ("PrunedLayer", "MaskedRows", "Embedding")
+    vectors = graphs.vectors_of(class_name)
+    counts = fuse_for_cpu(model, config, head, "cpu", mask_id=mask_id, vectors=vectors)
+    optional = ("PrunedLayer", "MaskedRows", "SentenceEmbedding")
     assert {name: counts[name] for name in optional if name in counts} == expected
     assert [value.name for value in model.graph.inputs[3:]] == flags
     assert all(model.graph.initializers[name].const_value.numpy() == False for name in flags)  # noqa: E712

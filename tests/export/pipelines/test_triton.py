@@ -34,8 +34,8 @@ COUNTS = {
         "PickedOffsets": 1,
         "SelectRows": 3,
         "Unpack": 1,
-        "MeanRows": 1,
-        "UnitRows": 3,
+        "PoolRows": 1,
+        "UnitRows": 1,
     },
     "BertForPreTraining": {
         **ENCODER,
@@ -79,10 +79,17 @@ FLAGS = {
 def fused(graphs: ModuleType) -> Callable[..., ir.Model]:
     """A factory of a head's graph for the Triton engine."""
 
-    def make(class_name: str, *, mask_id: int | None = MASK, **changes: Any) -> ir.Model:
+    def make(
+        class_name: str,
+        *,
+        mask_id: int | None = MASK,
+        pooling: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> ir.Model:
         model = graphs.traced(class_name, cached=False, **changes)
         config = graphs.model_of(class_name, **changes).config
-        fuse_for_triton(model, config, graphs.head_of(class_name), mask_id=mask_id)
+        vectors = graphs.vectors_of(class_name, *pooling)
+        fuse_for_triton(model, config, graphs.head_of(class_name), mask_id=mask_id, vectors=vectors)
         return model
 
     return make
@@ -133,7 +140,9 @@ def test_same_answers_as_the_traced_graph(
 def test_operators(graphs: ModuleType, class_name: str) -> None:
     model = graphs.traced(class_name, cached=False)
     config, head = graphs.model_of(class_name).config, graphs.head_of(class_name)
-    counts = fuse_for_triton(model, config, head, mask_id=MASK)
+    counts = fuse_for_triton(
+        model, config, head, mask_id=MASK, vectors=graphs.vectors_of(class_name)
+    )
     assert counts == COUNTS[class_name] == Counter(node.op_type for node in model.graph)
     assert model.opset_imports[DOMAIN] == VERSION
     assert [value.name for value in model.graph.inputs[3:]] == FLAGS.get(class_name, [])
@@ -232,27 +241,25 @@ def test_a_row_without_tokens_does_not_change_others(
 
 
 def test_first_token_only(graphs: ModuleType, fused: Callable[..., ir.Model]) -> None:
-    model = fused("BertModel")
+    model = fused("BertModel", pooling=("cls",))
     arrays = graphs.random_inputs("BertModel", 4, 13)
     every = run(model, arrays)
     first = run(model, arrays | {"first_token_only": np.array(True)})
     hidden = every["last_hidden_state"]
     np.testing.assert_allclose(first["last_hidden_state"], hidden[:, :1], rtol=0, atol=1e-5)
-    for name in ("pooler_output", "cls_embedding", "pooler_embedding"):
+    for name in ("pooler_output", "sentence_embedding"):
         np.testing.assert_allclose(first[name], every[name], rtol=0, atol=1e-5)
 
-    # Compare the embeddings with numpy's from the model's outputs.
-    lengths = arrays["attention_mask"].sum(axis=1)
-    mean = np.stack(
-        [row[:length].mean(axis=0) for row, length in zip(hidden, lengths, strict=True)]
-    )
-    for name, vector in (
-        ("mean_embedding", mean),
-        ("cls_embedding", hidden[:, 0]),
-        ("pooler_embedding", every["pooler_output"]),
-    ):
-        unit = vector / np.linalg.norm(vector, axis=1, keepdims=True)
-        np.testing.assert_allclose(every[name], unit, rtol=0, atol=1e-5)
+
+def test_vectors_of_every_pooling(graphs: ModuleType, fused: Callable[..., ir.Model]) -> None:
+    arrays = graphs.random_inputs("BertModel", 4, 13)
+    poolings = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+    for pooling in [*zip(poolings), poolings]:
+        answer = run(fused("BertModel", pooling=pooling), arrays)
+        vectors = graphs.vectors_of("BertModel", *pooling)
+        lengths = arrays["attention_mask"].sum(axis=1)
+        expected = vectors.vectors(answer["last_hidden_state"], lengths)
+        np.testing.assert_allclose(answer["sentence_embedding"], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("class_name", ["BertForMaskedLM", "BertForPreTraining"])

@@ -19,7 +19,15 @@ def fused(graphs: ModuleType) -> Callable[..., Any]:
     def make(class_name: str) -> Any:
         model = graphs.traced(class_name)
         config = graphs.model_of(class_name).config
-        fuse_for_cpu(model, config, graphs.head_of(class_name), "cpu", mask_id=4, to_quantize=True)
+        fuse_for_cpu(
+            model,
+            config,
+            graphs.head_of(class_name),
+            "cpu",
+            mask_id=4,
+            to_quantize=True,
+            vectors=graphs.vectors_of(class_name),
+        )
         return model
 
     return make

@@ -79,7 +79,11 @@ def write(tmp_path: Path) -> Write:
             (folder / name).write_text(text, encoding="utf-8")
         (artifact / "config.json").write_text(json.dumps(config))
         source = Source("checkpoint", None, "safetensors", (), "")
-        return artifact, write_tokenizer(Checkpoint(config, {}, folder, source), artifact), folder
+        return (
+            artifact,
+            write_tokenizer(Checkpoint(config, {}, folder, folder, source), artifact),
+            folder,
+        )
 
     return run
 

@@ -58,15 +58,38 @@ def test_answers_equal_the_runtimes(directory: Path, pairs: list[str] | None) ->
         for name, array in arrays.items():
             np.testing.assert_array_equal(ours[name], array)
             assert ours[name].dtype == np.int64
-        theirs = rt.run(**arrays, outputs=["last_hidden_state", "mean_embedding"])
+        theirs = rt.run(**arrays, outputs=["last_hidden_state", "sentence_embedding"])
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, atol=1e-5)
 
 
 def test_a_text_has_the_same_answer_in_any_batch(directory: Path) -> None:
-    together = run(directory, PLAIN)["mean_embedding"]
+    together = run(directory, PLAIN)["sentence_embedding"]
     for text, vector in zip(PLAIN, together, strict=True):
-        np.testing.assert_allclose(run(directory, [text])["mean_embedding"][0], vector, atol=1e-5)
+        np.testing.assert_allclose(
+            run(directory, [text])["sentence_embedding"][0], vector, atol=1e-5
+        )
+
+
+def test_texts_are_cut_where_the_model_says(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(make_checkpoint("BertModel"), folder)
+    kinds = ("Transformer", "Pooling")
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": f"1_{kind}" if i else ""}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
+    export(folder, tmp_path / "out", task="feature-extraction", with_tokenizer=True)
+    ours = run(tmp_path / "out", PLAIN)
+    assert ours["input_ids"].shape[1] == 9
+    with bertrt.load(tmp_path / "out") as rt:
+        np.testing.assert_allclose(ours["sentence_embedding"], rt.embed(PLAIN), atol=1e-5)
 
 
 def test_flags_work(directory: Path) -> None:

@@ -76,7 +76,7 @@ def write(tmp_path: Path) -> Write:
         artifact = tmp_path / "artifact"
         artifact.mkdir()
         source = Source("checkpoint", None, "safetensors", (), "")
-        facts = write_tokenizer(Checkpoint(config, {}, folder, source), artifact)
+        facts = write_tokenizer(Checkpoint(config, {}, folder, folder, source), artifact)
         shutil.copy(folder / "config.json", artifact)
         return artifact, facts, folder
 

@@ -55,7 +55,7 @@ def _nodes() -> list[onnx.NodeProto]:
         node("FirstRows", "offsets rows", "first"),
         node("SelectRows", "x first", "cls"),
         node("Linear", "cls w_pool -", "pooled", activation="tanh"),
-        node("MeanRows", "x offsets", "mean"),
+        node("PoolRows", "x offsets", "mean", poolings="mean"),
         node("UnitRows", "mean", "unit"),
         node("MaskedRows", "ids masked_only", "picked", mask_id=MASK),
         node("SelectRows", "x picked", "chosen"),

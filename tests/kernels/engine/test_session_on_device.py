@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for Triton's 
 CPU = torch.device("cpu")
 # Each enters or leaves the graph in a way that the others do not.
 HEADS: dict[str, dict[str, Any]] = {
-    "BertModel": {"outputs": ["last_hidden_state", "mean_embedding"]},
+    "BertModel": {"outputs": ["last_hidden_state", "sentence_embedding"]},
     "BertForMaskedLM": {"masked_only": True},
     "BertForSequenceClassification": {},
     "BertForQuestionAnswering": {},

@@ -36,7 +36,7 @@ def rt(load_artifact: Callable[..., Any]) -> Any:
 
 
 HEADS: dict[str, dict[str, Any]] = {
-    "BertModel": {"outputs": ["last_hidden_state", "mean_embedding"]},
+    "BertModel": {"outputs": ["last_hidden_state", "sentence_embedding"]},
     "BertForMaskedLM": {"masked_only": True},
     "BertForSequenceClassification": {},
     "BertForQuestionAnswering": {},

@@ -148,12 +148,15 @@ def test_attention_matches_pytorch(causal: int) -> None:
         )
 
 
-def test_mean_and_unit_rows_match_pytorch() -> None:
+def test_pool_and_unit_rows_match_pytorch() -> None:
     x, offsets = normal(8, 5), pack(IDS, TYPES, MASK)[4]
-    mean = REFERENCE["MeanRows"](x.astype(np.float16), offsets)
-    assert mean.dtype == np.float32
-    assert (mean[3] == 0).all()
-    np.testing.assert_allclose(mean[1], x.astype(np.float16)[4:6].mean(0, np.float64), rtol=1e-6)
+    half = x.astype(np.float16)
+    pooled = REFERENCE["PoolRows"](half, offsets, poolings="mean max weightedmean")
+    assert pooled.dtype == np.float32
+    assert (pooled[3] == 0).all()
+    first, second = torch.from_numpy(half[4:6]).double()
+    expected = torch.cat([(first + second) / 2, first.maximum(second), (first + 2 * second) / 3])
+    np.testing.assert_allclose(pooled[1], expected, rtol=1e-6)
     unit = REFERENCE["UnitRows"](np.vstack([x, 0 * x]))
     np.testing.assert_allclose(unit[:8], F.normalize(torch.from_numpy(x)), atol=1e-6)
     assert (unit[8:] == 0).all()

@@ -103,7 +103,8 @@ def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], d
     partial_sums = torch.empty(4, rows, width)
     yield "partial sums", "AddLayerNorm", (partial_sums, vector, vector, None, x), {}
     yield "rows", "SelectRows", (x, integers(8)), {}
-    yield "mean", "MeanRows", (x, integers(5)), {}
+    for poolings in ("mean", "weightedmean", "mean_sqrt_len_tokens", "max", "cls"):
+        yield poolings, "PoolRows", (x, integers(5)), {"poolings": poolings}
     yield "unit", "UnitRows", (x,), {}
 
     gelu = {"activation": "gelu"}

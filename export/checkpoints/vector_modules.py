@@ -1,0 +1,272 @@
+"""The modules of a sentence-transformers model that make a text's vector of its hidden states.
+
+Dense and LayerNorm are PyTorch's own layers with the weights that sentence-transformers saved, so
+that they run in the parity check as they do there, and are traced to the graph.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bertrt.errors import ExportError
+from bertrt.export.checkpoints.formats.torch_weights import read_pickle, read_safetensors
+from bertrt.export.checkpoints.json_file import read_json
+from bertrt.export.checkpoints.module_list import MODULES_FILE, Module, read_module_list
+from bertrt.heads.pooling import pool
+
+__all__ = ["WEIGHT_FILES", "Dense", "Normalize", "VectorModules", "read_vector_modules"]
+
+# The files of a module's weights, the best first.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_SENTENCE_EMBEDDING = "sentence_embedding"
+# The smallest divisor of a vector, as in bertrt.heads.pooling: zeros stay zeros.
+_SHORTEST = 1e-12
+
+# The older flags of a pooling, in the order in which their vectors are concatenated.
+_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+class Dense(torch.nn.Module):
+    """A linear layer with an activation, and optionally a residual connection around both."""
+
+    def __init__(
+        self, sizes: tuple[int, int], activation: torch.nn.Module, *, bias: bool, residual: bool
+    ) -> None:
+        """Make a layer from `sizes[0]` to `sizes[1]` features, whose weights are loaded later."""
+        super().__init__()
+        self.linear = torch.nn.Linear(*sizes, bias=bias)
+        self.activation_function = activation
+        self.use_residual = residual
+        if residual and sizes[0] != sizes[1]:
+            self.residual = torch.nn.Linear(*sizes, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map vectors [B, in] to [B, out]."""
+        y: torch.Tensor = self.activation_function(self.linear(x))
+        if not self.use_residual:
+            return y
+        return y + (self.residual(x) if hasattr(self, "residual") else x)
+
+
+class Normalize(torch.nn.Module):
+    """Scales each vector [B, D] to a Euclidean length of 1."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale vectors; those of zeros stay zeros."""
+        return torch.nn.functional.normalize(x, dim=-1, eps=_SHORTEST)
+
+
+class VectorModules(torch.nn.Module):
+    """What makes a text's vector of the hidden states of its tokens.
+
+    Attributes:
+        pooling: the poolings whose vectors are concatenated.
+        include_prompt: whether the tokens of a prompt are pooled.
+        steps: the modules after the pooling, in order: Dense, LayerNorm and Normalize.
+        size: the number of entries of a vector.
+    """
+
+    def __init__(
+        self,
+        pooling: Sequence[str],
+        steps: Sequence[torch.nn.Module],
+        size: int,
+        *,
+        include_prompt: bool = True,
+    ) -> None:
+        """Combine poolings and modules, which give `size` entries."""
+        super().__init__()
+        self.pooling = tuple(pooling)
+        self.include_prompt = include_prompt
+        self.steps = torch.nn.ModuleList(steps)
+        self.size = size
+        self.eval()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class of each module after the pooling."""
+        return tuple(type(step).__name__ for step in self.steps)
+
+    def vectors(self, hidden: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+        """Return texts' vectors [B, D] as sentence-transformers computes them, text by text.
+
+        Args:
+            hidden: the last hidden states [B, S, H], in the precision of the modules.
+            lengths: how many tokens of each row are the text's.
+        """
+        rows = []
+        for states, length in zip(hidden, lengths, strict=True):
+            sample = {"last_hidden_state": states[:length]}
+            rows.append(np.concatenate([pool(sample, name) for name in self.pooling]))
+        vectors = torch.from_numpy(np.stack(rows))
+        with torch.inference_mode():
+            for step in self.steps:
+                vectors = step(vectors)
+        return np.asarray(vectors.numpy())
+
+
+def read_vector_modules(folder: Path, hidden_size: int) -> VectorModules:
+    """Return a model's modules; the mean and a length of 1 for a folder without modules.json.
+
+    Args:
+        folder: the model's folder.
+        hidden_size: the size of its hidden states.
+
+    Raises ExportError for a damaged file, missing weights, sizes that do not fit, and for a module
+    or setting that bertrt does not have.
+    """
+    if not (folder / MODULES_FILE).is_file():
+        return VectorModules(("mean",), [Normalize()], hidden_size)
+    modules = read_module_list(folder / MODULES_FILE)
+    kinds = [module.kind for module in modules]
+    unknown = next((kind for kind in kinds if kind not in ("Transformer", "Pooling", *_READ)), None)
+    if unknown is not None or kinds[:2] != ["Transformer", "Pooling"] or "Pooling" in kinds[2:]:
+        problem = f"a {unknown} module" if unknown else f"the modules {', '.join(kinds)}"
+        raise ExportError(
+            f"{MODULES_FILE} has {problem}, and bertrt exports a Transformer, a Pooling and then "
+            f"{', '.join(_READ)}: remove the file to export the hidden states alone"
+        )
+    pooling, include_prompt = _pooling(folder / modules[1].path / "config.json")
+    size, steps = hidden_size * len(pooling), []
+    for module in modules[2:]:
+        step, size = _READ[module.kind](folder, module, size)
+        if step is not None:
+            steps.append(step)
+    if not include_prompt and any(not isinstance(step, Normalize) for step in steps):
+        raise ExportError(
+            "the pooling's include_prompt is false and a Dense or LayerNorm follows it, which "
+            "bertrt does not have together: set include_prompt to true, or remove "
+            f"{MODULES_FILE} to export the hidden states alone"
+        )
+    return VectorModules(pooling, steps, size, include_prompt=include_prompt)
+
+
+def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
+    """Return the poolings, and whether a prompt's tokens are pooled."""
+    config = _config(path)
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in _FLAGS.items() if config.get(flag)] or ["mean"]
+    modes = [modes] if isinstance(modes, str) else modes
+    if not isinstance(modes, list) or not modes or not set(map(str, modes)) <= {*_FLAGS.values()}:
+        raise ExportError(
+            f"the pooling in {path.parent.name}/{path.name} is {config.get('pooling_mode')!r}: "
+            f"bertrt has {', '.join(_FLAGS.values())}"
+        )
+    return tuple(modes), bool(config.get("include_prompt", True))
+
+
+def _dense(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, int]:
+    """Read a Dense that takes vectors of `size`; returns the size of what it gives as well."""
+    where = f"{module.path}/config.json"
+    config = _config(folder / where)
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, _SENTENCE_EMBEDDING):
+            raise ExportError(
+                f"{key} in {where} is {config[key]!r}, and bertrt has a Dense of the text's vector "
+                f"only, {_SENTENCE_EMBEDDING!r}: remove {MODULES_FILE} to export the hidden states "
+                "alone"
+            )
+    sizes = config.get("in_features"), config.get("out_features")
+    if sizes[0] != size or not isinstance(sizes[1], int) or sizes[1] < 1:
+        raise ExportError(
+            f"the Dense in {where} has {sizes[0]!r} in_features and {sizes[1]!r} out_features, and "
+            f"the modules before it give {size}: correct the file, or download it again"
+        )
+    layer = Dense(
+        (size, sizes[1]),
+        _activation(config.get("activation_function", "torch.nn.Tanh"), where),
+        bias=bool(config.get("bias", True)),
+        residual=bool(config.get("use_residual", False)),
+    )
+    _load(layer, folder / module.path)
+    return layer, sizes[1]
+
+
+def _activation(name: Any, where: str) -> torch.nn.Module:
+    """Return an activation of PyTorch by the path of its class; None is the identity."""
+    if name is None:
+        return torch.nn.Identity()
+    package, _, short = str(name).rpartition(".")
+    cls = getattr(torch.nn, short, None) if package.startswith("torch.nn") else None
+    try:
+        if isinstance(cls, type) and issubclass(cls, torch.nn.Module):
+            return cls()
+    except TypeError:
+        pass  # one that cannot be made without arguments, as sentence-transformers makes it
+    raise ExportError(
+        f"activation_function in {where} is {name!r}, and bertrt has the activations of torch.nn, "
+        f"such as 'torch.nn.Tanh': correct it, or remove {MODULES_FILE} to export the hidden "
+        "states alone"
+    )
+
+
+def _layer_norm(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, int]:
+    """Read a LayerNorm of vectors of `size`."""
+    where = f"{module.path}/config.json"
+    dimension = _config(folder / where).get("dimension")
+    if dimension != size:
+        raise ExportError(
+            f"the LayerNorm in {where} has the dimension {dimension!r}, and the modules before it "
+            f"give {size}: correct the file, or download it again"
+        )
+    layer = torch.nn.LayerNorm(size)
+    _load(layer, folder / module.path, prefix="norm.")
+    return layer, size
+
+
+def _normalize(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, int]:
+    return Normalize(), size
+
+
+def _dropout(folder: Path, module: Module, size: int) -> tuple[None, int]:
+    """Leave a Dropout out: it acts in training only."""
+    return None, size
+
+
+# How each module after the pooling is read.
+_READ = {
+    "Dense": _dense,
+    "LayerNorm": _layer_norm,
+    "Normalize": _normalize,
+    "Dropout": _dropout,
+}
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ExportError(f"{path.parent.name!r} has no {path.name}: download it again")
+    return read_json(path)
+
+
+def _load(layer: torch.nn.Module, folder: Path, prefix: str = "") -> None:
+    """Load a layer's weights from its folder, whose names have a prefix."""
+    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise ExportError(f"{folder.name!r} has no {' or '.join(WEIGHT_FILES)}: download it again")
+    where = f"{folder.name}/{path.name}"
+    contents = (read_safetensors if path.suffix == ".safetensors" else read_pickle)(path)
+    stored = {name: array.read().float() for name, array in contents.arrays.items()}
+    wanted = {prefix + name: tensor for name, tensor in layer.state_dict().items()}
+    if stored.keys() != wanted.keys():
+        raise ExportError(
+            f"{where} holds {', '.join(sorted(stored)) or 'no weights'}, and the module needs "
+            f"{', '.join(sorted(wanted))}: download it again"
+        )
+    for name, tensor in wanted.items():
+        if stored[name].shape != tensor.shape:
+            raise ExportError(
+                f"{name} in {where} has shape {list(stored[name].shape)}, and config.json says "
+                f"{list(tensor.shape)}: download it again"
+            )
+    layer.load_state_dict({name.removeprefix(prefix): stored[name] for name in wanted})
