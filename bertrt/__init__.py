@@ -21,6 +21,7 @@ from bertrt.errors import (
 
 if TYPE_CHECKING:
     from bertrt.arrays.model_output import ModelOutput
+    from bertrt.heads.quantize_embeddings import quantize_embeddings
     from bertrt.runtime import Runtime, load
     from bertrt.scheduling.dynamic_batcher import DynamicBatcher
     from bertrt.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ __all__ = [
     "Tokenizer",
     "__version__",
     "load",
+    "quantize_embeddings",
 ]
 
 
@@ -49,6 +51,7 @@ _LAZY = {
     "Runtime": "bertrt.runtime",
     "Tokenizer": "bertrt.tokenizer",
     "load": "bertrt.runtime",
+    "quantize_embeddings": "bertrt.heads.quantize_embeddings",
 }
 
 

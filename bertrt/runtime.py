@@ -151,6 +151,8 @@ class Runtime:
         prompt_name: str | None = None,
         truncation: bool | str | None = None,
         max_length: int | None = None,
+        precision: str = "float32",
+        ranges: Any = None,
         progress: bool | ProgressCallback = False,
     ) -> Any:
         """Return one vector a text, from a feature-extraction artifact.
@@ -175,10 +177,16 @@ class Runtime:
                 of sentence-transformers, as its users expect (`info["truncated"]` counts these
                 texts), and makes it an InputError otherwise.
             max_length: the limit in tokens; None for the model's own.
+            precision: "float32"; "int8", "uint8", "binary" or "ubinary" for vectors that take a
+                byte or a bit a number: see `bertrt.quantize_embeddings`.
+            ranges: for int8 and uint8, the minimum and the maximum of each dimension, float
+                [2, H]. None takes those of the list's own vectors; a single text and an iterator
+                have none, and need this.
             progress: as in every call.
 
         Returns float32 [H] for a text, [n, H] for a list, and an iterator of [H] for an iterator,
-        where H is the hidden size for each pooling, or `dimensions`.
+        where H is the hidden size for each pooling, or `dimensions`. With a `precision` they are
+        int8 or uint8, and the binary ones have ceil(H / 8) bytes.
 
         Raises InputError for an input or option that cannot be used, and if the artifact is for
         another task.
@@ -193,7 +201,10 @@ class Runtime:
                 "prompt_name": prompt_name,
                 "truncation": truncation,
                 "max_length": max_length,
-            }
+                "precision": precision,
+                "ranges": ranges,
+            },
+            streamed=isinstance(texts, Iterator),
         )
         return self._answer(call, (texts,), progress)
 

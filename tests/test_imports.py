@@ -28,7 +28,7 @@ ALLOWED = {
     "bertrt.engines": "artifact arrays checks errors _version",
     "bertrt.scheduling": "heads tokenizer engines artifact arrays checks errors",
     "bertrt.runtime": "heads tokenizer scheduling engines artifact arrays progress checks errors",
-    "bertrt": "runtime scheduling tokenizer arrays errors _version",
+    "bertrt": "runtime heads scheduling tokenizer arrays errors _version",
     "bertrt.cli": "runtime scheduling engines artifact arrays progress checks errors _version",
     "bertrt.__main__": "cli",
     "bertrt.kernels": "artifact arrays engines.fork_safe errors",

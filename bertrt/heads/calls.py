@@ -16,6 +16,7 @@ from bertrt.errors import ArtifactError, InputError
 from bertrt.heads import HEADS
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
+from bertrt.heads.quantize_embeddings import quantize_embeddings, read_ranges, require_ranges
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.reranking import ScoreOptions, read_pairs, score_pairs, score_request
 from bertrt.heads.text_classification import TextClassification
@@ -87,8 +88,8 @@ class CallParser:
         rest = {name: value for name, value in options.items() if name not in named}
         return _HeadCall(head, head.parse_options(rest), named)
 
-    def parse_embed(self, options: Mapping[str, Any]) -> Call:
-        """Parse the keyword arguments of `embed`.
+    def parse_embed(self, options: Mapping[str, Any], *, streamed: bool = False) -> Call:
+        """Parse the keyword arguments of `embed`; `streamed` says that its inputs are an iterator.
 
         Raises InputError for a wrong option, and if the artifact is for another task.
         """
@@ -100,6 +101,11 @@ class CallParser:
             )
         parsed = head.parse_options(options, EmbedOptions)
         resolved = head.resolve_embed_options(parsed, self._outputs)
+        if resolved.ranges is not None:
+            size = head.vector_size(resolved)
+            resolved = replace(resolved, ranges=read_ranges(resolved.ranges, size))
+        if streamed:
+            require_ranges(resolved.precision, resolved.ranges, "an iterator")
         return _EmbedCall(head, resolved)
 
     def parse_score(self, options: Mapping[str, Any], what: str) -> Call:
@@ -168,19 +174,33 @@ class _HeadCall:
 
 @dataclass(frozen=True)
 class _EmbedCall:
-    """A call of `embed`: an answer is a vector, float32 [H]."""
+    """A call of `embed`: an answer is a vector [H], float32 or quantized."""
 
     head: FeatureExtraction
     options: EmbedOptions
 
     def read(self, *inputs: Any) -> tuple[list[Any], bool]:
-        return self.head.read_inputs(*inputs)
+        items, single = self.head.read_inputs(*inputs)
+        if len(items) == 1:
+            require_ranges(self.options.precision, self.options.ranges, "a single text")
+        return items, single
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> np.ndarray:
-        return self.head.embed(inputs, runner, self.options)
+        return self._stored(self.head.embed(inputs, runner, self.options))
 
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
-        return self.head.build_vector_request(input, self.options)
+        request = self.head.build_vector_request(input, self.options)
+
+        def finish(samples: Sequence[SampleOutputs]) -> np.ndarray:
+            return self._stored(request.finish(samples))
+
+        return replace(request, finish=finish)
+
+    def _stored(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors in the precision that was asked for."""
+        if self.options.precision == "float32":
+            return vectors
+        return quantize_embeddings(vectors, self.options.precision, self.options.ranges)
 
     def unwrap(self, answer: Answer, input: Any) -> Answer:
         return answer

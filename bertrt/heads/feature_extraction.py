@@ -16,6 +16,7 @@ from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.pooling import POOLINGS, finish_vector, pool
+from bertrt.heads.quantize_embeddings import check_precision
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_kwargs
 
@@ -45,6 +46,7 @@ class EmbedOptions(FeatureExtractionOptions):
         normalize, dimensions: see `bertrt.heads.pooling.finish_vector`.
         prompt: what to put before each text.
         prompt_name: the name of one of the model's prompts, if `prompt` is None.
+        precision, ranges: see `bertrt.heads.quantize_embeddings`.
     """
 
     truncation: bool | str | None = None  # type: ignore[assignment]
@@ -53,9 +55,12 @@ class EmbedOptions(FeatureExtractionOptions):
     dimensions: int | None = None
     prompt: str | None = None
     prompt_name: str | None = None
+    precision: str = "float32"
+    ranges: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_precision(self.precision, self.ranges)
         names = [self.pooling] if isinstance(self.pooling, str) else self.pooling
         if not isinstance(names, (list, tuple, type(None))):
             raise InputError(f"pooling is {names!r}: use one of {', '.join(POOLINGS)}, or a list")
@@ -164,6 +169,11 @@ class FeatureExtraction(TextHead):
             )
         return facts.prompts[name]
 
+    def vector_size(self, options: EmbedOptions) -> int:
+        """Return how many numbers a vector has, with options that are resolved."""
+        size = self._size(options)
+        return options.dimensions or min(size, self.embedding.dimensions or size)
+
     def build_vector_request(self, input: TextPair, options: EmbedOptions) -> HeadRequest:
         """Build the request of one input's vector, float32 [size].
 
@@ -214,9 +224,7 @@ class FeatureExtraction(TextHead):
         """Return one vector for each input, float32 [n, size]."""
         requests = [self.build_vector_request(input, options) for input in inputs]
         encodings = [request.encodings[0] for request in requests]
-        size = self._size(options)
-        size = options.dimensions or min(size, self.embedding.dimensions or size)
-        vectors = np.empty((len(encodings), size), dtype=np.float32)
+        vectors = np.empty((len(encodings), self.vector_size(options)), dtype=np.float32)
         # With a prompt that is not pooled, texts differ in which tokens and outputs they need.
         tokens = "first" if all(r.tokens == "first" for r in requests) else "all"
         outputs = sorted({name for request in requests for name in request.outputs or ()})
