@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Folders of the repository by the package that each is installed as.
 PACKAGES = {"bertrt": "bertrt", "export": "bertrt.export", "kernels": "bertrt.kernels"}
 HEAVY = ("torch", "transformers", "onnx", "onnxscript", "triton", "huggingface_hub", "safetensors")
+HEAVY += ("pyarrow",)
 
 # What each part may import besides itself, without the prefix "bertrt.". A name covers everything
 # below it.
@@ -21,6 +22,7 @@ ALLOWED = {
     "bertrt.errors": "",
     "bertrt.checks": "errors",
     "bertrt.progress": "errors",
+    "bertrt.staging": "",
     "bertrt.artifact": "errors",
     "bertrt.arrays": "artifact errors",
     "bertrt.tokenizer": "artifact errors",
@@ -29,11 +31,12 @@ ALLOWED = {
     "bertrt.scheduling": "heads tokenizer engines artifact arrays checks errors",
     "bertrt.runtime": "heads tokenizer scheduling engines artifact arrays progress checks errors",
     "bertrt": "runtime heads scheduling tokenizer arrays errors _version",
-    "bertrt.cli": "runtime scheduling engines artifact arrays progress checks errors _version",
+    "bertrt.cli": "runtime scheduling engines artifact arrays progress staging checks errors "
+    "_version",
     "bertrt.__main__": "cli",
     "bertrt.kernels": "artifact arrays engines.fork_safe errors",
-    "bertrt.export": "heads tokenizer scheduling engines artifact arrays progress checks errors "
-    "_version kernels.ops",
+    "bertrt.export": "heads tokenizer scheduling engines artifact arrays progress staging checks "
+    "errors _version kernels.ops",
 }
 # These need packages that the runtime does without, so they are imported inside a function.
 DEFERRED = {
