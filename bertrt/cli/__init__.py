@@ -83,12 +83,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _build_parser()
     arguments, rest = parser.parse_known_args(argv)
     end = rest.index("--") if "--" in rest else len(rest)
-    options = [argument for argument in rest[:end] if argument.startswith("-")]
+    options = [argument for argument in rest[:end] if argument.startswith("-") and argument != "-"]
     if rest and (options or not hasattr(arguments, "texts")):
         hint = _task_option(options[0]) if options and hasattr(arguments, "options") else ""
         parser.error(f"unrecognized arguments: {' '.join(options or rest)}{hint}")
     if rest:
         arguments.texts += rest[:end] + rest[end + 1 :]
+    if getattr(arguments, "texts", None) == ["-"]:
+        arguments.texts = []
     return arguments
 
 

@@ -3,13 +3,26 @@
 import argparse
 from pathlib import Path
 
-__all__ = ["add_directory", "add_session_options"]
+__all__ = ["add_directory", "add_session_options", "add_texts", "whole"]
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
     """Add the argument `directory`, an artifact."""
     parser.add_argument(
         "directory", metavar="DIR", type=Path, help="an artifact that 'bertrt export' made"
+    )
+
+
+def add_texts(parser: argparse.ArgumentParser, *, metavar: str, what: str) -> None:
+    """Add the arguments `texts`; `what` is what the help calls them.
+
+    A single "-" is standard input, which `main` has as no text at all.
+    """
+    parser.add_argument(
+        "texts",
+        metavar=metavar,
+        nargs="*",
+        help=f"the {what} (default, and for a single -: the lines of standard input)",
     )
 
 
@@ -38,6 +51,13 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
         help="whether idle threads spin briefly before they sleep; --no-allow-spinning leaves more "
         "CPU time to other processes (default: spin)",
     )
+
+
+def whole(text: str) -> int:
+    """Parse a whole number of at least 1, as a `type` of argparse."""
+    if text.isascii() and text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
 
 
 def _whole_or_auto(text: str) -> int | str:

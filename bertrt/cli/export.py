@@ -5,13 +5,11 @@ import contextlib
 import gc
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
+from bertrt.cli.stopped_by_sigterm import stopped_by_sigterm
 from bertrt.errors import ExportError
 from bertrt.progress import progress_steps
 
@@ -126,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, and print what was made and how close its outputs are to PyTorch's."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with _stopped_by_sigterm(), _rare_garbage_collection(), progress_steps() as report:
+    with stopped_by_sigterm(), _rare_garbage_collection(), progress_steps() as report:
         report(0, 1, "load PyTorch")
         try:
             from bertrt.export import export
@@ -178,17 +176,3 @@ def _rare_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Raise SystemExit on SIGTERM, so that an unfinished directory is removed."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

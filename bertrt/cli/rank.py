@@ -2,14 +2,10 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator
-from io import BufferedIOBase
-from typing import cast
 
-from bertrt.cli.arguments import add_directory, add_session_options
+from bertrt.cli.arguments import add_directory, add_session_options, add_texts, whole
 from bertrt.cli.formatting import align_columns, escape_control
-from bertrt.cli.read_lines import read_line_groups
+from bertrt.cli.read_lines import read_texts
 from bertrt.errors import InputError
 from bertrt.progress import progress_bar
 
@@ -26,16 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_directory(parser)
     parser.add_argument("--query", metavar="Q", required=True, help="the query")
-    parser.add_argument(
-        "texts",
-        metavar="DOC",
-        nargs="*",
-        help="the documents (default: the lines of standard input)",
-    )
+    add_texts(parser, metavar="DOC", what="documents")
     parser.add_argument(
         "--top-k",
         metavar="K",
-        type=_positive,
+        type=whole,
         help="print only the best K documents (default: all)",
     )
     add_session_options(parser)
@@ -45,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the ranking as a table or JSON."""
     import bertrt
 
-    documents = arguments.texts or list(_standard_input())
+    documents = [text for group in read_texts(arguments.texts, "document") for text in group]
     if not documents:
         raise InputError("there is no document: give one as an argument or on standard input")
     with (
@@ -69,26 +60,3 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         print(*align_columns(rows, right_aligned=(0, 1)), sep="\n")
     return 0
-
-
-def _standard_input() -> Iterator[str]:
-    if sys.stdin is None:  # closed by the shell
-        return
-    if sys.stdin.isatty():
-        print("bertrt: type one document a line; end with Ctrl-D", file=sys.stderr)
-    number = 0
-    for lines in read_line_groups(cast(BufferedIOBase, sys.stdin.buffer)):
-        for line in lines:
-            number += 1
-            try:
-                yield line.decode()
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"line {number}: the text is not UTF-8 ({error}): convert it first"
-                ) from error
-
-
-def _positive(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")

@@ -5,14 +5,13 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
-from io import BufferedIOBase
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from bertrt.cli.arguments import add_directory, add_session_options
+from bertrt.cli.arguments import add_directory, add_session_options, add_texts
 from bertrt.cli.formatting import escape_control
 from bertrt.cli.json_lines import describe_forms, is_json_string, parse_line
-from bertrt.cli.read_lines import read_line_groups
+from bertrt.cli.read_lines import decode_line, read_standard_input
 from bertrt.errors import InputError
 from bertrt.progress import ProgressCallback, progress_bar
 
@@ -45,9 +44,7 @@ _JSON_STRING = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_directory(parser)
-    parser.add_argument(
-        "texts", metavar="TEXT", nargs="*", help="the texts (default: the lines of standard input)"
-    )
+    add_texts(parser, metavar="TEXT", what="texts")
     parser.add_argument(
         "--task",
         help="another task that the graph can answer, such as zero-shot-classification for a "
@@ -93,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         task = "zero-shot-classification" if "candidate_labels" in options else runtime.info["task"]
         print_answer = _print_json if arguments.json else AnswerPrinter(task)
         noted = False
-        for group in [arguments.texts] if arguments.texts else _standard_input():
+        for group in [arguments.texts] if arguments.texts else read_standard_input("text"):
             answers = _answers(runtime, task, group, options)
             report(0, None, "")
             if not noted and any(map(is_json_string, group)):
@@ -120,20 +117,12 @@ def _text_counter() -> contextlib.AbstractContextManager[ProgressCallback]:
     return progress_bar()
 
 
-def _standard_input() -> Iterable[list[bytes]]:
-    if sys.stdin is None:  # closed by the shell
-        return ()
-    if sys.stdin.isatty():
-        print("bertrt: type one text a line; end with Ctrl-D", file=sys.stderr)
-    return read_line_groups(cast(BufferedIOBase, sys.stdin.buffer))
-
-
 def _answers(
     runtime: "Runtime", task: str, texts: Sequence[str | bytes], options: dict[str, Any]
 ) -> list[Any]:
     """Return an answer for each text, or the InputError that says why it has none."""
     try:
-        inputs = [parse_line(_decode(text), task, options) for text in texts]
+        inputs = [parse_line(decode_line(text), task, options) for text in texts]
         answers: list[Any] = runtime(inputs, **options)
     except InputError as error:
         if len(texts) == 1:
@@ -145,15 +134,6 @@ def _answers(
             *_answers(runtime, task, texts[half:], options),
         ]
     return answers
-
-
-def _decode(text: str | bytes) -> str:
-    if isinstance(text, str):
-        return text
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"the text is not UTF-8 ({error}): convert it first") from error
 
 
 def _spell(error: InputError) -> str:

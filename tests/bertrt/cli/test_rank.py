@@ -38,6 +38,8 @@ def test_lines_of_standard_input(reranker: Path, bertrt_command: Command) -> Non
         expected = rt.rank("who", DOCUMENTS, top_k=2)
     numbers = [int(line.split()[1]) for line in done.out.splitlines()]
     assert numbers == [entry["corpus_id"] for entry in expected]
+    for dash in (["-", "--top-k", "2"], ["--top-k", "2", "-"], ["--top-k", "2", "--", "-"]):
+        assert bertrt_command("rank", reranker, "--query", "who", *dash, stdin=lines) == done
 
 
 @pytest.mark.parametrize(

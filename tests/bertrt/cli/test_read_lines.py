@@ -1,8 +1,12 @@
-"""Reading the lines of a pipe in groups."""
+"""Reading the lines of a pipe in groups, and texts from arguments or standard input."""
 
 import io
+import sys
 
-from bertrt.cli.read_lines import read_line_groups
+import pytest
+
+from bertrt.cli.read_lines import read_line_groups, read_texts
+from bertrt.errors import InputError
 
 
 def test_read_line_groups() -> None:
@@ -19,3 +23,15 @@ def test_read_line_groups() -> None:
     assert groups[-1] == [b"end"]
     assert list(read_line_groups(io.BytesIO(b""))) == []
     assert list(read_line_groups(io.BytesIO(b"\n"))) == [[b""]]
+
+
+def test_texts_of_arguments_or_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "caf\u00e9\n\n".encode() * 200 + "a\x85b\r\n".encode() + b"\xff\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert list(read_texts(["a", "-"], "text")) == [["a", "-"]]
+    groups = read_texts([], "text")
+    assert next(groups) == ["caf\u00e9", ""] * 128
+    with pytest.raises(InputError, match=r"^line 402: the text is not UTF-8 \(.*0xff"):
+        next(groups)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert list(read_texts([], "text")) == []
