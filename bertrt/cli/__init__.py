@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Sequence
 
 from bertrt._version import __version__
-from bertrt.cli import bench, doctor, export, inspect, rank, run
+from bertrt.cli import bench, doctor, embed, export, inspect, rank, run
 from bertrt.cli.formatting import escape_control
 from bertrt.errors import BertrtError
 
 __all__ = ["main"]
 
-COMMANDS = (export, run, rank, inspect, bench, doctor)
+COMMANDS = (export, run, embed, rank, inspect, bench, doctor)
 # The exit statuses of processes that SIGINT and SIGPIPE end.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 _EPILOG = """\
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; `argv` are the process's arguments when None.
 
     All errors become exit statuses here. Raises SystemExit for --help, --version and invalid
-    arguments, as argparse does, and for SIGTERM during an export.
+    arguments, as argparse does, and for SIGTERM while a file is written.
     """
     _use_utf8()
     arguments = _parse(argv)

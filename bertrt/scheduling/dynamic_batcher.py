@@ -88,7 +88,7 @@ class DynamicBatcher:
     def embed(
         self, text: Any, *, wait: bool = False, timeout: float | None = None, **options: Any
     ) -> Any:
-        """Return one text's vector, float32 [H], as `Runtime.embed` does; otherwise as a call."""
+        """Return one text's vector [H] as `Runtime.embed` does; otherwise as a call."""
         return _result(self._send(self._calls.parse_embed(options), (text,), wait), timeout)
 
     def submit(self, *inputs: Any, wait: bool = False, **options: Any) -> "Future[Answer]":

@@ -21,9 +21,9 @@ import pytest
 
 FOLDER = os.environ.get("BERTRT_TEST_ARTIFACTS")
 REPLAY = FOLDER is not None and importlib.util.find_spec("torch") is None
-# Packages that only the exporter, the Triton engine or a reference needs.
+# Packages that only the exporter, the Triton engine, Parquet files or a reference needs.
 LEFT_OUT = ("h5py", "huggingface_hub", "msgpack", "onnx", "onnx_ir", "onnxscript", "safetensors")
-LEFT_OUT += ("torch", "transformers", "triton")
+LEFT_OUT += ("pyarrow", "torch", "transformers", "triton")
 # Fixtures that return transformers' pipeline, or a function that gives transformers' answer.
 RECORDED = ("pipe", "reference")
 # `bertrt export` says in words that packages are missing, and these tests expect other words.

@@ -56,6 +56,36 @@ rt(texts, top_k=1)
 print(kilobytes("VmHWM") - before)
 """
 
+EMBED = """
+import contextlib, io
+from bertrt.cli import main
+
+class Lines(io.RawIOBase):
+    # 16,000 lines, 400 at a time.
+    left = 40
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        global before, after
+        if self.left == 32:
+            before = kilobytes()
+        if self.left == 0:
+            after = kilobytes()
+            return 0
+        self.left -= 1
+        data = b"a cat\\n" * 400
+        buffer[: len(data)] = data
+        return len(data)
+
+sys.stdin = io.TextIOWrapper(io.BufferedReader(Lines(), 1 << 16))
+poolings = "mean,cls,max,mean_sqrt_len_tokens,weightedmean,lasttoken"
+with contextlib.redirect_stdout(None):
+    main(["embed", sys.argv[1], "--output", sys.argv[2], "--pooling", poolings])
+print(after - before)
+"""
+
 LARGE = """
 small = np.full((4, 64), 7)
 for _ in range(20):
@@ -68,10 +98,10 @@ print(kilobytes() - before)
 """
 
 
-def growth(artifact: Path, code: str) -> float:
+def growth(artifact: Path, code: str, *arguments: Path) -> float:
     """Return how many megabytes the memory of a process that runs `code` grew by."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", COMMON + code, str(artifact)],
+        [sys.executable, "-P", "-c", COMMON + code, str(artifact), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -93,6 +123,15 @@ def test_ten_thousand_random_shapes(artifact: Path) -> None:
 def test_a_generator_of_texts(artifact: Path) -> None:
     """The logits of one chunk of 1,024 texts alone are more than 10 MB."""
     assert growth(artifact, GENERATOR) < 8
+
+
+def test_lines_that_are_embedded_into_a_file(
+    make_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The vectors of the lines after the first measurement are 10 MB."""
+    output = tmp_path / "vectors.npy"
+    assert growth(make_artifact("BertModel"), EMBED, output) < 4
+    assert output.stat().st_size > 12e6
 
 
 def test_a_list_of_texts_does_not_keep_logits(artifact: Path) -> None:
