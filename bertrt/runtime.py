@@ -99,8 +99,8 @@ class Runtime:
             self._tokenizer,
             artifact.config,
             [spec.name for spec in manifest.graph.outputs],
-            activation=manifest.activation,
             embedding=manifest.embedding,
+            cross_encoder=manifest.cross_encoder,
         )
         self._pool = SessionPool(
             artifact,
@@ -243,6 +243,8 @@ class Runtime:
         pairs: Any,
         *,
         activation: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         truncation: bool | str = True,
         max_length: int | None = None,
         progress: bool | ProgressCallback = False,
@@ -254,6 +256,9 @@ class Runtime:
             activation: what turns logits into scores: "identity", "relu", "sigmoid" or "tanh"; None
                 for what sentence-transformers saved with the model, and without that "sigmoid" for
                 one label, "identity" for several.
+            prompt: what to put before each pair's first text.
+            prompt_name: which of the model's prompts to put there, if `prompt` is None; None for
+                its default one, if it has one.
             truncation: as in every call, but a pair that is too long is cut by default, the longer
                 text first, as in CrossEncoder; False makes it an InputError.
             max_length, progress: as in every call.
@@ -265,7 +270,13 @@ class Runtime:
         text-classification.
         """
         check_progress(progress)
-        options = {"activation": activation, "truncation": truncation, "max_length": max_length}
+        options = {
+            "activation": activation,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "truncation": truncation,
+            "max_length": max_length,
+        }
         return self._answer(self._calls.parse_score(options, "score"), (pairs,), progress)
 
     def rank(
@@ -276,6 +287,8 @@ class Runtime:
         top_k: int | None = None,
         return_documents: bool = False,
         activation: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         truncation: bool | str = True,
         max_length: int | None = None,
         progress: bool | ProgressCallback = False,
@@ -287,7 +300,7 @@ class Runtime:
             documents: the documents; none give an empty answer.
             top_k: how many documents to return; all when None.
             return_documents: add each document as "text".
-            activation, truncation, max_length, progress: as for `score`.
+            activation, prompt, prompt_name, truncation, max_length, progress: as for `score`.
 
         Returns `[{"corpus_id", "score"}, …]`, best first; `corpus_id` is the document's index.
 
@@ -295,7 +308,13 @@ class Runtime:
         """
         check_progress(progress)
         check_ranking(query, documents, top_k, return_documents)
-        options = {"activation": activation, "truncation": truncation, "max_length": max_length}
+        options = {
+            "activation": activation,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "truncation": truncation,
+            "max_length": max_length,
+        }
         call = self._calls.parse_score(options, "rank")
         scores = self._answer(call, ([(query, document) for document in documents],), progress)
         return rank_documents(documents, scores, top_k=top_k, return_documents=return_documents)

@@ -11,6 +11,7 @@ from bertrt.artifact.directory import sha256_of
 from bertrt.artifact.manifest import (
     MANIFEST,
     SCHEMA,
+    CrossEncoderFacts,
     EmbeddingFacts,
     FileEntry,
     Manifest,
@@ -23,7 +24,7 @@ from bertrt.engines.ort import onnxruntime
 from bertrt.export.atomic_dir import check_output, default_output, staged
 from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from bertrt.export.checkpoints.cross_encoder import read_activation
+from bertrt.export.checkpoints.cross_encoder import read_cross_encoder
 from bertrt.export.checkpoints.generation_config import eos_token_id
 from bertrt.export.checkpoints.sentence_transformers import read_embedding
 from bertrt.export.checkpoints.vector_modules import VectorModules, read_vector_modules
@@ -175,7 +176,7 @@ class _Request:
 class _Source:
     """A checkpoint and its transformers model, and what the graph has beside the head's outputs.
 
-    `activation` turns a classifier's logits into scores, and `vectors` make a text's vector of its
+    `cross_encoder` says how a classifier scores pairs, and `vectors` make a text's vector of its
     hidden states; None for other heads.
     """
 
@@ -185,7 +186,7 @@ class _Source:
     module: Any
     cached: bool
     extra_outputs: tuple[str, ...]
-    activation: str | None
+    cross_encoder: CrossEncoderFacts | None
     vectors: VectorModules | None
 
 
@@ -233,13 +234,13 @@ def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, tas
         module.config, head, hidden_states=request.hidden_states, attentions=request.attentions
     )
     cached = has_cache(module, head) and request.target.device != "cuda"
-    activation, vectors = None, None
+    cross_encoder, vectors = None, None
     if head.task == "text-classification":
         labels = module.config.num_labels
-        activation = read_activation(checkpoint.folder, checkpoint.config, labels)
+        cross_encoder = read_cross_encoder(checkpoint.folder, checkpoint.config, labels)
     if head.task == "feature-extraction":
         vectors = read_vector_modules(checkpoint.folder, module.config.hidden_size)
-    return _Source(checkpoint, task, head, module, cached, names, activation, vectors)
+    return _Source(checkpoint, task, head, module, cached, names, cross_encoder, vectors)
 
 
 def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) -> _Graph:
@@ -383,8 +384,8 @@ def _write(
         versions=versions(),
         quantization=graph.quantization,
         text_graph=text_graph,
-        activation=source.activation,
         embedding=embedding,
+        cross_encoder=source.cross_encoder,
     )
     (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest

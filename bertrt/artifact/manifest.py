@@ -14,6 +14,7 @@ from bertrt.errors import ArtifactError
 __all__ = [
     "MANIFEST",
     "SCHEMA",
+    "CrossEncoderFacts",
     "EmbeddingFacts",
     "FileEntry",
     "Graph",
@@ -148,15 +149,29 @@ class EmbeddingFacts:
 
 
 @dataclass(frozen=True)
+class CrossEncoderFacts:
+    """How a classifier scores pairs as a cross-encoder.
+
+    Attributes:
+        activation: what turns logits into scores: "identity", "relu", "sigmoid" or "tanh".
+        prompts: what is put before a pair's first text, by name.
+        default_prompt_name: the prompt of a pair for which none is asked; None for no prompt.
+    """
+
+    activation: str
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The contents of bertrt.json.
 
     `parity` compares the graph with PyTorch; for int8, the graph before quantization.
     `quantization` says how an int8 graph was made and how close its answers are; None for other
     dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
-    splits differently; None without such a graph. `activation` turns a classifier's logits into the
-    scores of a cross-encoder; None for other heads. `embedding` is None for other heads than
-    feature-extraction.
+    splits differently; None without such a graph. `embedding` is None for other heads than
+    feature-extraction, and `cross_encoder` for others than text-classification.
     """
 
     schema: int
@@ -171,8 +186,8 @@ class Manifest:
     versions: Mapping[str, str]
     quantization: Mapping[str, Any] | None = None
     text_graph: Mapping[str, Any] | None = None
-    activation: str | None = None
     embedding: EmbeddingFacts | None = None
+    cross_encoder: CrossEncoderFacts | None = None
 
     def to_json(self) -> str:
         """Return the text of bertrt.json."""
@@ -214,6 +229,8 @@ class Manifest:
                 embedding["pooling"] = tuple(embedding["pooling"])
                 embedding["modules"] = tuple(embedding["modules"])
                 data["embedding"] = EmbeddingFacts(**embedding)
+            if data.get("cross_encoder") is not None:
+                data["cross_encoder"] = CrossEncoderFacts(**data["cross_encoder"])
             return cls(
                 **{
                     **data,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bertrt.artifact.manifest import EmbeddingFacts
+from bertrt.artifact.manifest import CrossEncoderFacts, EmbeddingFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import ArtifactError, InputError
 from bertrt.heads import HEADS
@@ -54,8 +54,8 @@ class CallParser:
         config: ModelConfig,
         outputs: Sequence[str],
         *,
-        activation: str | None = None,
         embedding: EmbeddingFacts | None = None,
+        cross_encoder: CrossEncoderFacts | None = None,
     ) -> None:
         """Parse calls for a task.
 
@@ -64,15 +64,15 @@ class CallParser:
             tokenizer: the artifact's tokenizer.
             config: the model's sizes and labels.
             outputs: the names of the graph's outputs.
-            activation: what turns a classifier's logits into scores by default.
             embedding: how the model makes its vectors; None for another task.
+            cross_encoder: how the model scores pairs; None for another task.
         """
         self.head = HEADS[task](tokenizer, config)
         self._tokenizer = tokenizer
         self._config = config
         self._outputs = outputs
-        if isinstance(self.head, TextClassification) and activation is not None:
-            self.head.activation = activation
+        if isinstance(self.head, TextClassification) and cross_encoder is not None:
+            self.head.cross_encoder = cross_encoder
         if isinstance(self.head, FeatureExtraction):
             if embedding is None:
                 raise ArtifactError("bertrt.json has no embedding: export the checkpoint again")
@@ -125,7 +125,9 @@ class CallParser:
                 f"rank needs a model with one label, but this one has {labels}: call score, and "
                 "rank by the label that you choose"
             )
-        return _ScoreCall(head, head.parse_options(options, ScoreOptions))
+        return _ScoreCall(
+            head, head.parse_options(options, ScoreOptions).resolve(head.cross_encoder)
+        )
 
 
 def build_request(call: Call, runner: GraphRunner, *inputs: Any) -> HeadRequest:

@@ -13,9 +13,10 @@ import numpy as np
 from bertrt.artifact.graph_io import SENTENCE_EMBEDDING
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.checks import check_flag, check_whole
-from bertrt.errors import InputError, shorten
+from bertrt.errors import InputError
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.pooling import POOLINGS, finish_vector, pool
+from bertrt.heads.prompts import check_prompt, choose_prompt
 from bertrt.heads.quantize_embeddings import check_precision
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_kwargs
@@ -71,10 +72,7 @@ class EmbedOptions(FeatureExtractionOptions):
             check_flag("normalize", self.normalize)
         if self.dimensions is not None:
             check_whole("dimensions", self.dimensions, least=1)
-        for name in ("prompt", "prompt_name"):
-            value = getattr(self, name)
-            if not isinstance(value, (str, type(None))):
-                raise InputError(f"{name} is {shorten(value)}: give a string")
+        check_prompt(self.prompt, self.prompt_name)
 
 
 class FeatureExtraction(TextHead):
@@ -124,7 +122,9 @@ class FeatureExtraction(TextHead):
             options,
             pooling=pooling,
             normalize=normalize,
-            prompt=self._prompt(options),
+            prompt=choose_prompt(
+                options.prompt, options.prompt_name, facts.prompts, facts.default_prompt_name
+            ),
             truncation=facts.truncation if options.truncation is None else options.truncation,
             max_length=facts.max_length if options.max_length is None else options.max_length,
         )
@@ -153,21 +153,6 @@ class FeatureExtraction(TextHead):
         if pooling == self.embedding.pooling:
             return self.embedding.size
         return self.config.hidden_size * len(pooling)
-
-    def _prompt(self, options: EmbedOptions) -> str:
-        """Return what is put before each text."""
-        if options.prompt is not None:
-            return options.prompt
-        facts = self.embedding
-        name = options.prompt_name or facts.default_prompt_name
-        if name is None:
-            return ""
-        if name not in facts.prompts:
-            raise InputError(
-                f"prompt_name is {name!r}, and this model's prompts are "
-                f"{', '.join(facts.prompts)}: use one of them, or give prompt"
-            )
-        return facts.prompts[name]
 
     def vector_size(self, options: EmbedOptions) -> int:
         """Return how many numbers a vector has, with options that are resolved."""

@@ -5,14 +5,16 @@ functions here follow `CrossEncoder.predict` and `CrossEncoder.rank` of sentence
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from bertrt.artifact.manifest import CrossEncoderFacts
 from bertrt.checks import check_flag, check_strings, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Options, TextPair
+from bertrt.heads.prompts import check_prompt, choose_prompt
 from bertrt.heads.request import GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.scores import sigmoid
 from bertrt.heads.text_classification import TextClassification
@@ -45,16 +47,31 @@ class ScoreOptions(Options):
         truncation: as for every head, but True by default: as in CrossEncoder, a pair that is too
             long is cut, the longer text first.
         activation: what turns logits into scores: a name in `ACTIVATIONS`; None for the model's.
+        prompt: what to put before each pair's first text; None for the model's.
+        prompt_name: the name of one of the model's prompts, if `prompt` is None.
     """
 
     truncation: bool | str = True
     activation: str | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
 
     def __post_init__(self) -> None:
+        check_prompt(self.prompt, self.prompt_name)
         if self.activation is not None and self.activation not in ACTIVATIONS:
             raise InputError(
                 f"activation is {shorten(self.activation)}: use one of {', '.join(ACTIVATIONS)}"
             )
+
+    def resolve(self, facts: CrossEncoderFacts) -> "ScoreOptions":
+        """Fill in what the model's files say. Raises InputError for a prompt that it lacks."""
+        return replace(
+            self,
+            activation=self.activation or facts.activation,
+            prompt=choose_prompt(
+                self.prompt, self.prompt_name, facts.prompts, facts.default_prompt_name
+            ),
+        )
 
 
 def read_pairs(*inputs: Any) -> tuple[list[TextPair], bool]:
@@ -91,12 +108,15 @@ def score_pairs(
 
 
 def score_request(head: TextClassification, pair: TextPair, options: ScoreOptions) -> HeadRequest:
-    """Build the request of one pair's scores, float32 [labels]."""
+    """Build the request of one pair's scores, float32 [labels], with options that are resolved."""
     # An empty document makes a pair too, as in the lists that CrossEncoder tokenizes.
     encoding = head.tokenizer.encode(
-        pair.text, pair.pair, empty_pair=True, **truncation_kwargs(options)
+        f"{options.prompt or ''}{pair.text}",
+        pair.pair,
+        empty_pair=True,
+        **truncation_kwargs(options),
     )
-    activation = ACTIVATIONS[options.activation or head.activation]
+    activation = ACTIVATIONS[options.activation or head.cross_encoder.activation]
 
     def finish(samples: Sequence[SampleOutputs]) -> np.ndarray:
         return activation(samples[0]["logits"])

@@ -10,6 +10,7 @@ from enum import Enum
 
 import numpy as np
 
+from bertrt.artifact.manifest import CrossEncoderFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.checks import check_top_k
 from bertrt.errors import InputError
@@ -68,8 +69,8 @@ class TextClassification(TextHead):
 
     task = "text-classification"
     options_class = TextClassificationOptions
-    # What turns logits into the scores of a cross-encoder: see `bertrt.heads.reranking`.
-    activation = "identity"
+    # How pairs are scored: see `bertrt.heads.reranking`.
+    cross_encoder = CrossEncoderFacts("identity", {}, None)
 
     def prepare(self, input: TextPair, options: TextClassificationOptions) -> Prepared:
         """Encode a text or a pair."""

@@ -17,7 +17,13 @@ from bertrt.export.checkpoints.vector_modules import WEIGHT_FILES, VectorModules
 from bertrt.heads.similarity import SIMILARITIES
 from bertrt.tokenizer import Tokenizer
 
-__all__ = ["SETTINGS_FILE", "read_embedding", "settings_files"]
+__all__ = [
+    "SETTINGS_FILE",
+    "read_default_prompt",
+    "read_embedding",
+    "read_prompts",
+    "settings_files",
+]
 
 SETTINGS_FILE = "config_sentence_transformers.json"
 # The settings of the transformer module, under the names that versions gave to the file.
@@ -70,6 +76,7 @@ def read_embedding(
             "sentence-transformers' settings say do_lower_case, and the tokenizer keeps capitals: "
             "set do_lower_case in tokenizer_config.json to true as well"
         )
+    prompts = {**_PROMPTS, **read_prompts(settings)}
     return EmbeddingFacts(
         pooling=vectors.pooling,
         include_prompt=vectors.include_prompt,
@@ -78,8 +85,8 @@ def read_embedding(
         dimensions=_dimensions(settings),
         max_length=min(_max_seq_length(transformer) or tokenizer.max_length, tokenizer.max_length),
         truncation=saved,
-        prompts=_prompts(settings),
-        default_prompt_name=_default_prompt(settings),
+        prompts=prompts,
+        default_prompt_name=read_default_prompt(settings, prompts),
         similarity=_similarity(settings),
     )
 
@@ -114,7 +121,8 @@ def _dimensions(settings: Mapping[str, Any]) -> int | None:
     return size
 
 
-def _prompts(settings: Mapping[str, Any]) -> dict[str, str]:
+def read_prompts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the prompts by name; raises ExportError unless they are strings."""
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
         isinstance(prompt, (str, type(None))) for prompt in prompts.values()
@@ -122,11 +130,12 @@ def _prompts(settings: Mapping[str, Any]) -> dict[str, str]:
         raise ExportError(
             f"prompts in {SETTINGS_FILE} are {prompts!r}: it must map names to strings"
         )
-    return {**_PROMPTS, **{name: prompt or "" for name, prompt in prompts.items()}}
+    return {name: prompt or "" for name, prompt in prompts.items()}
 
 
-def _default_prompt(settings: Mapping[str, Any]) -> str | None:
-    name, prompts = settings.get("default_prompt_name"), _prompts(settings)
+def read_default_prompt(settings: Mapping[str, Any], prompts: Mapping[str, str]) -> str | None:
+    """Return the default prompt's name, if any; raises ExportError unless it is among them."""
+    name = settings.get("default_prompt_name")
     if name is not None and name not in prompts:
         raise ExportError(
             f"default_prompt_name in {SETTINGS_FILE} is {name!r}, and its prompts are "

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from bertrt.artifact.manifest import CrossEncoderFacts
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.cross_encoder import read_activation
+from bertrt.export.checkpoints.cross_encoder import read_cross_encoder
 
 TORCH = "torch.nn.modules."
 IDENTITY, TANH = f"{TORCH}linear.Identity", f"{TORCH}activation.Tanh"
@@ -53,23 +54,36 @@ def test_activation(
     if files:
         (tmp_path / "modules.json").write_text("[]")
         (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(files))
-    assert read_activation(tmp_path, config, labels) == expected
+    assert read_cross_encoder(tmp_path, config, labels).activation == expected
+
+
+def test_prompts(tmp_path: Path) -> None:
+    settings = {"model_type": "CrossEncoder", "prompts": {"q": "find: ", "p": None}}
+    path = tmp_path / "config_sentence_transformers.json"
+    path.write_text(json.dumps({**settings, "default_prompt_name": "q"}))
+    assert read_cross_encoder(tmp_path, {}, 1) == CrossEncoderFacts("sigmoid", {}, None)
+    (tmp_path / "modules.json").write_text("[]")
+    expected = CrossEncoderFacts("sigmoid", {"q": "find: ", "p": ""}, "q")
+    assert read_cross_encoder(tmp_path, {}, 1) == expected
+    path.write_text(json.dumps({**settings, "default_prompt_name": "query"}))
+    with pytest.raises(ExportError, match="is 'query', and its prompts are q, p: correct it"):
+        read_cross_encoder(tmp_path, {}, 1)
 
 
 def test_settings_without_modules_say_nothing(tmp_path: Path) -> None:
     settings = {"activation_fn": TANH, "model_type": "CrossEncoder"}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    assert read_activation(tmp_path, {}, 1) == "sigmoid"
+    assert read_cross_encoder(tmp_path, {}, 1).activation == "sigmoid"
 
 
 def test_other_code_is_not_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="bertrt")
     config = {"sbert_ce_default_activation_function": "os.abort"}
-    assert read_activation(tmp_path, config, 1) == "sigmoid"
+    assert read_cross_encoder(tmp_path, config, 1).activation == "sigmoid"
     assert "'os.abort' is not PyTorch's own: sigmoid is used" in caplog.text
 
 
 def test_an_activation_that_bertrt_lacks_is_refused(tmp_path: Path) -> None:
     config = {"sentence_transformers": {"activation_fn": f"{TORCH}activation.Softplus"}}
     with pytest.raises(ExportError, match=r"Softplus', which bertrt does not have"):
-        read_activation(tmp_path, config, 1)
+        read_cross_encoder(tmp_path, config, 1)
