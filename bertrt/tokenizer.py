@@ -54,6 +54,8 @@ class Tokenizer:
             raise ArtifactError(f"tokenizer.json cannot be used: {error}") from error
         self.one_token_type = not any(self._tokenizer.encode("a", "a").type_ids)
         self._special_ids = frozenset(facts.all_special_ids)
+        # Special tokens that are plain tokens here, as `split_special_tokens` makes them.
+        self._split_ids = self._special_ids - self._tokenizer.get_added_tokens_decoder().keys()
         self._truncating_copy = functools.lru_cache(maxsize=16)(self._make_truncating_copy)
         for text, ids in facts.golden:
             if tuple(self._tokenizer.encode(text).ids) != ids:
@@ -166,8 +168,8 @@ class Tokenizer:
         """Return the text of token ids, as transformers' `decode` does."""
         numbers = [int(id) for id in ids]
         if skip_special_tokens:
-            numbers = [id for id in numbers if id not in self._special_ids]
-        text = self._tokenizer.decode(numbers, skip_special_tokens=False)
+            numbers = [id for id in numbers if id not in self._split_ids]
+        text = self._tokenizer.decode(numbers, skip_special_tokens=skip_special_tokens)
         if self.facts.clean_up_tokenization_spaces:
             for spaced, joined in _CLEAN_UP:
                 text = text.replace(spaced, joined)

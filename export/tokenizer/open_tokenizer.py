@@ -6,6 +6,7 @@ from typing import Any
 
 import transformers
 from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.error_reason import error_reason
@@ -40,8 +41,9 @@ def open_tokenizer(settings: TokenizerSettings) -> Any:
     special token that no file names and the vocabulary lacks stays absent.
 
     Raises ExportError for files that cannot be used, for a vocabulary without a token that BERT
-    needs, for a token whose id differs from the one in the files, and for a setting that changes
-    ids and that the tokenizers library cannot express.
+    needs, for a token whose id differs from the one in the files, for one that versions of
+    transformers look for in different texts, and for a setting that changes ids and that the
+    tokenizers library cannot express.
     """
     data = read_json(settings.folder / "tokenizer.json") if settings.has_tokenizer_json else None
     vocabulary = _vocabulary(settings, data)
@@ -62,6 +64,7 @@ def open_tokenizer(settings: TokenizerSettings) -> Any:
             "tokenizer_config.json, or tokenizer.json if there is one"
         ) from error
     _check_added_ids(settings, tokenizer.backend_tokenizer)
+    _check_normalized_tokens(data if is_bert else None, tokenizer.backend_tokenizer)
     _check_slow_settings(settings, tokenizer.backend_tokenizer)
     return tokenizer
 
@@ -135,6 +138,29 @@ def _check_added_ids(settings: TokenizerSettings, tokenizer: Tokenizer) -> None:
             raise ExportError(
                 f"the added token {name!r} has the id {id} in the checkpoint, and {found} with "
                 "this vocabulary: it was added to another vocabulary"
+            )
+
+
+def _check_normalized_tokens(data: Mapping[str, Any] | None, tokenizer: Tokenizer) -> None:
+    """Raise ExportError for an added token that two normalizers give two forms.
+
+    Its form is looked for in normalized text. transformers 4 makes the form with tokenizer.json's
+    normalizer and then replaces that by the settings' one; transformers 5 uses the latter for both.
+    """
+    in_file = (data or {}).get("normalizer") or {}
+    if in_file.get("type") != "BertNormalizer":
+        return
+    names = ("clean_text", *_NORMALIZER_FIELDS.values())
+    fields = {name: in_file[name] for name in names if name in in_file}
+    normalizers = (BertNormalizer(**fields), tokenizer.normalizer)
+    for token in tokenizer.get_added_tokens_decoder().values():
+        first, second = (normalizer.normalize_str(token.content) for normalizer in normalizers)
+        if token.normalized and first != second:
+            raise ExportError(
+                f"the added token {token.content!r} is normalized, and versions of transformers "
+                "look for it in different texts, because the normalizer in tokenizer.json "
+                f"contradicts {', '.join(_NORMALIZER_FIELDS)} in tokenizer_config.json: make them "
+                "agree"
             )
 
 

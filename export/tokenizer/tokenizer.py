@@ -59,7 +59,7 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
     facts = _facts(checkpoint, settings, opened, tokenizer)
     _warn(tokenizer, opened, surplus, size)
     tokenizer.save(str(directory / "tokenizer.json"))
-    config = _config(state, settings, facts, tokenizer, one_type=one_type)
+    config = _config(state, settings, opened, facts, tokenizer, one_type=one_type)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
     write_vocabulary(tokenizer, directory / "vocab.txt")
@@ -137,17 +137,21 @@ def _warn(tokenizer: Tokenizer, opened: Any, surplus: list[str], size: int) -> N
 def _config(
     state: dict[str, Any],
     settings: TokenizerSettings,
+    opened: Any,
     facts: TokenizerFacts,
     tokenizer: Tokenizer,
     *,
     one_type: bool,
 ) -> dict[str, Any]:
     """Return a tokenizer_config.json that gives transformers the same tokenizer."""
+    # The names are transformers' own. For the id of an added token that is looked for in normalized
+    # text, tokenizers 0.23 returns its normalized name, which may be another token.
     names = {
-        role: None if id is None else tokenizer.id_to_token(id)
+        role: None if id is None else getattr(opened, f"{role}_token")
         for role, id in facts.special_ids.items()
     }
-    special = [tokenizer.id_to_token(id) for id in facts.all_special_ids]
+    kept = [name for name in opened.all_special_tokens if tokenizer.token_to_id(name) is not None]
+    added = json.loads(opened.backend_tokenizer.to_str())["added_tokens"]
     types = [] if one_type else ["token_type_ids"]
     config: dict[str, Any] = {
         # BERT's class builds its own parts from the vocabulary, which would replace any others.
@@ -159,10 +163,11 @@ def _config(
         "clean_up_tokenization_spaces": facts.clean_up_tokenization_spaces,
         # A missing entry would mean BERT's default.
         **{f"{role}_token": name for role, name in names.items()},
-        "additional_special_tokens": [name for name in special if name not in names.values()],
+        "additional_special_tokens": [name for name in kept if name not in names.values()],
         "added_tokens_decoder": {
             str(token["id"]): {key: value for key, value in token.items() if key != "id"}
-            for token in state["added_tokens"]
+            for token in added
+            if tokenizer.token_to_id(token["content"]) is not None
         },
     }
     if settings.config.get("split_special_tokens"):

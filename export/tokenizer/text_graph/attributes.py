@@ -36,8 +36,11 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
         )
     lowercase = bool(normalizer["lowercase"])
     accents = normalizer["strip_accents"]
+    # Not by `id_to_token`, which tokenizers 0.23 answers with the normalized name of an added token
+    # that is looked for in normalized text.
+    names = {id: token for token, id in tokenizer.get_vocab().items()}
     special = {
-        f"{role}_token": tokenizer.id_to_token(id)
+        f"{role}_token": names[id]
         for role, id in tokenizer.facts.special_ids.items()
         if id is not None
     }

@@ -29,6 +29,7 @@ TEXTS = (
     "",
     "the boat [SEP] is red",
     "The Boats, unbelievs. café CAFE résumé cafe\u0301",
+    "the RED mask, The red Mask ÉNT ent",
     "中中 the <ent>boat <ent> xboatx [MASK]the x[MASK]  x",
     "[sep] [mask] is[MASK] red [CLS][PAD]",
     "the boat is red . the boat , is un . red boat",
@@ -47,6 +48,10 @@ Write = Callable[..., tuple[Path, TokenizerFacts, Path]]
 def token(content: str, **flags: bool) -> dict[str, Any]:
     plain = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized", "special"), False)
     return {"content": content, **plain, **flags}
+
+
+def normalized(content: str) -> dict[str, Any]:
+    return token(content, special=True, normalized=True)
 
 
 SPECIAL = {str(id): token(name, special=True) for id, name in enumerate(WORDS[:5])}
@@ -108,8 +113,10 @@ def check(artifact: Path, facts: TokenizerFacts, folder: Path) -> None:
     json_text = (artifact / "tokenizer.json").read_text(encoding="utf-8")
     ours = Tokenizer(json_text, facts)
     plain = tokenizers.Tokenizer.from_str(json_text)
+    special = []
     for source in (folder, artifact):
         theirs = transformers.AutoTokenizer.from_pretrained(source)
+        special.append(sorted(theirs.all_special_ids))
         for text in TEXTS:
             expected = theirs(text)["input_ids"]
             assert ours.encode(text).ids == expected, (source.name, text)
@@ -132,6 +139,7 @@ def check(artifact: Path, facts: TokenizerFacts, folder: Path) -> None:
             )
         for role, id in facts.special_ids.items():
             assert id == getattr(theirs, f"{role}_token_id"), (source.name, role)
+    assert special[0] == special[1]
 
 
 CHANGES: dict[str, Files] = {
@@ -164,6 +172,20 @@ CHANGES: dict[str, Files] = {
     "single_word": {"added_tokens_decoder": {str(SIZE): token("boatx"), "6": token("boat")}},
     "a whole word": {"added_tokens_decoder": {"6": token("boat", single_word=True)}},
     "normalized": {"added_tokens_decoder": {str(SIZE): token("xboat", normalized=True)}},
+    # Each stands for its lower-cased form, which is another token of the vocabulary or none.
+    "normalized and special": {"added_tokens_decoder": {**SPECIAL, "21": normalized("The")}},
+    "normalized, special and new": {
+        "added_tokens_decoder": {**SPECIAL, str(SIZE): normalized("ÉNT")},
+        "additional_special_tokens": ["ÉNT"],
+    },
+    "normalized mask_token": {
+        "mask_token": "MASK",
+        "added_tokens_decoder": {**SPECIAL, str(SIZE): normalized("MASK")},
+    },
+    "normalized, special tokens are text": {
+        "split_special_tokens": True,
+        "added_tokens_decoder": {**SPECIAL, "21": normalized("The")},
+    },
     "special": {"added_tokens_decoder": {**SPECIAL, "8": token("red", special=True)}},
     "sep_token": {"sep_token": "red"},
     "cls_token as a dict": {"cls_token": {"__type": "AddedToken", **token("boat", lstrip=True)}},
@@ -275,6 +297,31 @@ def test_settings_are_believed_before_the_normalizer(
     files = tokenizer_json()
     files["tokenizer.json"]["normalizer"] |= changes
     check(*write(settings, files))
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_normalized_token_and_normalizers_that_contradict_each_other(
+    write: Write, tokenizer_json: Callable[..., Files], special: bool
+) -> None:
+    """Which texts have the token depends on the version of transformers."""
+    added = {**SPECIAL, "21": token("The", special=special, normalized=True)}
+    settings = {"do_lower_case": False, "added_tokens_decoder": added}
+    with pytest.raises(ExportError, match=r"the added token 'The' is normalized.*do_lower_case"):
+        write(settings, tokenizer_json())
+
+
+@pytest.mark.parametrize(
+    ("name", "lowercase"),
+    [("the", True), ("The", False)],
+    ids=["an equal form", "no contradiction"],
+)
+def test_a_normalized_token_that_is_the_same_for_both(
+    write: Write, tokenizer_json: Callable[..., Files], name: str, lowercase: bool
+) -> None:
+    files = tokenizer_json()
+    files["tokenizer.json"]["normalizer"]["lowercase"] = lowercase
+    added = {**SPECIAL, str(WORDS.index(name)): normalized(name)}
+    check(*write({"do_lower_case": False, "added_tokens_decoder": added}, files))
 
 
 def test_tokenizer_json_may_truncate_on_the_left(
