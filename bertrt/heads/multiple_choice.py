@@ -15,7 +15,7 @@ from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Head, Options, Prepared
 from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax, top_k
-from bertrt.heads.truncation import truncation_kwargs
+from bertrt.heads.truncation import check_room, truncation_kwargs
 
 __all__ = ["MultipleChoice"]
 
@@ -55,12 +55,18 @@ class MultipleChoice(Head):
     def prepare(self, input: PromptWithChoices, options: Options) -> Prepared:
         """Encode the prompt with each choice."""
         truncation = truncation_kwargs(options)
-        encodings = [
-            self.tokenizer.encode(
-                input.prompt, choice, empty_pair=True, advice="only_first", **truncation
-            )
-            for choice in input.choices
-        ]
+        try:
+            encodings = [
+                self.tokenizer.encode(
+                    input.prompt, choice, empty_pair=True, advice="only_first", **truncation
+                )
+                for choice in input.choices
+            ]
+        except InputError:
+            for choice in input.choices:
+                what = f"the choice {shorten(choice)}"
+                check_room(self.tokenizer, choice, truncation, what=what, remedy="shorten it")
+            raise
         return Prepared(encodings, input.choices)
 
     def finish(

@@ -5,8 +5,9 @@ from typing import Any
 
 from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Options
+from bertrt.tokenizer import Tokenizer
 
-__all__ = ["check_tokenizer_kwargs", "truncation_kwargs"]
+__all__ = ["check_room", "check_tokenizer_kwargs", "truncation_kwargs"]
 
 _NAMES = {"truncation", "max_length"}
 
@@ -29,3 +30,31 @@ def truncation_kwargs(
     """
     defaults = {"truncation": options.truncation, "max_length": options.max_length}
     return {**defaults, **(tokenizer_kwargs or {})}
+
+
+def check_room(
+    tokenizer: Tokenizer, second: str, truncation: Mapping[str, Any], *, what: str, remedy: str
+) -> None:
+    """Raise InputError if a second text leaves no room for a first one, which alone is truncated.
+
+    To be called after an encoding failed: it says where no truncation of the first text helps.
+
+    Args:
+        tokenizer: the tokenizer.
+        second: the second text.
+        truncation: the arguments `truncation` and `max_length` of the encoding.
+        what: what the second text is, with its value.
+        remedy: what to do about it.
+    """
+    if truncation["truncation"] not in (False, "only_first"):
+        return
+    max_length = truncation["max_length"]
+    special = len(tokenizer.encode("", "", empty_pair=True, truncation=True, max_length=max_length))
+    windows = tokenizer.encode(second, truncation=True, special_tokens=False)
+    count = sum(len(window) for window in (windows, *windows.overflowing))
+    limit = tokenizer.max_length if max_length is None else max_length
+    if count + special >= limit:
+        raise InputError(
+            f"{what} has {count} tokens, which leaves no room for a text: with {special} special "
+            f"tokens the limit is {limit}: {remedy}"
+        )

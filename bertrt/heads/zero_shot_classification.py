@@ -18,7 +18,7 @@ from bertrt.errors import InputError, shorten
 from bertrt.heads.base import Head, Options, Prepared
 from bertrt.heads.request import Answer, SampleOutputs
 from bertrt.heads.scores import softmax
-from bertrt.heads.truncation import truncation_kwargs
+from bertrt.heads.truncation import check_room, truncation_kwargs
 from bertrt.tokenizer import Tokenizer
 
 __all__ = ["ZeroShotClassification", "ZeroShotOptions"]
@@ -113,10 +113,21 @@ class ZeroShotClassification(Head):
         if options.truncation is True:
             truncation["truncation"] = "only_first"
         hypotheses = [options.hypothesis_template.format(label) for label in input.labels]
-        encodings = [
-            self.tokenizer.encode(input.text, hypothesis, empty_pair=True, **truncation)
-            for hypothesis in hypotheses
-        ]
+        try:
+            encodings = [
+                self.tokenizer.encode(input.text, hypothesis, empty_pair=True, **truncation)
+                for hypothesis in hypotheses
+            ]
+        except InputError:
+            for label, hypothesis in zip(input.labels, hypotheses, strict=True):
+                check_room(
+                    self.tokenizer,
+                    hypothesis,
+                    truncation,
+                    what=f"the hypothesis of the label {shorten(label)}",
+                    remedy="shorten the label or hypothesis_template",
+                )
+            raise
         return Prepared(encodings, input)
 
     def finish(

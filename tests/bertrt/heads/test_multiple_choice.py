@@ -92,6 +92,16 @@ def test_truncation(rt: Any, reference: Any, agree: Agree) -> None:
         agree(rt(long, choices=CHOICES, **options), reference(long, CHOICES, **options))
 
 
+@pytest.mark.parametrize("truncation", [False, "only_first"])
+def test_a_choice_that_leaves_no_room_for_the_prompt(rt: Any, truncation: Any) -> None:
+    long = "the cat sat on the mat " * 20
+    count = r"the choice 'the cat sat .* has 120 tokens, which leaves no room for a text: "
+    for prompt in (PROMPT, long):
+        with pytest.raises(InputError, match=f"{count}.* limit is 64: shorten it$"):
+            rt(prompt, choices=["a", long], truncation=truncation)
+    rt(PROMPT, choices=["a", long], truncation=True)
+
+
 @pytest.mark.parametrize(
     ("args", "options", "message"),
     [

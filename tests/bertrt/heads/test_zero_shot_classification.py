@@ -66,8 +66,40 @@ def test_only_the_text_is_truncated(rt: Any, pipe: Any, agree: Agree) -> None:
     with pytest.raises(InputError, match=r"limit is 64: .* or pass truncation='only_first'$"):
         rt(text, candidate_labels=LABELS)
     agree(rt(text, candidate_labels=LABELS, truncation=True), pipe(text, candidate_labels=LABELS))
-    with pytest.raises(InputError, match="cannot be truncated to 8"):
-        rt("a", candidate_labels=["the cat sat on the mat"], truncation=True, max_length=8)
+
+
+@pytest.mark.parametrize("text", ["a", "the cat sat on the mat " * 30])
+@pytest.mark.parametrize("truncation", [False, True, "only_first"])
+def test_a_label_that_leaves_no_room_for_the_text(rt: Any, text: str, truncation: Any) -> None:
+    """Truncating the text would not help, so the error does not advise it."""
+    labels = ["art", "the cat sat on the mat " * 30]
+    options = {"candidate_labels": labels, "truncation": truncation}
+    with pytest.raises(InputError) as caught:
+        rt([text], **options)
+    message = str(caught.value)
+    assert message.startswith("the hypothesis of the label 'the cat sat on the mat ")
+    assert message.endswith(
+        "which leaves no room for a text: with 3 special tokens the limit is 64: shorten the label "
+        "or hypothesis_template"
+    )
+    assert "truncation" not in message
+
+
+def test_a_label_that_leaves_room_for_one_token(rt: Any) -> None:
+    """The message is right at the boundary, in the number of tokens too."""
+    labels = ["the cat sat on the mat"]
+    hypothesis = rt.tokenize("This example is the cat sat on the mat.")["input_ids"][0]
+    room = len(hypothesis) - 2 + 3 + 1
+    options = {"candidate_labels": labels, "truncation": True}
+    assert rt("the cat sat", **options, max_length=room)["labels"] == labels
+    with pytest.raises(InputError, match=rf"has {len(hypothesis) - 2} tokens.*limit is {room - 1}"):
+        rt("the cat sat", **options, max_length=room - 1)
+    with pytest.raises(InputError, match=r"has 6 tokens and the limit is 5: .*'only_first'"):
+        rt("the cat", candidate_labels=["a"], hypothesis_template="{}", max_length=5)
+    with pytest.raises(InputError, match="max_length is 3, which leaves no room for text beside 3"):
+        rt("the cat sat", candidate_labels=labels, max_length=3)
+    # With another strategy the hypothesis is cut, as the caller asked.
+    assert rt("a", candidate_labels=labels, truncation="longest_first", max_length=8)["labels"]
 
 
 def test_labels_as_the_second_argument(rt: Any, pipe: Any, agree: Agree, tmp_path: Path) -> None:
