@@ -83,6 +83,11 @@ class Tokenizer:
         return self.facts.special_ids.get("mask")
 
     @property
+    def mask_is_text(self) -> bool:
+        """Whether the name of the mask token in a text is plain text: `split_special_tokens`."""
+        return self.mask_id in self._split_ids
+
+    @property
     def subword_prefix(self) -> str:
         """The prefix of subwords that continue a word, such as WordPiece's ##; "" if none."""
         return getattr(self._tokenizer.model, "continuing_subword_prefix", None) or ""

@@ -67,6 +67,12 @@ class FillMask(TextHead):
         prepared = self.encode(input, options)
         if not prepared.context.masks.size:
             mask = self.tokenizer.id_to_token(self._mask_id())
+            if self.tokenizer.mask_is_text:
+                raise InputError(
+                    f"no text can have a {mask}, because split_special_tokens in this tokenizer's "
+                    "tokenizer_config.json makes it plain text: remove it and export the "
+                    "checkpoint again"
+                )
             when = " after truncation" if prepared.encodings[0].overflowing else ""
             raise InputError(f"the text has no {mask}{when}: {shorten(input.text)}")
         return prepared

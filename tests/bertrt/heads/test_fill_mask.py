@@ -1,11 +1,15 @@
 """fill-mask, compared with transformers' pipeline, and its errors."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from bertrt.errors import InputError
+from bertrt.heads.fill_mask import FillMask
+from bertrt.tokenizer import Tokenizer
 
 Agree = Callable[[Any, Any], None]
 
@@ -125,3 +129,19 @@ def test_refuses_options(rt: Any, options: dict[str, Any], message: str) -> None
 def test_refuses_texts(rt: Any, text: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         rt(text, **options)
+
+
+@pytest.mark.parametrize("text", ["the [MASK] sat", "the cat"])
+def test_a_mask_that_is_plain_text(rt: Any, text: str) -> None:
+    """With `split_special_tokens` no text has a mask token, and the error says why."""
+    path = rt._artifact.path / "tokenizer.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    state["added_tokens"] = []
+    facts = dataclasses.replace(rt.tokenizer.facts, golden=())
+    head = FillMask(Tokenizer(json.dumps(state), facts), rt._artifact.config)
+    (input,), _ = head.read_inputs(text)
+    with pytest.raises(
+        InputError, match=r"no text can have a \[MASK\], because split_special_token"
+    ):
+        head.prepare(input, head.parse_options({}))
+    assert not rt.tokenizer.mask_is_text

@@ -207,7 +207,10 @@ CHANGES: dict[str, Files] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_settings_of_a_vocabulary(write: Write, name: str) -> None:
-    check(*write(CHANGES[name]))
+    artifact, facts, folder = write(CHANGES[name])
+    check(artifact, facts, folder)
+    ours = Tokenizer((artifact / "tokenizer.json").read_text(encoding="utf-8"), facts)
+    assert ours.mask_is_text == bool(CHANGES[name].get("split_special_tokens"))
 
 
 @pytest.mark.parametrize("name", CHANGES)
