@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ids_by_label", "named_otherwise", "read_labels", "stated_counts"]
+__all__ = ["check_first_id", "ids_by_label", "named_otherwise", "read_labels", "stated_counts"]
 
 # Far above any classifier; a larger id is damage, and would be a list of as many names.
 _MOST_LABELS = 1_000_000
@@ -55,6 +55,23 @@ def stated_counts(config: Mapping[str, Any]) -> tuple[int, ...]:
     if not counts:
         counts.append(max(_label2id(config), default=1) + 1)
     return tuple(counts)
+
+
+def check_first_id(config: Mapping[str, Any], count: int) -> None:
+    """Raise ValueError if the field that names a model's `count` labels counts them from 1.
+
+    `label2id` is such a field if `id2label` has no names. An id that is missing is no error, such
+    as 0 where the last one is `count` - 1. Raises it for a field that is damaged too.
+    """
+    fields = {"id2label": {_id(id, "id2label") for id in _table(config, "id2label")}}
+    if all(name == _default(id) for id, name in _id2label(config).items()):
+        fields["label2id"] = set(_label2id(config))
+    for field, ids in fields.items():
+        if ids and min(ids) == 1 and max(ids) == count:
+            raise ValueError(
+                f"the ids of {field} start at 1 and end at {count}, the number of labels: they "
+                "must start at 0"
+            )
 
 
 def ids_by_label(labels: tuple[str, ...]) -> dict[str, int]:

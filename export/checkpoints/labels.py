@@ -8,7 +8,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from bertrt.artifact.labels import ids_by_label, named_otherwise, read_labels, stated_counts
+from bertrt.artifact.labels import (
+    check_first_id,
+    ids_by_label,
+    named_otherwise,
+    read_labels,
+    stated_counts,
+)
 from bertrt.errors import ExportError
 
 __all__ = ["LABEL_FIELDS", "with_agreeing_labels"]
@@ -28,11 +34,13 @@ def with_agreeing_labels(config: Mapping[str, Any], rows: int | None) -> dict[st
         rows: the number of the classifier's rows, which decides between fields that say different
             numbers; None without a classifier.
 
-    Raises ExportError for a field that is damaged.
+    Raises ExportError for a field that is damaged, or that counts labels from 1.
     """
     if not any(config.get(field) is not None for field in LABEL_FIELDS):
         return dict(config)
     try:
+        if rows is not None:
+            check_first_id(config, rows)
         counts = stated_counts(config)
         labels = read_labels(config, rows if rows in counts else counts[0])
         ignored = named_otherwise(config, labels)

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from bertrt.artifact.labels import ids_by_label, named_otherwise, read_labels, stated_counts
+from bertrt.artifact.labels import (
+    check_first_id,
+    ids_by_label,
+    named_otherwise,
+    read_labels,
+    stated_counts,
+)
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import ArtifactError
 
@@ -76,6 +82,15 @@ def test_the_count_may_be_given() -> None:
 def test_ids_by_label() -> None:
     assert ids_by_label(NLI) == BY_LABEL
     assert ids_by_label(("same", "other", "same")) == {"same": 0, "other": 1}
+
+
+def test_ids_that_start_at_1() -> None:
+    from_1 = {str(id): name for id, name in enumerate(NLI, start=1)}
+    with pytest.raises(ValueError, match="ids of id2label start at 1 and end at 3, the number"):
+        check_first_id({"id2label": from_1}, 3)
+    check_first_id({"id2label": from_1}, 4)
+    check_first_id({"id2label": {**from_1, "0": None}}, 3)
+    check_first_id({"id2label": {}, "label2id": None, "num_labels": 3}, 3)
 
 
 def test_what_is_named_otherwise() -> None:

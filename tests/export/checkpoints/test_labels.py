@@ -84,6 +84,43 @@ def test_no_field_that_says_the_classifiers_rows(
         written(make_checkpoint("BertForSequenceClassification"), tmp_path, **labels)
 
 
+FROM_1 = {str(id): name for id, name in enumerate(NLI, start=1)}
+LABEL_FROM_1 = {name: id for id, name in enumerate(NLI, start=1)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "field"),
+    [
+        ({"id2label": FROM_1}, "id2label"),
+        ({"id2label": FROM_1, "label2id": LABEL_FROM_1}, "id2label"),
+        ({"id2label": FROM_1, "label2id": BY_LABEL}, "id2label"),
+        # Here the names would be those of the labels beside them.
+        ({"id2label": FROM_1, "num_labels": 3}, "id2label"),
+        ({"id2label": {"1": "LABEL_1", "2": "LABEL_2", "3": "LABEL_3"}}, "id2label"),
+        ({"id2label": {"1": "a", "3": None}}, "id2label"),
+        ({"label2id": LABEL_FROM_1}, "label2id"),
+        ({"label2id": LABEL_FROM_1, "num_labels": 3}, "label2id"),
+        ({"label2id": LABEL_FROM_1, "id2label": {id: f"LABEL_{id}" for id in "012"}}, "label2id"),
+    ],
+    ids=str,
+)
+def test_ids_that_start_at_1(
+    make_checkpoint: Make, tmp_path: Path, labels: dict[str, Any], field: str
+) -> None:
+    message = f"the ids of {field} start at 1 and end at 3, the number of labels: .* start at 0"
+    with pytest.raises(ExportError, match=message):
+        written(make_checkpoint("BertForSequenceClassification"), tmp_path, **labels)
+
+
+def test_a_missing_id_is_not_a_start_at_1(make_checkpoint: Make, tmp_path: Path) -> None:
+    folder = make_checkpoint("BertForSequenceClassification")
+    data = written(folder, tmp_path, id2label={"1": "b", "2": "c"})
+    assert data["id2label"] == {"0": "LABEL_0", "1": "b", "2": "c"}
+    # The names come from the other field, as before.
+    data = written(folder, tmp_path, id2label=BY_ID, label2id=LABEL_FROM_1)
+    assert data["label2id"] == BY_LABEL
+
+
 def test_names_that_are_no_strings(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = make_checkpoint("BertForSequenceClassification")
     data = written(folder, tmp_path, id2label={"0": 0, "1": True, "2": None})
