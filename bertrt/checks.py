@@ -37,7 +37,7 @@ def check_strings(name: str, value: Any) -> tuple[str, ...]:
 def check_flag(name: str, value: Any) -> None:
     """Raise InputError unless `value` is True or False."""
     if not isinstance(value, bool):
-        raise InputError(f"{name} is {shorten(value)}: give True or False")
+        raise InputError(f"{name} is {shorten(value)}: give true or false")
 
 
 def check_whole(name: str, value: Any, *, least: int) -> None:

@@ -140,7 +140,7 @@ class Tokenizer:
             added = tokenizer.num_special_tokens_to_add(pair is not None) if special_tokens else 0
             if strategy not in STRATEGIES:
                 raise InputError(
-                    f"truncation is {truncation!r}: use True, False or {', '.join(STRATEGIES)}"
+                    f"truncation is {truncation!r}: use true, false or {', '.join(STRATEGIES)}"
                 )
             if limit <= added + (stride or 0):
                 raise InputError(

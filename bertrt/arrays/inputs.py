@@ -96,7 +96,7 @@ def _flag(name: str, value: Any) -> np.ndarray:
         return _FALSE
     flag = to_numpy(name, value)
     if flag.shape != () or flag.dtype != bool:
-        raise InputError(f"{name} is {value!r:.60}: give True or False")
+        raise InputError(f"{name} is {value!r:.60}: give true or false")
     return np.array(bool(flag))
 
 

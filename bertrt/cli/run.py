@@ -5,14 +5,14 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bertrt.cli.arguments import add_directory, add_session_options, add_texts
 from bertrt.cli.formatting import escape_control
-from bertrt.cli.json_lines import describe_forms, is_json_string, parse_line
+from bertrt.cli.json_lines import describe_forms, load_json, note_on_text, parse_line
 from bertrt.cli.read_lines import decode_line, read_standard_input
-from bertrt.errors import InputError
+from bertrt.errors import InputError, shorten
 from bertrt.progress import ProgressCallback, progress_bar
 
 if TYPE_CHECKING:
@@ -34,11 +34,6 @@ If a text cannot be answered, an error with its number is printed on standard er
 texts are still answered. The exit status is then 1, and also if there is no text at all. Standard
 input and output are UTF-8."""
 JSON_HELP = 'print each answer as JSON on one line; {"error": "…"} for a text that has none'
-
-_JSON_STRING = (
-    'bertrt: a JSON string is taken as text, with its quotes: write {"text": "…"} for what is in '
-    "them"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -86,22 +81,22 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             runtime(iter(()), **options)
         except InputError as error:
-            raise InputError(_spell(error)) from error
+            raise _spelled(error, options) from error
         task = "zero-shot-classification" if "candidate_labels" in options else runtime.info["task"]
         print_answer = _print_json if arguments.json else AnswerPrinter(task)
-        noted = False
+        noted: set[str] = set()
         for group in [arguments.texts] if arguments.texts else read_standard_input("text"):
             answers = _answers(runtime, task, group, options)
             report(0, None, "")
-            if not noted and any(map(is_json_string, group)):
-                noted = True
-                print(_JSON_STRING, file=sys.stderr)
-            for answer in answers:
+            for text, answer in zip(group, answers, strict=True):
                 total += 1
                 if isinstance(answer, InputError):
                     failed += 1
-                    message = escape_control(f"{unit} {total}: {_spell(answer)}")
+                    message = escape_control(f"{unit} {total}: {answer}")
                     print("bertrt: error:", message, file=sys.stderr)
+                elif (note := note_on_text(decode_line(text), task, options)) and note not in noted:
+                    noted.add(note)
+                    print(f"bertrt: {unit} {total} {note}", file=sys.stderr)
                 print_answer(answer)
             print(end="", flush=True)
             report(total, None, f"{total:,} {unit}s")
@@ -126,7 +121,7 @@ def _answers(
         answers: list[Any] = runtime(inputs, **options)
     except InputError as error:
         if len(texts) == 1:
-            return [error]
+            return [_spelled(error, options)]
         # An invalid text fails its list before anything is computed, so splitting costs little.
         half = len(texts) // 2
         return [
@@ -136,17 +131,28 @@ def _answers(
     return answers
 
 
-def _spell(error: InputError) -> str:
-    """Return an error's message, with the options that it names as this command takes them."""
+def _spelled(error: InputError, options: Mapping[str, Any]) -> InputError:
+    """Return an error with the options that it names, and their values, as this command takes them.
+
+    `options` are those of the call.
+    """
+    problem = error.problem
+    for name, value in options.items():
+        items = value if isinstance(value, list) else ()
+        for verb, part in (("is", value), *(("holds", item) for item in items)):
+            start = f"{name} {verb} {shorten(part)}"
+            if problem.startswith(start) and not isinstance(part, str):
+                text = json.dumps(part, ensure_ascii=False)
+                problem = f"{name} {verb} {text}{problem.removeprefix(start)}"
     flags = []
     for name, value in error.options.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         flags.append(f"-o {shlex.quote(f'{name}={text}')}")
-    return " ".join([error.problem, *flags])
+    return InputError(" ".join([problem, *flags]))
 
 
 def _print_json(answer: Any) -> None:
-    document = {"error": _spell(answer)} if isinstance(answer, InputError) else answer
+    document = {"error": str(answer)} if isinstance(answer, InputError) else answer
     print(json.dumps(document, ensure_ascii=False))
 
 
@@ -155,11 +161,6 @@ def _option(text: str) -> tuple[str, Any]:
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     try:
-        return name, json.loads(value, parse_constant=_reject_constant)
-    except (ValueError, RecursionError):
+        return name, load_json(value)
+    except ValueError:
         return name, value
-
-
-def _reject_constant(name: str) -> NoReturn:
-    """Reject NaN and Infinity, which are not JSON, although Python reads them."""
-    raise ValueError(name)

@@ -122,8 +122,8 @@ class CallParser:
         labels = len(self._config.labels)
         if what == "rank" and labels != 1:
             raise InputError(
-                f"rank needs a model with one label, but this one has {labels}: call score, and "
-                "rank by the label that you choose"
+                f"rank needs a model with one label, but this one has {labels}: score the "
+                "pairs, and rank by the label that you choose"
             )
         return _ScoreCall(
             head, head.parse_options(options, ScoreOptions).resolve(head.cross_encoder)

@@ -165,16 +165,18 @@ class TokenClassification(Head):
 def _parse_text(value: Any) -> Sentence:
     if isinstance(value, str):
         return Sentence(value)
-    hint = ", or pass is_split_into_words=True for words" if isinstance(value, list) else ""
-    raise InputError(f"an input is {type(value).__name__} ({shorten(value)}): give a string{hint}")
+    told = f"an input is {type(value).__name__} ({shorten(value)}): give a string"
+    if isinstance(value, list):
+        raise InputError(f"{told}, or for words pass", is_split_into_words=True)
+    raise InputError(told)
 
 
 def _check_list(value: Any) -> list[list[Any]]:
     if isinstance(value, list):
         return value
     raise InputError(
-        f"an input is {type(value).__name__} ({shorten(value)}): with is_split_into_words=True "
-        "give a list of words"
+        f"an input is {type(value).__name__} ({shorten(value)}): give a list of words with",
+        is_split_into_words=True,
     )
 
 

@@ -44,8 +44,8 @@ def test_right_values_pass(check: Callable[[str, Any], Any], value: Any) -> None
 @pytest.mark.parametrize(
     ("check", "value", "message"),
     [
-        (check_flag, 1, "option is 1: give True or False"),
-        (check_flag, None, "option is None: give True or False"),
+        (check_flag, 1, "option is 1: give true or false"),
+        (check_flag, None, "option is None: give true or false"),
         (at_least_two, 1, "option is 1: give a whole number of at least 2"),
         (at_least_two, 2.0, "option is 2.0: give a whole number of at least 2"),
         (at_least_two, True, "option is True: give a whole number of at least 2"),

@@ -53,7 +53,7 @@ def test_flags(value: Any) -> None:
 @pytest.mark.parametrize("value", [1, "yes", [True], np.array([True]), np.array(1)])
 def test_flags_of_other_types_are_refused(value: Any) -> None:
     arrays = {"input_ids": [[5]], "masked_only": value}
-    with pytest.raises(InputError, match=r"masked_only is .*: give True or False"):
+    with pytest.raises(InputError, match=r"masked_only is .*: give true or false"):
         complete_inputs(arrays, (*INPUTS, FLAG), CONFIG)
     with pytest.raises(InputError, match="unknown input 'masked_only'"):
         complete(**arrays)

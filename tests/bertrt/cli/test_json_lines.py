@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bertrt.cli.json_lines import FORMS, describe_forms, is_json_string, parse_line
+from bertrt.cli.json_lines import FORMS, describe_forms, load_json, note_on_text, parse_line
 from bertrt.errors import InputError
 from bertrt.heads import HEADS
 
@@ -112,8 +112,98 @@ def test_words() -> None:
         assert 'a line of words is a JSON list such as ["New", "York"]' in message
 
 
-def test_json_strings() -> None:
-    for line in ('"hello"', '"a \\u00e9"', b'"hello"'):
-        assert is_json_string(line)
-    for line in ("hello", '"a" "b"', '"a', "", b"", b'"\xff"', "5", '{"a": 1}'):
-        assert not is_json_string(line)
+@pytest.mark.parametrize(
+    "line", ["[1]", "[]", "null", "true", "42", "-1.5e3", ' "hello"', '"a \\u00e9"']
+)
+def test_json_that_is_taken_as_text_is_noted(line: str) -> None:
+    assert parse_line(line, "fill-mask", {}) == line
+    assert note_on_text(line, "fill-mask", {}) == (
+        "is JSON, and is taken as text as it stands: a line for fill-mask is a text or "
+        '{"text": "A", "text_pair": "B"} (text_pair may be missing)'
+    )
+    assert note_on_text(line, "question-answering", {}) is None
+    assert note_on_text(line, "token-classification", {"is_split_into_words": True}) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{bad", "{a} [MASK] {", '{"text": ', '["New", "York"', '[{"text": "a"', '{"a": NaN}', " {"],
+)
+def test_what_looks_like_json_is_noted(line: str) -> None:
+    assert parse_line(line, "token-classification", {}) == line
+    note = note_on_text(line, "token-classification", {})
+    assert note is not None
+    assert note.startswith("looks like JSON, but is none, and is taken as text: a line for token-")
+    assert note == note_on_text("{", "token-classification", {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hello",
+        "",
+        "[MASK]",
+        "[MASK] is",
+        "[1] See there.",
+        '"a" "b"',
+        '"a',
+        "2024 was",
+        "NaN",
+        "nul",
+    ],
+)
+def test_plain_texts_are_not_noted(line: str) -> None:
+    assert parse_line(line, "fill-mask", {}) == line
+    assert note_on_text(line, "fill-mask", {}) is None
+
+
+@pytest.mark.parametrize("line", ['{"text": "a"}', '{"label": 1}', '["a"]', "[[1]]", "[{}]"])
+def test_lines_that_are_no_texts_are_not_noted(line: str) -> None:
+    assert note_on_text(line, "fill-mask", {}) is None
+
+
+@pytest.mark.parametrize("task", FORMS)
+def test_parts_of_another_type(task: str) -> None:
+    """They are refused here, in the line's terms, before a head refuses them in Python's."""
+    form = FORMS[task]
+    for key in form.example:
+        for wrong in (5, True, {}, [5], ["a"] if isinstance(form.example[key], str) else "a"):
+            message = refusal(json.dumps({**form.example, key: wrong}), task)
+            assert json.dumps(form.example) in message
+        empty = json.dumps({**form.example, key: None})
+        if key in form.optional:
+            assert parse_line(empty, task, {})[key] is None
+        else:
+            assert json.dumps(form.example) in refusal(empty, task)
+
+
+@pytest.mark.parametrize(
+    ("line", "task", "options"),
+    [
+        (
+            {"text": "a", "candidate_labels": ["b", "c"]},
+            "zero-shot-classification",
+            {"candidate_labels": ["b", "c"]},
+        ),
+        (
+            {"text": "a", "candidate_labels": "b,c", "multi_label": True},
+            "text-classification",
+            {"candidate_labels": "b,c", "multi_label": True},
+        ),
+        ({"question": "a", "context": "b", "top_k": 2}, "question-answering", {"top_k": 2}),
+        ({"inputs": "a", "truncation": True}, "fill-mask", {"truncation": True}),
+        ({"text": "a", "label": 1}, "fill-mask", {}),
+    ],
+)
+def test_options_inside_a_line(line: Any, task: str, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_line(json.dumps(line), task, {})
+    assert caught.value.options == options
+    assert caught.value.problem.endswith("; for all lines, pass") == bool(options)
+
+
+def test_json() -> None:
+    assert load_json('{"a": [1, null]}') == {"a": [1, None]}
+    for text in ("NaN", "-Infinity", "[NaN]", "[" * 100_000, "", "a"):
+        with pytest.raises(ValueError, match=r"JSON|deep|Expecting"):
+            load_json(text)

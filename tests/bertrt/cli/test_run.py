@@ -27,7 +27,7 @@ def fill_mask(make_artifact: Callable[..., Path]) -> Path:
         ("BertForMaskedLM", "the [MASK] sat", "the [MASK] sat", {}),
         ("BertForMaskedLM", "a [MASK]", "a [MASK]", {"top_k": 2, "targets": ["cat", "dog"]}),
         ("BertForMaskedLM", '{"text": "a [MASK]"}', {"text": "a [MASK]"}, {}),
-        ("BertForMaskedLM", "{a} [MASK] {", "{a} [MASK] {", {}),
+        ("BertForMaskedLM", "a {b} [MASK] {", "a {b} [MASK] {", {}),
         ("BertForSequenceClassification", "good film", "good film", {"top_k": None}),
         (
             "BertForSequenceClassification",
@@ -195,7 +195,9 @@ def test_the_error_of_a_text_has_its_number(bertrt_command: Command, fill_mask: 
         ("top_k=0", "top_k is 0"),
         ("top_k=NaN", "top_k is 'NaN'"),
         ("top_k=", "top_k is ''"),
-        ('targets={"a": 1}', "targets is {'a': 1}"),
+        ("top_k=null", "top_k is null: give"),
+        ("targets=[true]", "targets holds true: give strings"),
+        ('targets={"a": 1}', 'targets is {"a": 1}'),
     ],
 )
 def test_an_invalid_option_is_a_single_error(
@@ -217,17 +219,29 @@ def test_json_of_another_form(bertrt_command: Command, make_artifact: Callable[.
     assert [form in other["error"] for other in others] == [True, True]
     assert isinstance(last, list)
     errors = done.err.splitlines()
-    assert errors[0] == (
-        'bertrt: a JSON string is taken as text, with its quotes: write {"text": "…"} for what '
-        "is in them"
-    )
-    assert [line.split(": ")[2] for line in errors[1:]] == ["line 3", "line 4"]
+    assert [line.split(": ")[2] for line in errors[:2]] == ["line 3", "line 4"]
+    assert errors[2:] == [f"bertrt: line 5 is JSON, and is taken as text as it stands: {form}"]
 
     words = bertrt_command(
         "run", path, "--json", "-o", "is_split_into_words=true", '["john", "in"]', '["paris"]'
     )
     assert (words.status, words.err) == (0, "")
     assert len(words.out.splitlines()) == 2
+
+
+def test_texts_that_may_be_meant_as_json_are_noted_once(
+    bertrt_command: Command, make_artifact: Callable[..., Path]
+) -> None:
+    path = make_artifact("BertForTokenClassification")
+    lines = b'john\n[1]\nnull\n42\n{bad\n{"text": "john\n' + b"the cat\n" * 300 + b"7\n{\n"
+    done = bertrt_command("run", path, "--json", stdin=lines)
+    assert done.status == 0
+    assert len(done.out.splitlines()) == lines.count(b"\n")
+    form = 'a line for token-classification is a text or {"text": "A"}'
+    assert done.err.splitlines() == [
+        f"bertrt: line 2 is JSON, and is taken as text as it stands: {form}",
+        f"bertrt: line 5 looks like JSON, but is none, and is taken as text: {form}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -274,6 +288,22 @@ def test_advice_is_in_the_terms_of_the_command_line(
     assert done.err.endswith(f" {advice}\n")
     # What it says helps.
     assert bertrt_command("run", path, *flags, *advice.split(), line).status == 0
+
+
+def test_a_flag_is_spelled_as_in_json(bertrt_command: Command, fill_mask: Path) -> None:
+    done = bertrt_command("run", fill_mask, "-o", "truncation=null", "a [MASK]")
+    assert "truncation is null: use true, false or longest_first, only_first" in done.err
+
+
+def test_options_inside_a_line(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:
+    path = make_artifact("BertForSequenceClassification")
+    line = json.dumps({"text": "the cat", "candidate_labels": ["art", "sports"]})
+    for flags in ([], ["--task", "zero-shot-classification", "-o", "candidate_labels=a"]):
+        done = bertrt_command("run", path, *flags, line)
+        assert (done.status, done.out) == (1, "")
+        assert done.err.endswith(
+            """; for all lines, pass -o 'candidate_labels=["art", "sports"]'\n"""
+        )
 
 
 def test_advice_on_options(bertrt_command: Command, make_artifact: Callable[..., Path]) -> None:

@@ -205,7 +205,7 @@ def test_a_checkpoint_without_a_pooler(make_artifact: Callable[..., Path], tmp_p
         (lambda rt: rt.embed("a", prompt=3), "prompt is 3: give a string"),
         (lambda rt: rt.embed("a", prompt_name="q"), "prompt_name is 'q', .* are query, document"),
         (lambda rt: rt.similarity([1.0, 2.0], [[1.0]]), "the vectors have shapes"),
-        (lambda rt: rt.embed("a", normalize="yes"), "normalize is 'yes': give True or False"),
+        (lambda rt: rt.embed("a", normalize="yes"), "normalize is 'yes': give true or false"),
         (lambda rt: rt.embed("a", dimensions=0), "dimensions is 0"),
         (lambda rt: rt.embed("a", dimensions=33), "dimensions is 33, but this model has 32"),
         (lambda rt: rt.embed("a", dimensions=1.5), r"dimensions is 1\.5"),

@@ -151,7 +151,9 @@ def test_several_labels(make: Callable[..., Any]) -> None:
     expected = logits(folder, pairs)
     np.testing.assert_allclose(rt.score(pairs), expected, atol=ATOL)
     assert rt.score(pairs[0]).shape == (3,)
-    with pytest.raises(InputError, match=r"rank needs a model with one label.* has 3: call score"):
+    with pytest.raises(
+        InputError, match=r"rank needs a model with one label.* has 3: score the pairs"
+    ):
         rt.rank(QUERY, DOCUMENTS)
 
 

@@ -186,7 +186,7 @@ def test_next_tokens(rt: Any, pipe: Any, agree: Agree) -> None:
         (lambda rt: rt("a", top_k=-1), "top_k is -1"),
         (lambda rt: rt("a", top_k=None), "top_k is None"),
         (lambda rt: rt("a", repetition_penalty=0), "repetition_penalty is 0"),
-        (lambda rt: rt("a", do_sample=1), "do_sample is 1: give True or False"),
+        (lambda rt: rt("a", do_sample=1), "do_sample is 1: give true or false"),
         (lambda rt: rt("a", seed=-1), "seed is -1"),
         (lambda rt: rt("a", eos_token_id="[SEP]"), r"eos_token_id is '\[SEP\]'"),
         (lambda rt: rt("a", eos_token_id=[3, None]), "eos_token_id is None"),

@@ -290,7 +290,7 @@ def test_a_tokenizer_that_does_not_mark_subwords(
         ((None,), {}, "an input is NoneType"),
         (({"text": TEXT},), {}, "an input is dict"),
         (((TEXT, TEXT),), {}, "an input is tuple"),
-        (([["New", "York"]],), {}, "or pass is_split_into_words=True"),
+        (([["New", "York"]],), {}, "or for words pass is_split_into_words=True"),
         ((TEXT,), {"is_split_into_words": True}, "give a list of words"),
         ((("New", "York"),), {"is_split_into_words": True}, "give a list of words"),
         (([["New"], "York"],), {"is_split_into_words": True}, "a word is list"),

@@ -98,7 +98,7 @@ def test_invalid_inputs_have_the_hosts_error_messages(load_artifact: Callable[..
         ({"input_ids": ids.float()}, "input_ids has dtype float32: give integers"),
         ({"input_ids": ids, "attention_mask": ids}, "attention_mask has values other than 0"),
         ({"input_ids": ids, "attention_mask": ids[:, :2]}, r"attention_mask has shape \[1, 2\]"),
-        ({"input_ids": ids, "masked_only": 3}, "masked_only is 3: give True or False"),
+        ({"input_ids": ids, "masked_only": 3}, "masked_only is 3: give true or false"),
         ({"input_ids": ids, "outputs": ["pooled"]}, "unknown output 'pooled'"),
         ({"input_ids": ids, "like": "torch"}, "like is a str"),
     ):
