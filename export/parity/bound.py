@@ -22,8 +22,8 @@ _ABSOLUTE = 1e-4
 _RELATIVE = 1e-3
 # PyTorch's error in a column is the worst of 24 numbers or more, and so may be small by chance.
 _RATIO = 8.0
-# An error of at most this many times PyTorch's own is more likely rounding than another function.
-_LIKE_ROUNDING = 64.0
+# Up to so many times PyTorch's own, an error that exceeds the bound is a near miss.
+_LIKE_ROUNDING = 4 * _RATIO
 
 
 def fixed_bound(largest: np.ndarray) -> np.ndarray:
@@ -64,12 +64,14 @@ def describe_miss(error: float, largest: float, eager_error: float) -> str:
         part = "a thousandth of the values"
     else:
         part = "the absolute bound"
-    if error <= _LIKE_ROUNDING * max(eager_error, step):
+    # Against PyTorch's own error alone, since a step of the largest value may be far more.
+    if error <= _LIKE_ROUNDING * eager_error:
         look = f"may be rounding: try --device any, and {REPORT}"
     else:
         look = f"is not rounding, the graph computes something else: {TRY}"
+    times = f", {error / eager_error:.3g} times less" if eager_error else ""
     return (
         f"by {error:.3g}, {error / step:.3g} float32 steps of values up to {largest:.3g}, and at "
         f"most {max(fixed, rounding):.3g} is allowed, {part}; PyTorch's own rounding is "
-        f"{eager_error:.2g}, so this {look}"
+        f"{eager_error:.2g}{times}, so this {look}"
     )

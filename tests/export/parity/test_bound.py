@@ -23,6 +23,7 @@ from bertrt.export.pipelines.triton import fuse_for_triton
 from bertrt.export.tracing.trace import trace
 
 EPS = float(np.finfo(np.float32).eps)
+STEP = float(np.spacing(np.float32(1000)))
 
 
 class Graph:
@@ -200,7 +201,16 @@ def test_bounds() -> None:
 @pytest.mark.parametrize(
     ("error", "largest", "eager_error", "message"),
     [
-        (2e-3, 1000.0, 1e-4, r"32\.8 float32 steps .* 8 times .*, so this may be rounding: "),
+        (
+            2e-3,
+            1000.0,
+            1e-4,
+            r"32\.8 float32 steps .* 8 times .* 0\.0001, 20 times less, so this may be rounding: ",
+        ),
+        # 15.5 steps, beside PyTorch's own half a step and third of one.
+        (15.5 * STEP, 1000.0, 0.5 * STEP, r"15\.5 float32 .*, 31 times less, so this may be round"),
+        (15.5 * STEP, 1000.0, 0.3 * STEP, r"15\.5 float32 .*, 51\.7 times less, .* not rounding"),
+        (15.5 * STEP, 1000.0, 0.0, r"15\.5 float32 .* own rounding is 0, so this is not rounding"),
         (0.1, 1000.0, 1e-4, r"1\.64e\+03 float32 steps .* 8 times .*, so this is not rounding, "),
         (2e-4, 1.0, 1e-7, r"at most 0\.0001 is allowed, the absolute bound; .* not rounding"),
         (1e-7, 1e-6, 1e-12, r"at most 1e-09 is allowed, a thousandth .* not rounding"),
