@@ -362,6 +362,33 @@ def test_a_model_with_one_token_type_takes_pairs(write: Write) -> None:
     assert "token_type_ids" not in theirs
 
 
+@pytest.mark.parametrize("config", [{"type_vocab_size": 1}, {}])
+def test_later_windows_of_a_model_with_one_token_type(write: Write, config: dict[str, Any]) -> None:
+    """The runtime's have one type; the file alone cannot say so for windows after the first."""
+    names = [] if config else ["input_ids", "attention_mask"]
+    artifact, facts, _ = write({"model_input_names": names} if names else {}, **config)
+    text, pair = "the boat", "is red . " * 4
+    ours = Tokenizer((artifact / "tokenizer.json").read_text(), facts)
+    options: dict[str, Any] = {"max_length": 8, "stride": 1}
+    first = ours.encode(text, pair, truncation="only_second", **options)
+    windows = [first, *first.overflowing]
+    assert len(windows) > 2
+    padded = pad(windows, ours.pad_id, one_token_type=ours.one_token_type)
+    assert not padded["token_type_ids"].any()
+
+    plain = tokenizers.Tokenizer.from_file(str(artifact / "tokenizer.json"))
+    plain.enable_truncation(strategy="only_second", **options)
+    read = plain.encode(text, pair)
+    assert [window.ids for window in read.overflowing] == [window.ids for window in windows[1:]]
+    assert not any(read.type_ids)
+    # If the library gives them one type, the limit in docs/guides/differences.md is gone.
+    assert all(any(window.type_ids) for window in read.overflowing)
+
+    theirs = transformers.AutoTokenizer.from_pretrained(artifact)
+    batch = theirs(text, pair, truncation="only_second", return_overflowing_tokens=True, **options)
+    assert "token_type_ids" not in batch
+
+
 @pytest.mark.parametrize(
     "processor",
     [
