@@ -21,28 +21,33 @@ class Form:
         optional: the keys of the object that may be missing.
         option: the option in whose place the object stands for more than a text; None if a text
             is enough, "" if there is no such option.
+        for_all: the task's inputs beside a text that are options here, the same for all lines.
     """
 
     example: Mapping[str, Any]
     optional: frozenset[str] = frozenset()
     option: str | None = None
+    for_all: frozenset[str] = frozenset()
 
 
-_TEXT = Form({"text": "A"})
-_TEXT_OR_PAIR = Form({"text": "A", "text_pair": "B"}, frozenset({"text_pair"}))
+_TEXT = {"text": "A"}
+_PAIR = {"text": "A", "text_pair": "B"}
+_TEXT_OR_PAIR = Form(_PAIR, frozenset({"text_pair"}))
+_LABELS = frozenset({"candidate_labels"})
 
 # The form of each task's lines.
 FORMS = {
     "feature-extraction": _TEXT_OR_PAIR,
     "fill-mask": _TEXT_OR_PAIR,
     "multiple-choice": Form({"prompt": "A", "choices": ["B", "C"]}, option="choices"),
-    "next-sentence-prediction": Form({"text": "A", "text_pair": "B"}, option=""),
+    "next-sentence-prediction": Form(_PAIR, option=""),
     "pretraining": _TEXT_OR_PAIR,
     "question-answering": Form({"question": "A", "context": "B"}, option=""),
-    "text-classification": _TEXT_OR_PAIR,
-    "text-generation": _TEXT,
-    "token-classification": _TEXT,
-    "zero-shot-classification": _TEXT,
+    # With candidate labels it answers as zero-shot-classification does.
+    "text-classification": dataclasses.replace(_TEXT_OR_PAIR, for_all=_LABELS),
+    "text-generation": Form(_TEXT),
+    "token-classification": Form(_TEXT, for_all=frozenset({"is_split_into_words", "delimiter"})),
+    "zero-shot-classification": Form(_TEXT, for_all=_LABELS),
 }
 # With the option `is_split_into_words`.
 _WORDS = ["New", "York"]
@@ -66,11 +71,10 @@ def parse_line(text: str, task: str, options: Mapping[str, Any]) -> Any:
         raise _other_form(text, f"a line of words is a JSON list such as {json.dumps(_WORDS)}")
     if isinstance(value, dict):
         if not _has_form(value, form):
-            own = _task_options(task)
-            given = {name: value[name] for name in value if name in own - form.example.keys()}
+            given = {name: value[name] for name in value if name in form.for_all}
             remedy = "; for all lines, pass" if given else ""
             raise _other_form(text, _describe(form, task, options) + remedy, **given)
-        return value["text"] if form is _TEXT else value
+        return value["text"] if form.example == _TEXT else value
     if _holds_parts(value) or not _takes_text(form, options):
         raise _other_form(text, _describe(form, task, options))
     return text
@@ -153,17 +157,6 @@ def _same_type(value: Any, example: Any) -> bool:
     if isinstance(example, list):
         return isinstance(value, list) and all(_same_type(item, example[0]) for item in value)
     return isinstance(value, type(example))
-
-
-def _task_options(task: str) -> set[str]:
-    """Return the names of a task's options, those among its inputs too."""
-    from bertrt.heads import HEADS
-
-    # A classifier takes candidate labels as well.
-    tasks = (task, "zero-shot-classification") if task == "text-classification" else (task,)
-    heads = [HEADS[name] for name in tasks]
-    fields = {field.name for head in heads for field in dataclasses.fields(head.options_class)}
-    return fields.union(*(head.input_names for head in heads))
 
 
 def _takes_text(form: Form, options: Mapping[str, Any]) -> bool:

@@ -186,20 +186,28 @@ def test_parts_of_another_type(task: str) -> None:
             {"candidate_labels": ["b", "c"]},
         ),
         (
-            {"text": "a", "candidate_labels": "b,c", "multi_label": True},
+            {"sequence": "a", "candidate_labels": "b,c"},
             "text-classification",
-            {"candidate_labels": "b,c", "multi_label": True},
+            {"candidate_labels": "b,c"},
         ),
-        ({"question": "a", "context": "b", "top_k": 2}, "question-answering", {"top_k": 2}),
-        ({"inputs": "a", "truncation": True}, "fill-mask", {"truncation": True}),
+        ({"text": "a", "delimiter": ""}, "token-classification", {"delimiter": ""}),
+        ({"text": "a", "candidate_labels": "b,c"}, "fill-mask", {}),
         ({"text": "a", "label": 1}, "fill-mask", {}),
     ],
 )
-def test_options_inside_a_line(line: Any, task: str, options: dict[str, Any]) -> None:
+def test_inputs_inside_a_line(line: Any, task: str, options: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         parse_line(json.dumps(line), task, {})
     assert caught.value.options == options
     assert caught.value.problem.endswith("; for all lines, pass") == bool(options)
+
+
+def test_inputs_that_are_options_are_those_of_the_heads() -> None:
+    for task, form in FORMS.items():
+        inputs = {*HEADS[task].input_names} - form.example.keys()
+        if task == "text-classification":
+            inputs |= {"candidate_labels"}
+        assert form.for_all == inputs, task
 
 
 def test_json() -> None:
