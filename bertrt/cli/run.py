@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from bertrt.cli.arguments import add_directory, add_session_options, add_texts
 from bertrt.cli.formatting import escape_control
