@@ -24,7 +24,7 @@ from bertrt.engines.ort import onnxruntime
 from bertrt.export.atomic_dir import check_output, default_output, staged
 from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from bertrt.export.checkpoints.cross_encoder import read_cross_encoder
+from bertrt.export.checkpoints.cross_encoder import is_reranker, read_cross_encoder
 from bertrt.export.checkpoints.generation_config import eos_token_id
 from bertrt.export.checkpoints.sentence_transformers import read_embedding
 from bertrt.export.checkpoints.vector_modules import VectorModules, read_vector_modules
@@ -44,6 +44,7 @@ from bertrt.export.pipelines.triton import fuse_for_triton
 from bertrt.export.quantize.options import QuantizationOptions, check_quantization_options
 from bertrt.export.quantize.quantize import QuantizationTarget, quantize
 from bertrt.export.quantize.rewrite import finish_int8
+from bertrt.export.quantize.samples import Samples, pair_samples, text_samples
 from bertrt.export.save_graph import save_graph
 from bertrt.export.tokenizer.text_graph.write import check_text_graph_options, write_text_graph
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
@@ -92,10 +93,12 @@ def export(
             "cpu"), calibrated and searched for the fastest mixture whose answers stay close to
             float32's; "float16", the default for cuda, or "bfloat16" (engine "triton").
         calibration: for int8, a file of texts, one a line, similar to those that the model will
-            see; None for the built-in ones.
+            see; for a reranker a file of pairs, each a query, a tab and a passage, or JSON; None
+            for the built-in ones.
         min_cosine: for int8, the smallest cosine of an embedding to float32's; None for 0.995.
         min_agreement: for int8, the smallest share of decisions of the other heads that stay the
-            same; None for 0.99.
+            same; None for 0.99. A reranker decides which of two passages comes first, where 0.99
+            is a Kendall's tau of 0.98, and each score.
         revision: a branch, tag or commit of a hub id.
         offline: use the hub's cache only.
         tokenizer: as `model`, where to take the tokenizer from if not from the checkpoint.
@@ -148,13 +151,14 @@ def export(
     output = Path(output or default_output(checkpoint.source.model, task))
     check_output(output, overwrite=overwrite)
     source = _build_module(request, checkpoint, head, task)
+    samples = _samples(request, source)
     with staged(output, overwrite=overwrite) as stage:
         facts = write_tokenizer(checkpoint, stage)
         embedding = _embedding(source, _open_tokenizer(stage, facts))
         graph = _build_graph(request, source, facts)
         proved = _prove(request, source, graph, facts, stage)
-        if request.quantization is not None:
-            proved = _quantize(request, source, proved, facts, stage)
+        if samples is not None:
+            proved = _quantize(request, source, samples, proved, facts, stage)
         return _write(request, source, proved, facts, embedding, stage)
 
 
@@ -243,6 +247,18 @@ def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, tas
     return _Source(checkpoint, task, head, module, cached, names, cross_encoder, vectors)
 
 
+def _samples(request: _Request, source: _Source) -> Samples | None:
+    """Return what an int8 graph is calibrated and judged on; None for another dtype."""
+    if request.quantization is None:
+        return None
+    checkpoint, calibration = source.checkpoint, request.quantization.calibration
+    if source.head.task == "text-classification" and is_reranker(
+        checkpoint.folder, checkpoint.config, source.module.config.num_labels
+    ):
+        return pair_samples(calibration)
+    return text_samples(calibration, source.head)
+
+
 def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) -> _Graph:
     """Trace the model to a graph, and run the target's fusions."""
     request.report("trace")
@@ -319,6 +335,7 @@ def _round(model: ir.Model, target: Target, dtype: str) -> int:
 def _quantize(
     request: _Request,
     source: _Source,
+    samples: Samples,
     graph: _ProvedGraph,
     tokenizer: TokenizerFacts,
     stage: Path,
@@ -338,7 +355,7 @@ def _quantize(
         ModelConfig.from_json(source.module.config.to_dict()),
         tuple(spec_of(value) for value in model.graph.inputs),
     )
-    report = quantize(model, target, stage, request.quantization, progress)
+    report = quantize(model, target, samples, stage, request.quantization, progress)
     counts = graph.fused | finish_int8(model)
     return replace(
         graph,

@@ -65,8 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         metavar="FILE",
         type=Path,
-        help="for int8, a file of texts like those to be answered, one a line (default: built-in "
-        "texts)",
+        help="for int8, a file of texts like those to be answered, one a line; for a reranker, of "
+        "pairs, each a query, a tab and a passage, or JSON (default: built-in ones)",
     )
     parser.add_argument(
         "--min-cosine",
@@ -80,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         type=float,
         help="for int8, the minimum share of decisions that are the same as in float32, for tasks "
-        "other than embeddings (default: 0.99)",
+        "other than embeddings; of a reranker also of the orders of two passages (default: 0.99)",
     )
     parser.add_argument(
         "--revision", metavar="R", help="for a Hub id, the branch, tag or commit to export"

@@ -161,24 +161,25 @@ def _int8(manifest: Manifest) -> Rows:
     report = manifest.quantization
     if report is None:
         return []
-    texts = report["calibration"]
+    used = report["calibration"]
+    kind = "pairs" if "pairs" in used else "texts"
     bounds = [
         f"{report[name]:.4f} {name} (bound {bound:g})" for name, bound in report["bound"].items()
     ]
     return [
         (
             "int8",
-            f"{', '.join(bounds)}, worst of {report['answers']} answers to {texts['held_out']} "
-            "held-out texts, against float32",
+            f"{', '.join(bounds)}, worst of {report['answers']} answers to {used['held_out']} "
+            f"held-out {kind}, against float32",
         ),
         *(
-            ("int8", f"{kind['share']:.2%} of {kind['count']} {kind['what']} stay the same")
-            for kind in report.get("judged", [])
+            ("int8", f"{entry['share']:.2%} of {entry['count']} {entry['what']} stay the same")
+            for entry in report.get("judged", [])
         ),
         (
             "int8",
             f"{report['products_in_int8']:.1%} of all products; {len(report['search'])} "
-            f"combinations tried; scales from {texts['calibrated_on']} texts ({texts['texts']})",
+            f"combinations tried; scales from {used['calibrated_on']} {kind} ({used[kind]})",
         ),
         ("int8", f"a text alone and in a batch: cosine {report['alone_and_in_a_batch']:.6f}"),
     ]

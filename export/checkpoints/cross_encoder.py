@@ -1,4 +1,4 @@
-"""Read what sentence-transformers saves with a cross-encoder: activation and prompts."""
+"""What a checkpoint says of a cross-encoder: that it is one, its activation and its prompts."""
 
 import logging
 from collections.abc import Mapping
@@ -16,9 +16,27 @@ from bertrt.export.checkpoints.sentence_transformers import (
 )
 from bertrt.heads.reranking import ACTIVATIONS
 
-__all__ = ["read_cross_encoder"]
+__all__ = ["is_reranker", "read_cross_encoder"]
+
+# Where a CrossEncoder saves its activation in config.json, since version 4 and before.
+_IN_CONFIG, _BEFORE_4 = "sentence_transformers", "sbert_ce_default_activation_function"
 
 _log = logging.getLogger(__name__)
+
+
+def is_reranker(folder: Path, config: Mapping[str, Any], labels: int) -> bool:
+    """Whether a classifier scores pairs of a query and a passage.
+
+    It has one label, and its files are a CrossEncoder's, or they do not say that it is a
+    regression. transformers writes problem_type "regression" when it trains one label by labels of
+    single texts; the libraries that train rerankers have losses of their own, and write none.
+
+    Args: as for `read_cross_encoder`.
+    """
+    if labels != 1:
+        return False
+    saved_by_one = _settings(folder) or config.get(_IN_CONFIG) or config.get(_BEFORE_4)
+    return bool(saved_by_one) or config.get("problem_type") != "regression"
 
 
 def read_cross_encoder(folder: Path, config: Mapping[str, Any], labels: int) -> CrossEncoderFacts:
@@ -38,11 +56,7 @@ def read_cross_encoder(folder: Path, config: Mapping[str, Any], labels: int) -> 
     Raises ExportError for a class of PyTorch that bertrt does not have, and for damaged prompts.
     Other code is never run: as in sentence-transformers, the default replaces it, with a warning.
     """
-    saved: dict[str, Any] = {}
-    if (folder / MODULES_FILE).is_file() and (folder / SETTINGS_FILE).is_file():
-        saved = read_json(folder / SETTINGS_FILE)
-        if saved.get("model_type") != "CrossEncoder":
-            saved = {}
+    saved = _settings(folder)
     prompts = read_prompts(saved)
     return CrossEncoderFacts(
         _activation(saved, config, labels), prompts, read_default_prompt(saved, prompts)
@@ -51,11 +65,11 @@ def read_cross_encoder(folder: Path, config: Mapping[str, Any], labels: int) -> 
 
 def _activation(saved: Mapping[str, Any], config: Mapping[str, Any], labels: int) -> str:
     """Return what turns logits into scores: a name in `ACTIVATIONS`."""
-    in_config = config.get("sentence_transformers")
+    in_config = config.get(_IN_CONFIG)
     name = (
         saved.get("activation_fn")
         or (in_config.get("activation_fn") if isinstance(in_config, dict) else None)
-        or config.get("sbert_ce_default_activation_function")
+        or config.get(_BEFORE_4)
     )
     default = "sigmoid" if labels == 1 else "identity"
     if name is None:
@@ -75,3 +89,11 @@ def _activation(saved: Mapping[str, Any], config: Mapping[str, Any], labels: int
             f"activation_fn to one of {', '.join(ACTIVATIONS)} of torch.nn"
         )
     return activation
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return the config_sentence_transformers.json of a cross-encoder, which is empty without."""
+    if not (folder / MODULES_FILE).is_file() or not (folder / SETTINGS_FILE).is_file():
+        return {}
+    saved = read_json(folder / SETTINGS_FILE)
+    return saved if saved.get("model_type") == "CrossEncoder" else {}

@@ -77,8 +77,22 @@ def _split(name: str, output: np.ndarray, batch: TextBatch, head: HeadSpec) -> l
     return [row[scored] for row, scored in zip(output, batch.scored, strict=True)]
 
 
-def compare(answers: Answers, reference: Answers, head: HeadSpec, config: ModelConfig) -> Accuracy:
-    """Compare answers with the float32 graph's answers to the same texts."""
+def compare(
+    answers: Answers,
+    reference: Answers,
+    head: HeadSpec,
+    config: ModelConfig,
+    lists: Sequence[int] = (),
+) -> Accuracy:
+    """Compare answers with the float32 graph's answers to the same texts.
+
+    Args:
+        answers, reference: the answers of each text.
+        head, config: the head and its labels and problem type.
+        lists: for a reranker, how many texts make each list; an answer is then a list's scores.
+    """
+    if lists:
+        answers, reference = _by_list(answers, lists), _by_list(reference, lists)
     count = sum(len(rows) for texts in reference.values() for rows in texts)
     if not all(np.isfinite(rows).all() for texts in answers.values() for rows in texts):
         # A comparison with NaN is False, and would count as no error.
@@ -89,8 +103,18 @@ def compare(answers: Answers, reference: Answers, head: HeadSpec, config: ModelC
             error += float(np.square(ours - theirs, dtype=np.float64).sum())
             size += float(np.square(theirs, dtype=np.float64).sum())
             cosine = min(cosine, _cosine(ours, theirs))
-    judged = tuple(agreements(answers, reference, head, config))
+    judged = tuple(agreements(answers, reference, head, config, ranked=bool(lists)))
     return Accuracy(cosine, error / size if size else error, count, judged)
+
+
+def _by_list(answers: Answers, lists: Sequence[int]) -> Answers:
+    """Join the single scores of each list's texts to one answer [1, texts]."""
+    ends = np.cumsum(lists)
+    bounds = list(zip(ends - lists, ends, strict=True))
+    return {
+        name: [np.concatenate(scores[start:end], axis=1) for start, end in bounds]
+        for name, scores in answers.items()
+    }
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

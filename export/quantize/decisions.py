@@ -4,7 +4,8 @@ Users get answers, not logits: int8 may change every logit as long as the answer
 head has a function that finds the decisions in its logits, and counts those that stay. Where most
 of what a head says is "no" (the labels of a multi-label head, the tokens that are in no entity),
 agreement on every "no" says little, so what was found is judged as well, by its F1: twice what
-both found, divided by all that either found.
+both found, divided by all that either found. A reranker decides which of two passages comes first,
+and its scores, which may be compared with a threshold, are judged as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,8 @@ from bertrt.heads.spans import best_spans, span_probabilities
 __all__ = ["Agreement", "Answers", "agreements"]
 
 # The answers of each output, text by text: float32 [answers, numbers]. An answer is an embedding,
-# the logits of one label set or of one token, or, for questions, of the tokens of a context.
+# the logits of one label set or of one token, or, for questions, of the tokens of a context. For a
+# reranker, list by list: the scores of its passages.
 Answers = dict[str, list[np.ndarray]]
 
 # A number of a regression stays if its difference is at most this share of its column's standard
@@ -50,7 +52,12 @@ class Agreement:
 
 
 def agreements(
-    answers: Answers, reference: Answers, head: HeadSpec, config: ModelConfig
+    answers: Answers,
+    reference: Answers,
+    head: HeadSpec,
+    config: ModelConfig,
+    *,
+    ranked: bool = False,
 ) -> list[Agreement]:
     """Compare what a head decides in two graphs' answers to the same texts.
 
@@ -58,6 +65,7 @@ def agreements(
         answers: those of the graph to judge, all finite.
         reference: the float32 graph's.
         head, config: the head and its labels and problem type.
+        ranked: whether each answer is the scores of a list to rank, [1, passages].
 
     Returns an agreement for each kind of decision; none for embeddings.
     """
@@ -75,6 +83,8 @@ def agreements(
             ),
         ]
     ours, theirs = answers["logits"], reference["logits"]
+    if ranked:
+        return [_orders(ours, theirs), _scores(ours, theirs)]
     if head.task == "token-classification":
         return [_argmax("tokens", ours, theirs), _entities(ours, theirs, config.labels)]
     if head.task == "multiple-choice":
@@ -116,13 +126,48 @@ def _single_label(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> l
 
 
 def _regression(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> list[Agreement]:
-    """Compare numbers with the spread of their own column; the worst column counts."""
-    answer, exact = np.concatenate(ours), np.concatenate(theirs)
-    # Numbers that differ by less than float32 can tell, beside a large bias, are the same.
-    steps = _STEPS * np.finfo(np.float32).eps * np.abs(exact).max(axis=0)
-    spread = exact.std(axis=0, dtype=np.float64)
-    close = np.abs(answer - exact) <= np.maximum(_CLOSE * spread, steps)
+    close = _close(np.concatenate(ours), np.concatenate(theirs))
     return [_worst_column("numbers", close)]
+
+
+def _scores(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Agreement:
+    """Compare the scores of all lists as one column of numbers."""
+    answer, exact = (np.concatenate(lists, axis=1).T for lists in (ours, theirs))
+    return _worst_column("scores", _close(answer, exact))
+
+
+def _close(answer: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Compare numbers [n, columns] with the spread of their own column; bool [n, columns]."""
+    spread = exact.std(axis=0, dtype=np.float64)
+    close: np.ndarray = np.abs(answer - exact) <= np.maximum(_CLOSE * spread, _resolution(exact))
+    return close
+
+
+def _resolution(exact: np.ndarray) -> np.ndarray:
+    """Return how far numbers [n, columns] may differ and be the same, for each column.
+
+    Numbers that differ by less than float32 can tell, beside a large bias, are the same.
+    """
+    steps: np.ndarray = _STEPS * np.finfo(np.float32).eps * np.abs(exact).max(axis=0)
+    return steps
+
+
+def _orders(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Agreement:
+    """Compare which of two passages of a list comes first; the mean over the lists counts.
+
+    Kendall's tau is twice this share less 1. Two that float32 cannot tell apart have no order, and
+    count for nothing; two that only the other graph scores alike are half right.
+    """
+    shares, count = [], 0
+    for answer, exact in zip(ours, theirs, strict=True):
+        first, second = np.triu_indices(exact.shape[1], k=1)
+        difference = exact[0, first] - exact[0, second]
+        decided = np.abs(difference) > _resolution(exact.T)
+        same = np.sign(answer[0, first] - answer[0, second]) * np.sign(difference)
+        if decided.any():
+            shares.append((1 + float(same[decided].mean(dtype=np.float64))) / 2)
+            count += int(decided.sum())
+    return Agreement("orders of two passages", float(np.mean(shares)) if shares else 1.0, count)
 
 
 def _multi_label(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> list[Agreement]:

@@ -14,7 +14,7 @@ class QuantizationOptions:
     """The options of an int8 export.
 
     Attributes:
-        calibration: the file of texts; None for the built-in ones.
+        calibration: the file of texts or, for a reranker, pairs; None for the built-in ones.
         min_cosine, min_agreement: the accuracy bounds; None for the defaults.
     """
 

@@ -1,6 +1,6 @@
 """Quantize a float32 graph to int8: observe, smooth, search, and check on held-out texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from bertrt.export.heads import HeadSpec
 from bertrt.export.quantize.accuracy import Accuracy, answers_of, compare, outputs_of
 from bertrt.export.quantize.candidates import candidates
 from bertrt.export.quantize.centers import center_inputs
+from bertrt.export.quantize.decisions import Answers
 from bertrt.export.quantize.graph_run import open_graph
 from bertrt.export.quantize.linears import QuantizableLinear, find_linears
 from bertrt.export.quantize.neurons import sort_neurons
@@ -23,9 +24,9 @@ from bertrt.export.quantize.observe import Observed, observe
 from bertrt.export.quantize.options import QuantizationOptions
 from bertrt.export.quantize.recipe import Quantized, Recipe, quantize_linear
 from bertrt.export.quantize.rewrite import write_int8
+from bertrt.export.quantize.samples import Sample, Samples
 from bertrt.export.quantize.search import LEAST_INT8, Bound, Found, Measure, Plan, search
 from bertrt.export.quantize.text_batches import TextBatch, make_batches
-from bertrt.export.quantize.texts import calibration_texts, heldout_texts, read_texts
 from bertrt.export.quantize.values import smooth_values, with_headroom
 from bertrt.progress import ProgressCallback
 from bertrt.tokenizer import Tokenizer
@@ -38,10 +39,6 @@ MIN_AGREEMENT = 0.99
 # On the held-out texts the allowed error is smaller than the bound's by this share, because other
 # texts do worse: with a tenth, 1 of 2,694 other texts fell below the bound, with this none.
 _MARGIN = 0.15
-# Every fourth of a user's own texts is held out.
-_HELD_OUT = 4
-# Numbers of texts: to compare layers with each other, and to run alone as well as in batches.
-_WEIGHED, _ALONE = 32, 16
 # The smallest cosine between a text's answers alone and in a batch, which must not differ.
 _SAME = 0.9999
 
@@ -55,16 +52,21 @@ class QuantizationTarget:
     config: ModelConfig
     inputs: tuple[TensorSpec, ...]
 
-    def batches(self, texts: Sequence[str], *, together: bool = True) -> list[TextBatch]:
-        """Encode and batch texts; see `make_batches`."""
+    def batches(self, sample: Sample, *, together: bool = True) -> list[TextBatch]:
+        """Encode and batch a sample; see `make_batches`."""
         return make_batches(
-            texts, self.head, self.tokenizer, self.config, self.inputs, together=together
+            sample.rows, self.head, self.tokenizer, self.config, self.inputs, together=together
         )
+
+    def compare(self, answers: Answers, reference: Answers, sample: Sample) -> Accuracy:
+        """Compare answers with the float32 graph's answers to the same sample."""
+        return compare(answers, reference, self.head, self.config, sample.lists)
 
 
 def quantize(
     model: ir.Model,
     target: QuantizationTarget,
+    samples: Samples,
     folder: Path,
     options: QuantizationOptions,
     progress: ProgressCallback,
@@ -74,9 +76,10 @@ def quantize(
     Args:
         model: the graph, float32.
         target: what the graph is of.
+        samples: the texts or pairs for the scales and the check.
         folder: where trial graphs may be written.
-        options: the texts for the scales and the check, and what the answers must meet: the
-            smallest cosine of any embedding, or the smallest share of decisions that stay the same.
+        options: what the answers must meet: the smallest cosine of any embedding, or the smallest
+            share of decisions that stay the same.
         progress: called for each stage of the work.
 
     Returns the report for the manifest's `quantization`.
@@ -85,22 +88,19 @@ def quantize(
     """
     head = target.head
     bound = _bound(head, options)
-    texts = _split_texts(options.calibration)
-
     progress(0, None, "observe the calibration texts")
-    linears, observed = _prepare(model, target, texts.calibration, folder)
+    linears, observed = _prepare(model, target, samples.calibration, folder)
     progress(0, None, "weigh candidates")
     choices = {name: candidates(linear, observed[name]) for name, linear in linears.items()}
 
     trials = _Trials(model, target, folder, linears, observed)
-    few = texts.held_out[:: max(1, len(texts.held_out) // _WEIGHED)]
     products = {name: linear.products for name, linear in linears.items()}
     found = search(
         choices,
         products,
         _with_margin(bound),
-        trials.measure(target.batches(texts.held_out)),
-        trials.measure(target.batches(few)),
+        trials.measure(samples.held_out),
+        trials.measure(samples.few),
         progress,
     )
     if not found.met:
@@ -108,26 +108,8 @@ def quantize(
     trials.write(found.plan, model)
 
     progress(0, None, "compare texts alone and in a batch")
-    same = _compare_alone(model, target, texts.held_out, folder)
-    return _report(found, bound, texts, same, head)
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """The calibration texts, the held-out ones, and their source for the report."""
-
-    calibration: list[str]
-    held_out: list[str]
-    source: str
-
-
-def _split_texts(calibration: Path | None) -> _Texts:
-    """Return the built-in texts, or a user's, of which a part is held out."""
-    if calibration is None:
-        return _Texts(calibration_texts(), heldout_texts(), "built-in")
-    texts = read_texts(calibration)
-    kept = [text for i, text in enumerate(texts) if i % _HELD_OUT]
-    return _Texts(kept, texts[::_HELD_OUT], calibration.name)
+    same = _compare_alone(model, target, samples.alone, folder)
+    return _report(found, bound, samples, same, head)
 
 
 def _bound(head: HeadSpec, options: QuantizationOptions) -> Bound:
@@ -144,14 +126,14 @@ def _with_margin(bound: Bound) -> Bound:
 
 
 def _prepare(
-    model: ir.Model, target: QuantizationTarget, texts: Sequence[str], folder: Path
+    model: ir.Model, target: QuantizationTarget, sample: Sample, folder: Path
 ) -> tuple[dict[str, QuantizableLinear], dict[str, Observed]]:
     """Observe the inputs of linear layers, and change the graph, in place, to quantize better.
 
     The changes are exact: they leave the graph's function as it is.
     """
     linears = find_linears(model)
-    inputs = (batch.inputs for batch in target.batches(texts))
+    inputs = (batch.inputs for batch in target.batches(sample))
     observed = observe(model, list(linears.values()), inputs, folder)
     observed = center_inputs(model, linears, observed)
     observed = with_headroom(smooth_values(model, linears, observed))
@@ -191,9 +173,10 @@ class _Trials:
             },
         )
 
-    def measure(self, batches: list[TextBatch]) -> Measure:
-        """Return a function that measures a plan's accuracy on these batches."""
+    def measure(self, sample: Sample) -> Measure:
+        """Return a function that measures a plan's accuracy on a sample."""
         target = self._target
+        batches = target.batches(sample)
         with open_graph(self._model, self._folder) as run:
             reference = answers_of(run, batches, target.head)
 
@@ -202,23 +185,22 @@ class _Trials:
             self.write(plan, graph)
             with open_graph(graph, self._folder) as run:
                 answers = answers_of(run, batches, target.head)
-            return compare(answers, reference, target.head, target.config)
+            return target.compare(answers, reference, sample)
 
         return measure
 
 
 def _compare_alone(
-    model: ir.Model, target: QuantizationTarget, held_out: Sequence[str], folder: Path
+    model: ir.Model, target: QuantizationTarget, sample: Sample, folder: Path
 ) -> float:
-    """Return the smallest cosine between texts' answers alone and in a batch.
+    """Return the smallest cosine between answers to texts alone and in a batch.
 
     Raises ParityError if they differ.
     """
-    texts = held_out[:: max(1, len(held_out) // _ALONE)]
     with open_graph(model, folder) as run:
-        together = answers_of(run, target.batches(texts), target.head)
-        alone = answers_of(run, target.batches(texts, together=False), target.head)
-    cosine = compare(alone, together, target.head, target.config).cosine
+        together = answers_of(run, target.batches(sample), target.head)
+        alone = answers_of(run, target.batches(sample, together=False), target.head)
+    cosine = target.compare(alone, together, sample).cosine
     if cosine < _SAME:
         raise ParityError(
             f"the int8 graph's answers to a text alone and in a batch have a cosine of "
@@ -249,15 +231,11 @@ def _failure(head: HeadSpec, bound: Bound, found: Found) -> str:
 
 
 def _report(
-    found: Found, bound: Bound, texts: _Texts, same: float, head: HeadSpec
+    found: Found, bound: Bound, samples: Samples, same: float, head: HeadSpec
 ) -> dict[str, Any]:
     shipped = found.step
     return {
-        "calibration": {
-            "texts": texts.source,
-            "calibrated_on": len(texts.calibration),
-            "held_out": len(texts.held_out),
-        },
+        "calibration": samples.report,
         "bound": {k: v for k, v in (("cosine", bound.cosine), ("agreement", bound.agreement)) if v},
         "outputs": outputs_of(head),
         "cosine": shipped.accuracy.cosine,

@@ -10,16 +10,13 @@ from bertrt.artifact.graph_io import MASKED_ONLY
 from bertrt.artifact.manifest import TensorSpec
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.export.heads import MASK_TASKS, HeadSpec
+from bertrt.export.quantize.samples import Row
 from bertrt.heads.question_answering import answer_tokens
 from bertrt.scheduling.batching import plan
 from bertrt.tokenizer import Encoding, Tokenizer, pad
 
 __all__ = ["TextBatch", "make_batches"]
 
-# A question always has a context. With other tasks of pairs, every other text is the first of one.
-# With the rest every fourth text is, and is also encoded alone: "thanks!" was far worse alone than
-# in its pair.
-_PAIR_TASKS = ("next-sentence-prediction", "multiple-choice", "pretraining")
 # Positions of a text that are masked, or whose next token is predicted: the logits of a whole text
 # over a vocabulary take megabytes.
 _POSITIONS = 2
@@ -45,7 +42,7 @@ class TextBatch:
 
 
 def make_batches(
-    texts: Sequence[str],
+    rows: Sequence[Row],
     head: HeadSpec,
     tokenizer: Tokenizer,
     config: ModelConfig,
@@ -53,22 +50,14 @@ def make_batches(
     *,
     together: bool = True,
 ) -> list[TextBatch]:
-    """Encode texts and pairs of them, mask tokens for heads that fill masks, and batch them.
+    """Encode texts and pairs, mask tokens for heads that fill masks, and batch them.
 
     Args:
-        texts: the texts; those too long for the model are truncated.
+        rows: the texts and pairs; those too long for the model are truncated.
         head: the head.
         tokenizer, config, inputs: the artifact's tokenizer, sizes and graph inputs.
-        together: batch texts of similar length; otherwise each text is a batch.
+        together: batch rows of similar length; otherwise each is a batch.
     """
-    pairs = [(text, texts[(i + 1) % len(texts)]) for i, text in enumerate(texts)]
-    rows: list[tuple[str, str | None]] = [(text, None) for text in texts]
-    if head.task == "question-answering":
-        rows = list(pairs)
-    elif head.task in _PAIR_TASKS:
-        rows[1::2] = pairs[1::2]
-    else:
-        rows += pairs[1::4]
     encodings = [tokenizer.encode(text, pair, truncation=True) for text, pair in rows]
     special = {id for id in tokenizer.facts.special_ids.values() if id is not None}
     positions = [_positions(encoding, special, i) for i, encoding in enumerate(encodings)]

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from bertrt.errors import ExportError
 
-__all__ = ["FEWEST", "calibration_texts", "heldout_texts", "read_texts"]
+__all__ = [
+    "FEWEST",
+    "calibration_texts",
+    "heldout_texts",
+    "read_lines",
+    "read_texts",
+    "split_lines",
+]
 
 # With fewer, a scale depends on single sentences.
 FEWEST = 8
@@ -36,6 +43,20 @@ def read_texts(path: Path) -> list[str]:
 
     Raises ExportError if the file cannot be read, is not UTF-8, or has fewer than `FEWEST` texts.
     """
+    texts = [line for _, line in read_lines(path)]
+    if len(texts) < FEWEST:
+        raise ExportError(
+            f"the calibration file {path} has {len(texts)} texts, and at least {FEWEST} are "
+            "needed: add texts similar to those that the model will see, one a line"
+        )
+    return texts
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the lines of a user's calibration file; see `split_lines`.
+
+    Raises ExportError if the file cannot be read, is not UTF-8, or is empty.
+    """
     try:
         # Without "-sig" the byte order mark of Windows editors would be part of the first text.
         content = path.read_text(encoding="utf-8-sig")
@@ -48,21 +69,19 @@ def read_texts(path: Path) -> list[str]:
             f"the calibration file {path} cannot be read ({error.strerror}): "
             "give a text file with one text a line"
         ) from error
-    texts = _lines(content)
-    if not texts:
+    lines = split_lines(content)
+    if not lines:
         raise ExportError(f"the calibration file {path} is empty: write one text a line")
-    if len(texts) < FEWEST:
-        raise ExportError(
-            f"the calibration file {path} has {len(texts)} texts, and at least {FEWEST} are "
-            "needed: add texts similar to those that the model will see, one a line"
-        )
-    return texts
+    return lines
+
+
+def split_lines(content: str) -> list[tuple[int, str]]:
+    """Return the lines that are not blank, without white space around them, by their numbers."""
+    # Not splitlines(), which also splits at form feeds and at Unicode's line separators.
+    lines = enumerate(content.split("\n"), start=1)
+    return [(number, line) for number, raw in lines if (line := raw.strip())]
 
 
 def _built_in(name: str) -> list[str]:
-    return _lines(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
-
-
-def _lines(content: str) -> list[str]:
-    # Not splitlines(), which also splits at form feeds and at Unicode's line separators.
-    return [line for raw in content.split("\n") if (line := raw.strip())]
+    content = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return [line for _, line in split_lines(content)]

@@ -9,7 +9,7 @@ import pytest
 
 from bertrt.artifact.manifest import CrossEncoderFacts
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.cross_encoder import read_cross_encoder
+from bertrt.export.checkpoints.cross_encoder import is_reranker, read_cross_encoder
 
 TORCH = "torch.nn.modules."
 IDENTITY, TANH = f"{TORCH}linear.Identity", f"{TORCH}activation.Tanh"
@@ -87,3 +87,26 @@ def test_an_activation_that_bertrt_lacks_is_refused(tmp_path: Path) -> None:
     config = {"sentence_transformers": {"activation_fn": f"{TORCH}activation.Softplus"}}
     with pytest.raises(ExportError, match=r"Softplus', which bertrt does not have"):
         read_cross_encoder(tmp_path, config, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "labels", "expected"),
+    [
+        ({}, {}, 1, True),
+        ({}, {}, 2, False),
+        ({"sbert_ce_default_activation_function": IDENTITY}, {}, 3, False),
+        ({"problem_type": "regression"}, {}, 1, False),
+        ({"problem_type": None}, {}, 1, True),
+        ({"problem_type": "regression", "sbert_ce_default_activation_function": TANH}, {}, 1, True),
+        ({"problem_type": "regression", "sentence_transformers": {"version": "5"}}, {}, 1, True),
+        ({"problem_type": "regression"}, {"model_type": "CrossEncoder"}, 1, True),
+        ({"problem_type": "regression"}, {"model_type": "SentenceTransformer"}, 1, False),
+    ],
+)
+def test_rerankers(
+    config: dict[str, Any], files: dict[str, Any], labels: int, expected: bool, tmp_path: Path
+) -> None:
+    if files:
+        (tmp_path / "modules.json").write_text("[]")
+        (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(files))
+    assert is_reranker(tmp_path, config, labels) is expected

@@ -82,3 +82,24 @@ def test_answers_of_tokens_and_of_questions() -> None:
         head_for("question-answering", None),
     )
     assert [text.tolist() for text in found["end_logits"]] == [[[3]], [[]], [[1, 2]]]
+
+
+def test_the_answers_of_a_reranker_are_its_lists() -> None:
+    head = head_for("text-classification", None)
+    reference = vectors([1], [2], [3], [-1e-9], [5])
+    answers = vectors([1], [2], [3], [1e-9], [5])
+    # Each score by itself has a cosine of 1 or -1 only.
+    assert compare(answers, reference, head, PLAIN).cosine == -1  # type: ignore[arg-type]
+    found = compare(answers, reference, head, PLAIN, (3, 2))  # type: ignore[arg-type]
+    assert found.cosine == pytest.approx(1)
+    assert (found.answers, found.agreement) == (2, 1)
+    swapped = vectors([1], [2], [3], [5], [0])
+    found = compare(swapped, reference, head, PLAIN, (3, 2))  # type: ignore[arg-type]
+    assert found.weakest
+    assert (found.weakest.what, found.agreement) == ("orders of two passages", 0.5)
+
+
+def test_no_order_holds_between_answers_that_are_not_finite() -> None:
+    head = head_for("text-classification", None)
+    found = compare(vectors([np.nan], [1]), vectors([0], [1]), head, PLAIN, (2,))  # type: ignore[arg-type]
+    assert found.agreement == 0

@@ -25,9 +25,11 @@ def judge(
     *,
     problem_type: str | None = None,
     labels: tuple[str, ...] = (),
+    ranked: bool = False,
 ) -> dict[str, Agreement]:
     config: Any = SimpleNamespace(problem_type=problem_type, labels=labels)
-    found = agreements({"logits": ours}, {"logits": theirs}, head_for(task, None), config)
+    head = head_for(task, None)
+    found = agreements({"logits": ours}, {"logits": theirs}, head, config, ranked=ranked)
     return {kind.what: kind for kind in found}
 
 
@@ -237,3 +239,73 @@ def test_both_heads_of_pretraining_are_judged() -> None:
         ("masked tokens", 1.0),
         ("next sentences", 0.5),
     ]
+
+
+def rank(ours: Any, theirs: Any) -> dict[str, Agreement]:
+    """Judge lists of scores."""
+    return judge("text-classification", rows(ours), rows(theirs), ranked=True)
+
+
+def tau_b(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Return Kendall's tau-b by its definition."""
+    concordant = discordant = tied_here = tied_there = 0
+    for i in range(len(ours)):
+        for j in range(i):
+            here, there = ours[i] - ours[j], theirs[i] - theirs[j]
+            concordant += here * there > 0
+            discordant += here * there < 0
+            tied_here += here == 0 and there != 0
+            tied_there += there == 0 and here != 0
+    decided = concordant + discordant
+    both = ((decided + tied_here) * (decided + tied_there)) ** 0.5
+    return float((concordant - discordant) / both)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1000.0])
+def test_orders_are_kendalls_tau(noise: float, scale: float) -> None:
+    random = np.random.default_rng(3)
+    exact = np.float32(scale * random.standard_normal((20, 13)))
+    answer = exact + np.float32(noise * scale * random.standard_normal(exact.shape))
+    found = rank(answer, exact)
+    assert list(found) == ["orders of two passages", "scores"]
+    tau = np.mean([tau_b(*pair) for pair in zip(answer, exact, strict=True)])
+    orders = found["orders of two passages"]
+    assert 2 * orders.share - 1 == pytest.approx(tau, abs=1e-9)
+    assert orders.count == 20 * 13 * 12 / 2
+    assert (orders.share == 1) is (noise == 0)
+
+
+def test_lists_of_different_lengths_weigh_the_same() -> None:
+    theirs = [np.float32([[1, 2]]), np.float32([np.arange(30)])]
+    ours = [np.float32([[2, 1]]), theirs[1]]
+    found = judge("text-classification", ours, theirs, ranked=True)["orders of two passages"]
+    assert (found.share, found.count) == (0.5, 1 + 435)
+
+
+def test_ties_of_float32_have_no_order() -> None:
+    exact = [[1.0, 1.0, 5.0], [700.0, np.nextafter(np.float32(700), 0), 5.0]]
+    answer = [[0.9, 1.1, 5.0], [700.0, 701.0, 5.0]]
+    orders = rank(answer, exact)["orders of two passages"]
+    assert (orders.share, orders.count) == (1.0, 4)
+    # Two that int8 alone makes equal are half wrong: tau-b would be 0.8165.
+    orders = rank([[1.0, 1.0, 5.0]], [[0.0, 1.0, 5.0]])["orders of two passages"]
+    assert orders.share == pytest.approx(5 / 6)
+    # A difference that float32 tells apart is an order, however small beside the others.
+    orders = rank([[1.0, 1.001, 900.0]], [[1.001, 1.0, 900.0]])["orders of two passages"]
+    assert orders.share == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5])
+def test_equal_scores_have_no_order(value: float) -> None:
+    exact = np.full((4, 5), value)
+    found = rank(exact, exact)
+    assert found["orders of two passages"] == Agreement("orders of two passages", 1.0, 0)
+    assert found["scores"] == Agreement("scores", 1.0, 20)
+
+
+def test_scores_that_move_without_a_change_of_order() -> None:
+    exact = np.random.default_rng(2).standard_normal((6, 15))
+    found = rank(exact + 0.2, exact)
+    assert found["orders of two passages"].share == 1
+    assert found["scores"] == Agreement("scores", 0.0, 90)

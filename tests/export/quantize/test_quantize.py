@@ -1,6 +1,7 @@
 """int8 exports: close to float32, the same in any batch, or refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,87 @@ def test_a_calibration_file(make_checkpoint: Any, tmp_path: Path) -> None:
     assert manifest.quantization is not None
     expected = {"texts": "texts.txt", "calibrated_on": 12, "held_out": 4}
     assert manifest.quantization["calibration"] == expected
+
+
+def test_a_reranker_is_judged_by_its_orders_and_its_scores(
+    make_checkpoint: Any, tmp_path: Path, capsys: Any
+) -> None:
+    checkpoint = make_checkpoint("BertForSequenceClassification", num_labels=1)
+    output, plain = tmp_path / "out", tmp_path / "plain"
+    report = export(checkpoint, output, dtype="int8", min_agreement=0.7).quantization
+    assert report is not None
+    assert report["calibration"] == {"pairs": "built-in", "calibrated_on": 304, "held_out": 480}
+    orders, scores = report["judged"]
+    assert [orders["what"], scores["what"]] == ["orders of two passages", "scores"]
+    assert 0.7 <= min(orders["share"], scores["share"]) == report["agreement"] < 1
+    assert scores["count"] == 480
+    assert report["alone_and_in_a_batch"] >= 0.9999
+    assert main(["inspect", str(output)]) == 0
+    shown = capsys.readouterr().out
+    assert f"of {orders['count']} orders of two passages stay the same" in shown
+    assert "scales from 304 pairs (built-in)" in shown
+    # On lists that are in neither set, by the definition of Kendall's tau.
+    export(checkpoint, plain)
+    with bertrt.load(output, threads=1) as ours, bertrt.load(plain, threads=1) as exact:
+        taus = []
+        for query in TEXTS:
+            pairs = [
+                (query, f"{text} {other}") for text in TEXTS for other in ("london", "the dog")
+            ]
+            a, b = ours.score(pairs), exact.score(pairs)
+            i, j = np.triu_indices(len(pairs), 1)
+            taus.append(np.mean(np.sign(a[i] - a[j]) * np.sign(b[i] - b[j])))
+    assert 0.4 < np.mean(taus) < 1
+    with pytest.raises(
+        ParityError, match=r"an agreement of \d+ (scores|orders of two passages) of"
+    ):
+        export(checkpoint, tmp_path / "strict", dtype="int8", min_agreement=0.99999)
+
+
+def test_a_regression_of_single_texts_is_no_reranker(make_checkpoint: Any, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(
+        "BertForSequenceClassification", num_labels=1, problem_type="regression"
+    )
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("who\tjohn\n" * 40)
+    with pytest.raises(ExportError, match="has pairs, which are for rerankers"):
+        export(checkpoint, tmp_path / "out", dtype="int8", calibration=pairs)
+    manifest = export(checkpoint, tmp_path / "out", dtype="int8", min_agreement=0.5)
+    assert manifest.quantization is not None
+    assert [kind["what"] for kind in manifest.quantization["judged"]] == ["numbers"]
+    assert manifest.quantization["calibration"]["texts"] == "built-in"
+
+
+def test_a_file_of_pairs(make_checkpoint: Any, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("BertForSequenceClassification", num_labels=1)
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(
+        "\n".join(json.dumps({"query": f"who is {i}", "passage": f"john {i}"}) for i in range(40))
+    )
+    options: dict[str, Any] = {"dtype": "int8", "calibration": file, "min_agreement": 0.5}
+    report = export(checkpoint, tmp_path / "out", **options).quantization
+    assert report is not None
+    assert report["calibration"] == {"pairs": "pairs.jsonl", "calibrated_on": 60, "held_out": 100}
+    file.write_text("a text\n" * 40)
+    with pytest.raises(ExportError, match=r"line 1 of the calibration file .* is 'a text'"):
+        export(checkpoint, tmp_path / "other", **options)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_reranker_that_scores_everything_alike(make_checkpoint: Any, tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    folder = make_checkpoint("BertForSequenceClassification", num_labels=1)
+    equal = tmp_path / "equal"
+    shutil.copytree(folder, equal)
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+    model.save_pretrained(equal)
+    report = export(equal, tmp_path / "out", dtype="int8").quantization
+    assert report is not None
+    assert [(kind["share"], kind["count"]) for kind in report["judged"]] == [(1, 0), (1, 480)]
 
 
 def test_no_mixture_meets_the_bound(make_checkpoint: Any, tmp_path: Path) -> None:

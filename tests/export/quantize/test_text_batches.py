@@ -10,6 +10,7 @@ import pytest
 import bertrt
 from bertrt.artifact.directory import Artifact
 from bertrt.export.heads import head_for
+from bertrt.export.quantize.samples import rows_of
 from bertrt.export.quantize.text_batches import make_batches
 
 TEXTS = ["john smith works", "in london", "the cat sat on the mat", "a", "the dog ran", "who", "is"]
@@ -78,4 +79,5 @@ def batches_of(path: Path, *, together: bool = True) -> tuple[list[Any], bertrt.
     head = head_for(runtime.info["task"], None)
     inputs = artifact.manifest.graph.inputs
     tokenizer, config = runtime.tokenizer, artifact.config
-    return make_batches(TEXTS, head, tokenizer, config, inputs, together=together), runtime
+    rows = rows_of(TEXTS, head)
+    return make_batches(rows, head, tokenizer, config, inputs, together=together), runtime
