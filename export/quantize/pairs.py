@@ -31,7 +31,6 @@ __all__ = [
 FEWEST_QUERIES = 32
 # The passages of a list: the first page of a search and a little more.
 _LIST = 15
-_FORM = 'a query, a tab and a passage, or {"query": …, "passage": …}'
 
 Pair = tuple[str, str]
 
@@ -69,7 +68,8 @@ def read_queries(path: Path) -> list[Query]:
         if pair is None:
             raise ExportError(
                 f"line {number} of the calibration file {path} is {shorten(line)}, and a reranker "
-                f"is calibrated on pairs: write {_FORM} (if this model reads single texts, set "
+                "is calibrated on pairs: write a query, a tab and a passage, or "
+                '{"query": …, "passage": …} (if this model reads single texts, set '
                 "problem_type to 'regression' in its config.json)"
             )
         pairs.append(pair)
