@@ -88,7 +88,7 @@ def is_pair(line: str) -> bool:
 
 
 def pairs_with_others(queries: Sequence[Query]) -> list[Pair]:
-    """Return every query with its passages and, one for each, with the next query's."""
+    """Return every query with its own passages and, as pairs that do not belong, the next's."""
     pairs = []
     for query, other in zip(queries, (*queries[1:], queries[0]), strict=True):
         pairs += [(query.text, passage) for passage in query.passages]

@@ -119,7 +119,10 @@ class _Layers:
     def improved(
         self, choice: _Choice, shares: Mapping[str, float], target: float
     ) -> dict[str, int]:
-        """Take better candidates, the best gain per cost first, until the error is `target`."""
+        """Take better candidates, the best gain per cost first, until the error is `target`.
+
+        One that leaves less than `LEAST_INT8` in int8 is not taken.
+        """
         result = dict(choice)
         error = self.error(result, shares)
         while error > target:
@@ -128,6 +131,7 @@ class _Layers:
                     (self._gain(name, result[name], index, shares), name, index)
                     for name in result
                     for index in range(result[name] + 1, len(self._candidates[name]))
+                    if self.int8({**result, name: index}) >= LEAST_INT8
                 ),
                 default=None,
             )
@@ -197,7 +201,9 @@ def search(
         target *= float(np.clip(bound.share(steps[-1].accuracy), *_CUTS))
         choice = layers.improved(failed, shares, target)
         # With a predicted error of 0 nothing can be removed, and an infinite one is never met.
-        if layers.int8(choice) < LEAST_INT8 or not 0 < layers.error(failed, shares) < np.inf:
+        error = layers.error(failed, shares)
+        exhausted = choice == failed and error > target
+        if exhausted or not 0 < error < np.inf:
             return Found(layers.plan(failed), steps[-1], False, tuple(steps))
         if choice == failed:  # the last changes removed more error than required
             continue

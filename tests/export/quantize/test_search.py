@@ -94,3 +94,22 @@ def test_layers_are_weighed_alone_with_a_likely_recipe() -> None:
     search(LAYERS, products, Bound(cosine=0.99), measure, alone, ignore)
     # The first with at most half of the cheapest's error.
     assert weighed == [{name: Recipe(smoothing=0.5)} for name in LAYERS]
+
+
+def test_the_last_mixture_with_half_in_int8_is_tried() -> None:
+    """Decisions come back all at once, and not in proportion to the error."""
+    everything = len(LAYERS)
+
+    def even(plan: dict[str, Recipe]) -> Accuracy:
+        errors = {entry.recipe: entry.error for entry in CANDIDATES}
+        error = sum(errors[recipe] for recipe in plan.values()) / everything
+        same = 1.0 if error <= 0.06 else 0.5
+        return Accuracy(1 - error, error, 10, (Agreement("orders", same, 10),))
+
+    products = dict.fromkeys(LAYERS, 100)
+    found = search(LAYERS, products, Bound(agreement=0.99), even, even, ignore)
+    assert found.met
+    assert found.step.int8 == LEAST_INT8
+    assert (
+        sorted(recipe.precision for recipe in found.plan.values()) == ["float32"] * 4 + ["int8"] * 4
+    )
