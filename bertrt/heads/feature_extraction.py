@@ -171,9 +171,11 @@ class FeatureExtraction(TextHead):
         prompt, pooling, facts = options.prompt or "", tuple(options.pooling or ()), self.embedding
         if prompt:
             input = replace(input, text=f"{prompt}{input.text}")
-        encodings = self.prepare(input, options).encodings
-        self.truncated += bool(encodings[0].overflowing)
-        skip = self._prompt_tokens(prompt, len(encodings[0])) if prompt else 0
+        # An empty second text makes a pair too, as in the lists that sentence-transformers tokenizes.
+        truncation = truncation_kwargs(options, options.tokenize_kwargs)
+        encoding = self.tokenizer.encode(input.text, input.pair, empty_pair=True, **truncation)
+        self.truncated += bool(encoding.overflowing)
+        skip = self._prompt_tokens(prompt, len(encoding)) if prompt else 0
         tokens = "first" if not skip and set(pooling) <= {"cls", "pooler"} else "all"
         is_own = not skip and self._is_own(options)
         sources = {"pooler_output" if name == "pooler" else "last_hidden_state" for name in pooling}
@@ -194,7 +196,7 @@ class FeatureExtraction(TextHead):
             kept = facts.dimensions if options.dimensions is None else None
             return np.array(vector[:kept])
 
-        return HeadRequest(encodings, finish, tuple(sorted(sources)), tokens)
+        return HeadRequest([encoding], finish, tuple(sorted(sources)), tokens)
 
     def _prompt_tokens(self, prompt: str, length: int) -> int:
         """Return how many leading tokens are a prompt's, with [CLS], and are not pooled."""

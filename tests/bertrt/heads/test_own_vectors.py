@@ -231,6 +231,22 @@ def test_prompts(make: Make) -> None:
         rt.embed("a", prompt_name="q")
 
 
+def test_pairs(make: Make) -> None:
+    rt, folder = make({"pooling_mode": "mean"}, transformer={"max_seq_length": 24})
+    pairs = [("who is", "Mary"), ("who is", ""), ("", "the cat"), ("", ""), (TEXTS[-1], "a cat")]
+    # A list of pairs, as sentence-transformers tokenizes them: an empty text makes a pair too.
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(pairs, padding=True, truncation=True, max_length=24, return_tensors="pt")
+    model = transformers.BertModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        states = model(**inputs).last_hidden_state
+    mask = inputs["attention_mask"][..., None]
+    expected = ((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
+    np.testing.assert_allclose(rt.embed(pairs), expected, atol=ATOL)
+    alone = np.stack([rt.embed(pair) for pair in pairs])
+    np.testing.assert_allclose(alone, expected, atol=ATOL)
+
+
 def test_a_prompt_that_is_not_pooled(make: Make) -> None:
     pooling = {"pooling_mode": "mean", "include_prompt": False}
     rt, folder = make(pooling, normalize=True, settings={"prompts": {"query": "who is the "}})
