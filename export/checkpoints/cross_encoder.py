@@ -54,7 +54,8 @@ def read_cross_encoder(folder: Path, config: Mapping[str, Any], labels: int) -> 
         labels: the number of labels.
 
     Raises ExportError for a class of PyTorch that bertrt does not have, and for damaged prompts.
-    Other code is never run: as in sentence-transformers, the default replaces it, with a warning.
+    Other code is never run: as in sentence-transformers, the next place is read instead, with a
+    warning.
     """
     saved = _settings(folder)
     prompts = read_prompts(saved)
@@ -65,24 +66,27 @@ def read_cross_encoder(folder: Path, config: Mapping[str, Any], labels: int) -> 
 
 def _activation(saved: Mapping[str, Any], config: Mapping[str, Any], labels: int) -> str:
     """Return what turns logits into scores: a name in `ACTIVATIONS`."""
-    in_config = config.get(_IN_CONFIG)
-    name = (
-        saved.get("activation_fn")
-        or (in_config.get("activation_fn") if isinstance(in_config, dict) else None)
-        or config.get(_BEFORE_4)
-    )
     default = "sigmoid" if labels == 1 else "identity"
-    if name is None:
-        return default
-    if not str(name).startswith("torch."):
+    in_config = config.get(_IN_CONFIG)
+    if isinstance(in_config, dict) and "activation_fn" in in_config:
+        of_config = in_config["activation_fn"]
+    else:
+        of_config = config.get(_BEFORE_4)
+    for name in (saved.get("activation_fn"), of_config):
+        if name is None:
+            continue
+        if str(name).startswith("torch."):
+            return _torch_activation(str(name))
         _log.warning(
-            "the cross-encoder's activation %r is not PyTorch's own: %s is used, as in "
+            "the cross-encoder's activation %r is not PyTorch's own and is not used, as in "
             "sentence-transformers",
             name,
-            default,
         )
-        return default
-    activation = str(name).rpartition(".")[2].lower()
+    return default
+
+
+def _torch_activation(name: str) -> str:
+    activation = name.rpartition(".")[2].lower()
     if activation not in ACTIVATIONS:
         raise ExportError(
             f"the cross-encoder's activation is {name!r}, which bertrt does not have: set "

@@ -43,6 +43,22 @@ IDENTITY, TANH = f"{TORCH}linear.Identity", f"{TORCH}activation.Tanh"
             1,
             "tanh",
         ),
+        # Code of its own is passed over, and null in the config is not.
+        (
+            {"sentence_transformers": {"activation_fn": IDENTITY}},
+            {"activation_fn": "custom.Squash", "model_type": "CrossEncoder"},
+            1,
+            "identity",
+        ),
+        (
+            {
+                "sentence_transformers": {"activation_fn": None},
+                "sbert_ce_default_activation_function": TANH,
+            },
+            {},
+            1,
+            "sigmoid",
+        ),
         # Of another kind of model, or without modules.json, the file says nothing of a classifier.
         ({}, {"activation_fn": TANH, "model_type": "SentenceTransformer"}, 1, "sigmoid"),
         ({}, {"activation_fn": None, "model_type": "CrossEncoder"}, 1, "sigmoid"),
@@ -80,7 +96,7 @@ def test_other_code_is_not_run(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.WARNING, logger="bertrt")
     config = {"sbert_ce_default_activation_function": "os.abort"}
     assert read_cross_encoder(tmp_path, config, 1).activation == "sigmoid"
-    assert "'os.abort' is not PyTorch's own: sigmoid is used" in caplog.text
+    assert "'os.abort' is not PyTorch's own and is not used" in caplog.text
 
 
 def test_an_activation_that_bertrt_lacks_is_refused(tmp_path: Path) -> None:
