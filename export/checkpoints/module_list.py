@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bertrt.errors import ExportError
 
@@ -14,7 +14,7 @@ MODULES_FILE = "modules.json"
 
 @dataclass(frozen=True)
 class Module:
-    """A module: its class and its folder, "" for the model's own.
+    """A module: its class and its folder within the model's, "" for the model's own.
 
     A class of sentence-transformers is without its package, which versions spell differently.
     """
@@ -26,11 +26,11 @@ class Module:
 def read_module_list(path: Path) -> list[Module]:
     """Return a model's modules, in the order in which they run.
 
-    Raises ExportError for a file that is damaged.
+    Raises ExportError for a file that is damaged, and for a path that leaves the model's folder.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return [Module(_kind(str(one["type"])), str(one["path"])) for one in entries]
+        return [Module(_kind(str(one["type"])), _subfolder(str(one["path"]))) for one in entries]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ExportError(f"{path.name} cannot be read ({error}): download it again") from error
 
@@ -38,6 +38,14 @@ def read_module_list(path: Path) -> list[Module]:
 def _kind(name: str) -> str:
     package, _, short = name.rpartition(".")
     return short if package.startswith("sentence_transformers") else name
+
+
+def _subfolder(path: str) -> str:
+    """Return a path within the model's folder in its shortest form."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise ValueError(f"the path {path!r} leaves the model's folder")
+    return "" if pure == PurePosixPath() else str(pure)
 
 
 def transformer_subfolder(names: Collection[str], get_path: Callable[[str], Path]) -> str:
@@ -52,5 +60,4 @@ def transformer_subfolder(names: Collection[str], get_path: Callable[[str], Path
     if MODULES_FILE not in names:
         return ""
     modules = read_module_list(get_path(MODULES_FILE))
-    path = next((module.path for module in modules if module.kind == "Transformer"), "")
-    return path.strip("/").removeprefix("./")
+    return next((module.path for module in modules if module.kind == "Transformer"), "")

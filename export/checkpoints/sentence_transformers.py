@@ -32,6 +32,9 @@ _TRANSFORMER_FILES = tuple(
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 
+# Settings of the transformer module that change how texts are tokenized.
+_TOKENIZING = ("query_length", "document_length", "query_expansion", "processing_kwargs")
+
 # Prompts that every model has, empty unless its settings say otherwise.
 _PROMPTS = {"query": "", "document": ""}
 
@@ -74,7 +77,13 @@ def read_embedding(
     if transformer.get("do_lower_case") and not _lower_cases(tokenizer):
         raise ExportError(
             "sentence-transformers' settings say do_lower_case, and the tokenizer keeps capitals: "
-            "set do_lower_case in tokenizer_config.json to true as well"
+            "set do_lower_case in tokenizer_config.json to true, and strip_accents to false"
+        )
+    other = next((name for name in _TOKENIZING if transformer.get(name)), None)
+    if other is not None:
+        raise ExportError(
+            f"sentence-transformers' settings give {other} {transformer[other]!r}, and bertrt has "
+            "one max_seq_length for all texts: remove it"
         )
     prompts = {**_PROMPTS, **read_prompts(settings)}
     return EmbeddingFacts(
@@ -136,7 +145,7 @@ def read_prompts(settings: Mapping[str, Any]) -> dict[str, str]:
 def read_default_prompt(settings: Mapping[str, Any], prompts: Mapping[str, str]) -> str | None:
     """Return the default prompt's name, if any; raises ExportError unless it is among them."""
     name = settings.get("default_prompt_name")
-    if name is not None and name not in prompts:
+    if name is not None and not (isinstance(name, str) and name in prompts):
         raise ExportError(
             f"default_prompt_name in {SETTINGS_FILE} is {name!r}, and its prompts are "
             f"{', '.join(prompts)}: correct it"
@@ -146,7 +155,7 @@ def read_default_prompt(settings: Mapping[str, Any], prompts: Mapping[str, str])
 
 def _similarity(settings: Mapping[str, Any]) -> str:
     name = settings.get("similarity_fn_name") or "cosine"
-    if name not in SIMILARITIES:
+    if str(name) not in SIMILARITIES:
         raise ExportError(
             f"similarity_fn_name in {SETTINGS_FILE} is {name!r}: bertrt has "
             f"{', '.join(SIMILARITIES)}"

@@ -4,6 +4,7 @@ Dense and LayerNorm are PyTorch's own layers with the weights that sentence-tran
 that they run in the parity check as they do there, and are traced to the graph.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,22 +171,16 @@ def _dense(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, in
     """Read a Dense that takes vectors of `size`; returns the size of what it gives as well."""
     where = f"{module.path}/config.json"
     config = _config(folder / where)
-    for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, _SENTENCE_EMBEDDING):
-            raise ExportError(
-                f"{key} in {where} is {config[key]!r}, and bertrt has a Dense of the text's vector "
-                f"only, {_SENTENCE_EMBEDDING!r}: remove {MODULES_FILE} to export the hidden states "
-                "alone"
-            )
+    _check_names(config, where)
     sizes = config.get("in_features"), config.get("out_features")
-    if sizes[0] != size or not isinstance(sizes[1], int) or sizes[1] < 1:
+    if sizes[0] != size or type(sizes[1]) is not int or sizes[1] < 1:
         raise ExportError(
             f"the Dense in {where} has {sizes[0]!r} in_features and {sizes[1]!r} out_features, and "
             f"the modules before it give {size}: correct the file, or download it again"
         )
     layer = Dense(
         (size, sizes[1]),
-        _activation(config.get("activation_function", "torch.nn.Tanh"), where),
+        _activation(config.get("activation_function", "torch.nn.Tanh"), where, sizes[1]),
         bias=bool(config.get("bias", True)),
         residual=bool(config.get("use_residual", False)),
     )
@@ -193,17 +188,32 @@ def _dense(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, in
     return layer, sizes[1]
 
 
-def _activation(name: Any, where: str) -> torch.nn.Module:
-    """Return an activation of PyTorch by the path of its class; None is the identity."""
+def _check_names(config: dict[str, Any], where: str) -> None:
+    """Raise ExportError for a module that reads or writes something other than the vector."""
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, _SENTENCE_EMBEDDING):
+            raise ExportError(
+                f"{key} in {where} is {config[key]!r}, and bertrt has modules of the text's vector "
+                f"only, {_SENTENCE_EMBEDDING!r}: remove {MODULES_FILE} to export the hidden states "
+                "alone"
+            )
+
+
+def _activation(name: Any, where: str, size: int) -> torch.nn.Module:
+    """Return an activation of PyTorch by the path of its class; None is the identity.
+
+    It is made without arguments, as in sentence-transformers, and tried on a vector of `size`.
+    """
     if name is None:
         return torch.nn.Identity()
     package, _, short = str(name).rpartition(".")
     cls = getattr(torch.nn, short, None) if package.startswith("torch.nn") else None
-    try:
-        if isinstance(cls, type) and issubclass(cls, torch.nn.Module):
-            return cls()
-    except TypeError:
-        pass  # one that cannot be made without arguments, as sentence-transformers makes it
+    if isinstance(cls, type) and issubclass(cls, torch.nn.Module):
+        # A module of torch.nn that is no activation fails in ways of its own.
+        with contextlib.suppress(Exception):
+            layer = cls()
+            if layer(torch.zeros(1, size)).shape == (1, size):
+                return layer
     raise ExportError(
         f"activation_function in {where} is {name!r}, and bertrt has the activations of torch.nn, "
         f"such as 'torch.nn.Tanh': correct it, or remove {MODULES_FILE} to export the hidden "
@@ -226,6 +236,10 @@ def _layer_norm(folder: Path, module: Module, size: int) -> tuple[torch.nn.Modul
 
 
 def _normalize(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, int]:
+    """Read a Normalize, which older versions saved without a file."""
+    where = f"{module.path}/config.json"
+    if (folder / where).is_file():
+        _check_names(_config(folder / where), where)
     return Normalize(), size
 
 
@@ -246,7 +260,7 @@ _READ = {
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ExportError(f"{path.parent.name!r} has no {path.name}: download it again")
-    return read_json(path)
+    return read_json(path, f"{path.parent.name}/{path.name}")
 
 
 def _load(layer: torch.nn.Module, folder: Path, prefix: str = "") -> None:

@@ -13,6 +13,7 @@ import torch
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.errors import ExportError
 from bertrt.export import export
+from bertrt.export.checkpoints.module_list import read_module_list, transformer_subfolder
 from bertrt.export.checkpoints.sentence_transformers import read_embedding, settings_files
 from bertrt.export.checkpoints.vector_modules import read_vector_modules
 
@@ -189,6 +190,29 @@ def test_settings(tmp_path: Path) -> None:
         (["Transformer", "Pooling"], {**POOLING, "modules.json": "{"}, "modules.json cannot be r"),
         (
             ["Transformer", "Pooling"],
+            {"1_Pooling/config.json": "{"},
+            "^1_Pooling/config.json cannot be read",
+        ),
+        (
+            ["Transformer", "Pooling", "Normalize"],
+            {**POOLING, "2_Normalize/config.json": {"module_input_name": "token_embeddings"}},
+            "module_input_name in 2_Normalize/config.json is 'token_embeddings'",
+        ),
+        *(
+            (
+                ["Transformer", "Pooling"],
+                {**POOLING, "sentence_bert_config.json": {name: value}},
+                f"settings give {name} .*: remove it",
+            )
+            for name, value in {
+                "query_length": 32,
+                "document_length": 64,
+                "query_expansion": {"strategy": "fixed", "length": 32},
+                "processing_kwargs": {"text": {"max_length": 16}},
+            }.items()
+        ),
+        (
+            ["Transformer", "Pooling"],
             {**POOLING, "sentence_bert_config.json": {"max_seq_length": 0}},
             "max_seq_length is 0",
         ),
@@ -201,6 +225,16 @@ def test_settings(tmp_path: Path) -> None:
             ["Transformer", "Pooling"],
             {**POOLING, "config_sentence_transformers.json": {"default_prompt_name": "passage"}},
             "default_prompt_name .* is 'passage', and its prompts are query, document",
+        ),
+        (
+            ["Transformer", "Pooling"],
+            {**POOLING, "config_sentence_transformers.json": {"default_prompt_name": ["query"]}},
+            r"default_prompt_name .* is \['query'\], and its prompts are query, document",
+        ),
+        (
+            ["Transformer", "Pooling"],
+            {**POOLING, "config_sentence_transformers.json": {"similarity_fn_name": ["dot"]}},
+            r"similarity_fn_name .* is \['dot'\]: bertrt has cosine",
         ),
         (
             ["Transformer", "Pooling"],
@@ -232,6 +266,7 @@ WEIGHTS = {"linear.weight": torch.zeros(3, 8), "linear.bias": torch.zeros(3)}
     [
         ({**DENSE, "in_features": 9}, WEIGHTS, "9 in_features and 3 out_features, and .* give 8"),
         ({**DENSE, "out_features": 0}, WEIGHTS, "8 in_features and 0 out_features"),
+        ({**DENSE, "out_features": True}, WEIGHTS, "8 in_features and True out_features"),
         ({"activation_function": "torch.nn.Tanh"}, WEIGHTS, "None in_features and None out_f"),
         (DENSE, None, r"'2_Dense' has no model.safetensors or pytorch_model.bin: download"),
         (DENSE, {"linear.weight": torch.zeros(3, 8)}, "holds linear.weight, and the module needs"),
@@ -253,10 +288,10 @@ WEIGHTS = {"linear.weight": torch.zeros(3, 8), "linear.bias": torch.zeros(3)}
             "activation_function in 2_Dense/config.json is 'custom.Squash', and bertrt has the act",
         ),
         ({**DENSE, "activation_function": "torch.tanh"}, WEIGHTS, "is 'torch.tanh', and bertrt"),
-        (
-            {**DENSE, "activation_function": "torch.nn.Threshold"},
-            WEIGHTS,
-            "is 'torch.nn.Threshold'",
+        *(
+            # These need arguments, fail when called, give no vector, and give another size.
+            ({**DENSE, "activation_function": f"torch.nn.{name}"}, WEIGHTS, f"is 'torch.nn.{name}'")
+            for name in ("Threshold", "Module", "CrossEntropyLoss", "Unflatten", "LSTM", "GLU")
         ),
         (
             {**DENSE, "module_input_name": "token_embeddings"},
@@ -305,6 +340,26 @@ def test_modules_with_weights(tmp_path: Path, file: str) -> None:
     expected = 2 * torch.nn.functional.layer_norm(expected, (3,)) + 1
     expected = torch.nn.functional.normalize(expected)
     np.testing.assert_allclose(vectors.vectors(hidden.numpy(), [5, 2]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("path", ["../other", "/other", "x/../../other", ".."])
+def test_a_path_that_leaves_the_folder(tmp_path: Path, index: int, path: str) -> None:
+    entries = [{"type": f"{OLD}{name}", "path": ""} for name in ("Transformer", "Pooling")]
+    entries[index]["path"] = path
+    (tmp_path / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(ExportError, match="modules.json cannot be read .*leaves the model's fold"):
+        read_module_list(tmp_path / "modules.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("", ""), (".", ""), ("./", ""), ("0_Transformer/", "0_Transformer"), ("./a//b", "a/b")],
+)
+def test_spellings_of_a_subfolder(tmp_path: Path, path: str, expected: str) -> None:
+    entries = [{"type": f"{OLD}Transformer", "path": path}]
+    (tmp_path / "modules.json").write_text(json.dumps(entries))
+    assert transformer_subfolder(["modules.json"], tmp_path.joinpath) == expected
 
 
 def test_a_layer_norm_of_another_size(tmp_path: Path) -> None:
