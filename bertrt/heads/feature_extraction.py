@@ -171,7 +171,7 @@ class FeatureExtraction(TextHead):
         prompt, pooling, facts = options.prompt or "", tuple(options.pooling or ()), self.embedding
         if prompt:
             input = replace(input, text=f"{prompt}{input.text}")
-        # An empty second text makes a pair too, as in the lists that sentence-transformers tokenizes.
+        # An empty second text makes a pair too, as in the lists of sentence-transformers.
         truncation = truncation_kwargs(options, options.tokenize_kwargs)
         encoding = self.tokenizer.encode(input.text, input.pair, empty_pair=True, **truncation)
         self.truncated += bool(encoding.overflowing)
