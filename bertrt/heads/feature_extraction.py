@@ -129,11 +129,12 @@ class FeatureExtraction(TextHead):
             max_length=facts.max_length if options.max_length is None else options.max_length,
         )
         if not facts.only_pools and not self._is_own(resolved):
-            name, value = ("normalize", False) if pooling == facts.pooling else ("pooling", pooling)
+            name, value = "normalize", "False"
+            if pooling != facts.pooling:
+                name, value = "pooling", repr(", ".join(pooling))
             raise InputError(
-                f"{name} is {value!r}, but this model's graph makes its vectors by "
-                f"{' and '.join(facts.pooling)} pooling and then {', '.join(facts.modules)}: leave "
-                f"{name} out"
+                f"{name} is {value}, but this model's graph makes its vectors of "
+                f"{' and '.join(facts.pooling)} by {', '.join(facts.modules)}: leave {name} out"
             )
         size = self._size(resolved)
         if options.dimensions is not None and options.dimensions > size:

@@ -30,6 +30,8 @@ def read_module_list(path: Path) -> list[Module]:
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, list) or not entries:
+            raise ValueError("it lists no modules")
         return [Module(_kind(str(one["type"])), _subfolder(str(one["path"]))) for one in entries]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ExportError(f"{path.name} cannot be read ({error}): download it again") from error

@@ -10,6 +10,8 @@ import onnx_ir as ir
 import torch
 
 from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY, SENTENCE_EMBEDDING
+from bertrt.errors import ExportError
+from bertrt.export.checkpoints.module_list import MODULES_FILE
 from bertrt.export.checkpoints.vector_modules import Normalize, VectorModules
 from bertrt.export.graph.edit import constant
 from bertrt.export.tracing.torch_export import export_graph
@@ -132,9 +134,19 @@ def _normalize(nodes: _Nodes, vector: ir.Value) -> ir.Value:
 
 
 def _trace(graph: ir.Graph, layer: torch.nn.Module, vector: ir.Value, scope: str) -> ir.Value:
-    """Append a layer of PyTorch, traced on vectors [B, D], and return its output."""
+    """Append a layer of PyTorch, traced on vectors [B, D], and return its output.
+
+    Raises ExportError for a layer that PyTorch cannot trace.
+    """
     size = next(iter(layer.parameters())).shape[-1]
-    traced = export_graph(layer, (torch.zeros(2, size),), ({0: "batch"},)).graph
+    try:
+        traced = export_graph(layer, (torch.zeros(2, size),), ({0: "batch"},)).graph
+    except torch.onnx.OnnxExporterError as error:
+        name = type(getattr(layer, "activation_function", layer)).__name__
+        raise ExportError(
+            f"the model's {type(layer).__name__} has {name}, which PyTorch cannot put into an ONNX "
+            f"graph: remove {MODULES_FILE} to export the hidden states alone"
+        ) from error
     result: ir.Value = traced.outputs[0]
     traced.outputs.clear()
     traced.inputs[0].replace_all_uses_with(vector)

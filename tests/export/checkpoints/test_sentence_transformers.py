@@ -188,6 +188,8 @@ def test_settings(tmp_path: Path) -> None:
             "modules.json cannot be r",
         ),
         (["Transformer", "Pooling"], {**POOLING, "modules.json": "{"}, "modules.json cannot be r"),
+        (["Transformer", "Pooling"], {**POOLING, "modules.json": "{}"}, "it lists no modules"),
+        (["Transformer", "Pooling"], {**POOLING, "modules.json": "[]"}, "it lists no modules"),
         (
             ["Transformer", "Pooling"],
             {"1_Pooling/config.json": "{"},

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from bertrt.errors import ExportError
 from bertrt.export.checkpoints.vector_modules import Dense, Normalize, VectorModules
 from bertrt.export.fusion.sentence_embedding import add_sentence_embedding
 from bertrt.export.fusion.transpose_weights import fold_transposed_weights
@@ -117,3 +118,11 @@ def test_other_heads_stay(graphs: ModuleType) -> None:
     before = graphs.operators(model)
     assert add_sentence_embedding(model, None) == 0
     assert graphs.operators(model) == before
+
+
+def test_an_activation_that_cannot_be_traced(graphs: ModuleType) -> None:
+    model = graphs.traced("BertModel")
+    layer = Dense((SIZE, 3), torch.nn.RReLU(), bias=True, residual=False)
+    with pytest.raises(ExportError, match="the model's Dense has RReLU, which PyTorch") as caught:
+        add_sentence_embedding(model, VectorModules(["cls"], [layer], 3))
+    assert "\n" not in str(caught.value)
