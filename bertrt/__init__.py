@@ -13,6 +13,7 @@ from bertrt.errors import (
     ArtifactError,
     BertrtError,
     BusyError,
+    DeadlineError,
     DeviceError,
     ExportError,
     InputError,
@@ -21,15 +22,21 @@ from bertrt.errors import (
 
 if TYPE_CHECKING:
     from bertrt.arrays.model_output import ModelOutput
+    from bertrt.heads.base import TokenIds
     from bertrt.heads.quantize_embeddings import quantize_embeddings
     from bertrt.runtime import Runtime, load
+    from bertrt.scheduling.answered import Answered
+    from bertrt.scheduling.batcher_load import BatcherLoad
     from bertrt.scheduling.dynamic_batcher import DynamicBatcher
     from bertrt.tokenizer import Tokenizer
 
 __all__ = [
+    "Answered",
     "ArtifactError",
+    "BatcherLoad",
     "BertrtError",
     "BusyError",
+    "DeadlineError",
     "DeviceError",
     "DynamicBatcher",
     "ExportError",
@@ -37,6 +44,7 @@ __all__ = [
     "ModelOutput",
     "ParityError",
     "Runtime",
+    "TokenIds",
     "Tokenizer",
     "__version__",
     "load",
@@ -46,9 +54,12 @@ __all__ = [
 
 # Imported on first use: they import numpy and tokenizers, which `bertrt --help` does not need.
 _LAZY = {
+    "Answered": "bertrt.scheduling.answered",
+    "BatcherLoad": "bertrt.scheduling.batcher_load",
     "DynamicBatcher": "bertrt.scheduling.dynamic_batcher",
     "ModelOutput": "bertrt.arrays.model_output",
     "Runtime": "bertrt.runtime",
+    "TokenIds": "bertrt.heads.base",
     "Tokenizer": "bertrt.tokenizer",
     "load": "bertrt.runtime",
     "quantize_embeddings": "bertrt.heads.quantize_embeddings",

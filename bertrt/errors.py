@@ -5,6 +5,7 @@
     ├── ArtifactError    a directory is not a valid artifact
     ├── DeviceError      a device, a provider or ONNX Runtime is missing
     ├── BusyError        a dynamic batcher is full or too slow
+    │   └── DeadlineError  a request's deadline has passed
     └── ExportError      a checkpoint cannot be exported
         └── ParityError  the exported graph does not give the checkpoint's answers
 
@@ -17,6 +18,7 @@ __all__ = [
     "ArtifactError",
     "BertrtError",
     "BusyError",
+    "DeadlineError",
     "DeviceError",
     "ExportError",
     "InputError",
@@ -54,7 +56,20 @@ class DeviceError(BertrtError):
 
 
 class BusyError(BertrtError):
-    """A dynamic batcher is full, or did not answer in time; the request was dropped."""
+    """A dynamic batcher is full, or did not answer in time; the request was dropped.
+
+    Attributes:
+        retry_after: after how many seconds to try again: the time that what waits takes, 0.05 to
+            60; 1 where that is not known.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineError(BusyError):
+    """A request's deadline passed before all of it had started; what had not was dropped."""
 
 
 class ExportError(BertrtError):

@@ -162,7 +162,8 @@ class Runtime:
         text's tokens, scaled to a Euclidean length of 1. Arguments override the files.
 
         Args:
-            texts: a text, a list of texts, or an iterator of them; a pair as in every call.
+            texts: a text, a list of texts, or an iterator of them; a pair as in every call. A text
+                that is encoded already is a `TokenIds`, to which nothing is added, also no prompt.
             pooling: "mean", "max", "mean_sqrt_len_tokens" or "weightedmean" over the text's tokens,
                 including [CLS] and [SEP]; "cls" and "lasttoken" for the first and the last token's
                 vector; "pooler" for the checkpoint's own pooler, if it has one. Of several the
@@ -381,14 +382,17 @@ class Runtime:
     def batcher(
         self,
         *,
-        max_waiting: int = 1024,
+        max_waiting: int = 2048,
+        max_waiting_tokens: int = 262_144,
         max_batch_tokens: int | None = None,
         workers: int | None = None,
     ) -> DynamicBatcher:
         """Open a dynamic batcher, which merges requests that come at the same time.
 
         Args:
-            max_waiting: the most requests that may wait; one more is a BusyError.
+            max_waiting: the most texts that may wait; a request that does not fit is a BusyError.
+                Each window, label or choice that an input is run with counts as a text.
+            max_waiting_tokens: the most tokens that may wait, in the same way.
             max_batch_tokens: the most padded tokens of a batch; as for `load` when None.
             workers: how many batches run at a time. None is two if there are as many threads, and
                 one on a GPU. Each worker is one of the runtime's threads, and they share the
@@ -417,6 +421,7 @@ class Runtime:
             self._calls,
             runner,
             max_waiting=max_waiting,
+            max_waiting_tokens=max_waiting_tokens,
             max_batch_tokens=max_batch_tokens,
             workers=workers,
         )

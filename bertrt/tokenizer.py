@@ -5,8 +5,11 @@ never changes one once it is set up: it makes a copy for each (length, stride, s
 """
 
 import functools
+import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
@@ -15,7 +18,7 @@ from tokenizers import Encoding
 from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ArtifactError, InputError, shorten
 
-__all__ = ["Encoding", "Text", "Tokenizer", "pad", "write_vocabulary"]
+__all__ = ["Encoding", "Text", "Tokenizer", "Tokens", "pad", "write_vocabulary"]
 
 # A text, or the words of a text that the caller has split.
 Text = str | Sequence[str]
@@ -34,6 +37,40 @@ _CLEAN_UP = (
     (" 've", "'ve"),
     (" 're", "'re"),
 )
+
+
+class Tokens(Protocol):
+    """What the graph reads of an encoded text; an `Encoding` has it, and more for heads."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The token ids."""
+
+    @property
+    def type_ids(self) -> Sequence[int]:
+        """The token type of each token."""
+
+    @property
+    def overflowing(self) -> Sequence[Any]:
+        """What was cut off; empty if nothing was."""
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+
+
+@dataclass(frozen=True)
+class _GivenTokens:
+    """Token ids that the caller encoded: the `Tokens` of one text."""
+
+    ids: Sequence[int]
+    overflowing: Sequence[int] = ()
+
+    @property
+    def type_ids(self) -> Sequence[int]:
+        return [0] * len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class Tokenizer:
@@ -138,10 +175,7 @@ class Tokenizer:
         if truncation is not False:
             strategy = "longest_first" if truncation is True else truncation
             added = tokenizer.num_special_tokens_to_add(pair is not None) if special_tokens else 0
-            if strategy not in STRATEGIES:
-                raise InputError(
-                    f"truncation is {truncation!r}: use true, false or {', '.join(STRATEGIES)}"
-                )
+            _check_strategy(strategy)
             if limit <= added + (stride or 0):
                 raise InputError(
                     f"max_length is {limit}, which leaves no room for text beside {added} special "
@@ -168,6 +202,39 @@ class Tokenizer:
                 truncation=advice,
             )
         return encoding
+
+    def take_ids(
+        self,
+        ids: Sequence[int],
+        vocab_size: int,
+        *,
+        truncation: bool | str = False,
+        max_length: int | None = None,
+    ) -> Tokens:
+        """Return the tokens of a text that the caller has encoded; adds nothing.
+
+        Args:
+            ids: the token ids.
+            vocab_size: how many ids the model has, which may be more than the tokenizer's.
+            truncation, max_length: as in `encode`; ids that are too many are cut on the side where
+                this tokenizer cuts a text.
+
+        Raises InputError for no ids, for one that the model does not have, and for too many.
+        """
+        limit = self._check_max_length(max_length)
+        _check_strategy(truncation)
+        numbers = _check_ids(ids, vocab_size)
+        if len(numbers) <= limit:
+            return _GivenTokens(numbers)
+        if truncation is False:
+            raise InputError(
+                f"the token ids {shorten(list(numbers))} are {len(numbers)} and the limit is "
+                f"{limit}: give fewer, or pass",
+                truncation=True,
+            )
+        if self.facts.truncation_side == "left":
+            return _GivenTokens(numbers[-limit:], numbers[:-limit])
+        return _GivenTokens(numbers[:limit], numbers[limit:])
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of token ids, as transformers' `decode` does."""
@@ -255,6 +322,34 @@ class Tokenizer:
         return tokenizer
 
 
+def _check_strategy(truncation: bool | str) -> None:
+    if not isinstance(truncation, bool) and truncation not in STRATEGIES:
+        raise InputError(
+            f"truncation is {truncation!r}: use true, false or {', '.join(STRATEGIES)}"
+        )
+
+
+def _check_ids(ids: Any, vocab_size: int) -> list[int]:
+    """Return token ids as plain integers, of which there is at least one."""
+    try:
+        if any(isinstance(id, (bool, np.bool_)) for id in ids):
+            raise TypeError
+        numbers = [operator.index(id) for id in ids]
+    except TypeError:
+        raise InputError(
+            f"the token ids are {shorten(ids)}: give a list of whole numbers"
+        ) from None
+    if not numbers:
+        raise InputError("the list of token ids is empty: give at least one")
+    for number in numbers:
+        if not 0 <= number < vocab_size:
+            raise InputError(
+                f"the token id {number} is not in the vocabulary, whose ids are 0 to "
+                f"{vocab_size - 1}: encode the text with this model's own tokenizer"
+            )
+    return numbers
+
+
 def _check_text(text: Text) -> None:
     parts = [text] if isinstance(text, str) else text
     if not isinstance(parts, (list, tuple)):
@@ -282,7 +377,7 @@ def write_vocabulary(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
 
 
 def pad(
-    encodings: Sequence[Encoding], pad_id: int, *, one_token_type: bool = False
+    encodings: Sequence[Tokens], pad_id: int, *, one_token_type: bool = False
 ) -> dict[str, np.ndarray]:
     """Return encodings as arrays, padded on the right to the longest.
 

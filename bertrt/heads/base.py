@@ -22,6 +22,8 @@ __all__ = [
     "Prepared",
     "TextHead",
     "TextPair",
+    "TokenIds",
+    "parse_text_pair",
 ]
 
 
@@ -41,10 +43,22 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The encodings of one input, and what else `finish` needs to know about it."""
+    """The encodings of one input, and what else `finish` needs to know about it.
+
+    Attributes:
+        encodings: the encodings.
+        context: what else `finish` needs.
+        windows: the encodings are the windows of one text, which together leave nothing out.
+    """
 
     encodings: Sequence[Encoding]
     context: Any = None
+    windows: bool = False
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a part of the input was cut off."""
+        return not self.windows and any(encoding.overflowing for encoding in self.encodings)
 
 
 class Head(ABC):
@@ -84,7 +98,9 @@ class Head(ABC):
         def finish(samples: Sequence[SampleOutputs]) -> Answer:
             return self.finish(prepared, samples, options)
 
-        return HeadRequest(prepared.encodings, finish, tokens=self.tokens)
+        return HeadRequest(
+            prepared.encodings, finish, tokens=self.tokens, truncated=prepared.truncated
+        )
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner, options: Any) -> list[Answer]:
         """Answer many inputs, with their encodings batched together."""
@@ -134,6 +150,19 @@ class TextPair:
     from_dict: bool = False
 
 
+@dataclass(frozen=True)
+class TokenIds:
+    """A text that is encoded already, as an input of `Runtime.embed`.
+
+    The ids are taken as they are: no special tokens and no prompt are added.
+
+    Attributes:
+        ids: whole numbers, at least one, each an id of the model's vocabulary.
+    """
+
+    ids: Sequence[int]
+
+
 class TextHead(Head):
     """A head whose input is a text or a pair of texts."""
 
@@ -151,11 +180,12 @@ class TextHead(Head):
         if isinstance(args[0], list):
             if not args[0]:
                 raise InputError("the list of texts is empty: give at least one text")
-            return [_parse_text_pair(value) for value in args[0]], False
-        return [_parse_text_pair(args[0])], True
+            return [parse_text_pair(value) for value in args[0]], False
+        return [parse_text_pair(args[0])], True
 
 
-def _parse_text_pair(value: Any) -> TextPair:
+def parse_text_pair(value: Any) -> TextPair:
+    """Parse one text or pair, in each form of `TextHead.read_inputs`; raises InputError."""
     if isinstance(value, str):
         return TextPair(value)
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, str) for v in value):

@@ -1,10 +1,10 @@
 """Parse a runtime's calls: which head answers, with which options, from which inputs.
 
-`Runtime` answers a call at once; `DynamicBatcher` turns it into a request and queues that. Both
-parse it here.
+`Runtime` answers a call at once; `DynamicBatcher` turns its inputs into requests and queues them.
+Both parse it here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,12 +17,12 @@ from bertrt.heads import HEADS
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
 from bertrt.heads.quantize_embeddings import quantize_embeddings, read_ranges, require_ranges
-from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
+from bertrt.heads.request import Answer, GraphRunner, HeadRequest
 from bertrt.heads.reranking import ScoreOptions, read_pairs, score_pairs, score_request
 from bertrt.heads.text_classification import TextClassification
 from bertrt.tokenizer import Tokenizer
 
-__all__ = ["Call", "CallParser", "build_request"]
+__all__ = ["BoundCall", "Call", "CallParser"]
 
 
 class Call(Protocol):
@@ -37,11 +37,11 @@ class Call(Protocol):
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
         """Build the request of one input; nothing runs yet."""
 
+    def join(self, answers: Sequence[Answer]) -> Any:
+        """Return the answer to a list of inputs, from the answers of their requests."""
+
     def unwrap(self, answer: Answer, input: Any) -> Answer:
         """Return the answer to a single input, from its answer in a list."""
-
-    def wrap(self, answer: Answer) -> Answer:
-        """Return the answer to a list with one input."""
 
 
 class CallParser:
@@ -130,24 +130,44 @@ class CallParser:
         )
 
 
-def build_request(call: Call, runner: GraphRunner, *inputs: Any) -> HeadRequest:
-    """Build the request of a call with one input, alone or in a list.
+@dataclass(frozen=True)
+class BoundCall:
+    """A call with its inputs, which are answered one by one.
 
-    Raises InputError for more than one input.
+    Attributes:
+        call: the call.
+        items: its inputs.
+        single: whether it has one that is not in a list.
     """
-    items, single = call.read(*inputs)
-    if len(items) != 1:
-        raise InputError(
-            f"a batcher answers one input at a time, but got a list of {len(items)}: submit each, "
-            "or call the runtime itself"
-        )
-    request = call.request(items[0], runner)
 
-    def finish(samples: Sequence[SampleOutputs]) -> Answer:
-        answer = request.finish(samples)
-        return call.unwrap(answer, items[0]) if single else call.wrap(answer)
+    call: Call
+    items: Sequence[Any]
+    single: bool
 
-    return replace(request, finish=finish)
+    @classmethod
+    def read(cls, call: Call, *inputs: Any) -> "BoundCall":
+        """Read a call's inputs. Raises InputError for those that it cannot use."""
+        return cls(call, *call.read(*inputs))
+
+    @classmethod
+    def read_one(cls, call: Call, *inputs: Any) -> "BoundCall":
+        """Read one input, alone or in a list. Raises InputError for more than one."""
+        bound = cls.read(call, *inputs)
+        if len(bound.items) != 1:
+            raise InputError(
+                f"a batcher answers one input at a time, but got a list of {len(bound.items)}: "
+                "submit each, use submit_many, or call the runtime itself"
+            )
+        return bound
+
+    def requests(self, runner: GraphRunner) -> Iterator[HeadRequest]:
+        """Build the request of each input when it is asked for."""
+        return (self.call.request(item, runner) for item in self.items)
+
+    def answer(self, answers: Sequence[Answer]) -> Any:
+        """Return what the runtime answers to these inputs, from the answers of their requests."""
+        joined = self.call.join(answers)
+        return self.call.unwrap(joined[0], self.items[0]) if self.single else joined
 
 
 @dataclass(frozen=True)
@@ -167,11 +187,11 @@ class _HeadCall:
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
         return self.head.build_request(input, runner, self.options)
 
+    def join(self, answers: Sequence[Answer]) -> list[Answer]:
+        return list(answers)
+
     def unwrap(self, answer: Answer, input: Any) -> Answer:
         return self.head.unwrap(answer, input)
-
-    def wrap(self, answer: Answer) -> Answer:
-        return [answer]
 
 
 @dataclass(frozen=True)
@@ -182,7 +202,7 @@ class _EmbedCall:
     options: EmbedOptions
 
     def read(self, *inputs: Any) -> tuple[list[Any], bool]:
-        items, single = self.head.read_inputs(*inputs)
+        items, single = self.head.read_embed_inputs(*inputs)
         if len(items) == 1:
             require_ranges(self.options.precision, self.options.ranges, "a single text")
         return items, single
@@ -191,12 +211,11 @@ class _EmbedCall:
         return self._stored(self.head.embed(inputs, runner, self.options))
 
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
-        request = self.head.build_vector_request(input, self.options)
+        return self.head.build_vector_request(input, self.options)
 
-        def finish(samples: Sequence[SampleOutputs]) -> np.ndarray:
-            return self._stored(request.finish(samples))
-
-        return replace(request, finish=finish)
+    def join(self, answers: Sequence[Answer]) -> np.ndarray:
+        # Ranges are those of the whole list, so vectors are quantized when all are there.
+        return self._stored(np.stack(answers))
 
     def _stored(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors in the precision that was asked for."""
@@ -205,10 +224,8 @@ class _EmbedCall:
         return quantize_embeddings(vectors, self.options.precision, self.options.ranges)
 
     def unwrap(self, answer: Answer, input: Any) -> Answer:
-        return answer
-
-    def wrap(self, answer: Answer) -> Answer:
-        return answer[None]
+        # Not a view of the list's array, so that the caller may keep it.
+        return np.array(answer)
 
 
 @dataclass(frozen=True)
@@ -227,9 +244,11 @@ class _ScoreCall:
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
         return score_request(self.head, input, self.options)
 
+    def join(self, answers: Sequence[Answer]) -> np.ndarray:
+        labels = len(self.head.config.labels)
+        scores = np.array(answers, dtype=np.float32).reshape(len(answers), labels)
+        return scores[:, 0] if labels == 1 else scores
+
     def unwrap(self, answer: Answer, input: Any) -> Answer:
         scores = np.asarray(answer)
         return float(scores.reshape(-1)[0]) if scores.size == 1 else scores
-
-    def wrap(self, answer: Answer) -> Answer:
-        return answer if len(answer) == 1 else answer[None]

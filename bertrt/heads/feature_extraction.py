@@ -14,12 +14,20 @@ from bertrt.artifact.graph_io import SENTENCE_EMBEDDING
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError
-from bertrt.heads.base import Options, Prepared, TextHead, TextPair
+from bertrt.heads.base import (
+    Options,
+    Prepared,
+    TextHead,
+    TextPair,
+    TokenIds,
+    parse_text_pair,
+)
 from bertrt.heads.pooling import POOLINGS, finish_vector, pool
 from bertrt.heads.prompts import check_prompt, choose_prompt
 from bertrt.heads.quantize_embeddings import check_precision
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_kwargs
+from bertrt.tokenizer import Tokens
 
 __all__ = ["EmbedOptions", "FeatureExtraction", "FeatureExtractionOptions"]
 
@@ -160,23 +168,51 @@ class FeatureExtraction(TextHead):
         size = self._size(options)
         return options.dimensions or min(size, self.embedding.dimensions or size)
 
-    def build_vector_request(self, input: TextPair, options: EmbedOptions) -> HeadRequest:
+    def read_embed_inputs(self, *args: Any) -> tuple[list[TextPair | TokenIds], bool]:
+        """Parse the argument of `embed`: as `read_inputs`, where `TokenIds` may stand for a text.
+
+        Raises InputError for anything else.
+        """
+        given = args[0] if args else None
+        if isinstance(given, TokenIds):
+            return [given], True
+        if isinstance(given, list) and any(isinstance(item, TokenIds) for item in given):
+            return [
+                item if isinstance(item, TokenIds) else parse_text_pair(item) for item in given
+            ], False
+        pairs, single = self.read_inputs(*args)
+        return [*pairs], single
+
+    def _encode_for_vector(
+        self, input: TextPair | TokenIds, options: EmbedOptions
+    ) -> tuple[Tokens, int]:
+        """Return an input's tokens, and how many of the first are a prompt's and not pooled."""
+        if isinstance(input, TokenIds):
+            kwargs = truncation_kwargs(options, options.tokenize_kwargs)
+            return self.tokenizer.take_ids(input.ids, self.config.vocab_size, **kwargs), 0
+        prompt = options.prompt or ""
+        if prompt:
+            input = replace(input, text=f"{prompt}{input.text}")
+        # An empty second text makes a pair too, as in the lists of sentence-transformers.
+        kwargs = truncation_kwargs(options, options.tokenize_kwargs)
+        encoding = self.tokenizer.encode(input.text, input.pair, empty_pair=True, **kwargs)
+        return encoding, self._prompt_tokens(prompt, len(encoding)) if prompt else 0
+
+    def build_vector_request(
+        self, input: TextPair | TokenIds, options: EmbedOptions
+    ) -> HeadRequest:
         """Build the request of one input's vector, float32 [size].
 
         The graph gives the model's own vectors; others are pooled here.
 
         Args:
-            input: the text or pair.
+            input: the text or pair, or its token ids.
             options: what `resolve_embed_options` returned.
         """
-        prompt, pooling, facts = options.prompt or "", tuple(options.pooling or ()), self.embedding
-        if prompt:
-            input = replace(input, text=f"{prompt}{input.text}")
-        # An empty second text makes a pair too, as in the lists of sentence-transformers.
-        truncation = truncation_kwargs(options, options.tokenize_kwargs)
-        encoding = self.tokenizer.encode(input.text, input.pair, empty_pair=True, **truncation)
-        self.truncated += bool(encoding.overflowing)
-        skip = self._prompt_tokens(prompt, len(encoding)) if prompt else 0
+        pooling, facts = tuple(options.pooling or ()), self.embedding
+        encoding, skip = self._encode_for_vector(input, options)
+        truncated = bool(encoding.overflowing)
+        self.truncated += truncated
         tokens = "first" if not skip and set(pooling) <= {"cls", "pooler"} else "all"
         is_own = not skip and self._is_own(options)
         sources = {"pooler_output" if name == "pooler" else "last_hidden_state" for name in pooling}
@@ -197,7 +233,7 @@ class FeatureExtraction(TextHead):
             kept = facts.dimensions if options.dimensions is None else None
             return np.array(vector[:kept])
 
-        return HeadRequest([encoding], finish, tuple(sorted(sources)), tokens)
+        return HeadRequest([encoding], finish, tuple(sorted(sources)), tokens, truncated)
 
     def _prompt_tokens(self, prompt: str, length: int) -> int:
         """Return how many leading tokens are a prompt's, with [CLS], and are not pooled."""
@@ -207,7 +243,10 @@ class FeatureExtraction(TextHead):
         return min(len(self.tokenizer.encode(prompt, truncation=True)) - 1, length - 1)
 
     def embed(
-        self, inputs: Sequence[TextPair], runner: GraphRunner, options: EmbedOptions
+        self,
+        inputs: Sequence[TextPair | TokenIds],
+        runner: GraphRunner,
+        options: EmbedOptions,
     ) -> np.ndarray:
         """Return one vector for each input, float32 [n, size]."""
         requests = [self.build_vector_request(input, options) for input in inputs]

@@ -139,7 +139,7 @@ class QuestionAnswering(Head):
                 stride=min(stride, room - 1),
             )
             if room > stride or not first.overflowing:
-                return Prepared([first, *first.overflowing], input.context)
+                return Prepared([first, *first.overflowing], input.context, windows=True)
         raise InputError(
             f"the question leaves room for {max(room, 0)} tokens of the context in a window of "
             f"{length}, and doc_stride is {stride}: shorten the question, or give a smaller "

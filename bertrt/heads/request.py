@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bertrt.tokenizer import Encoding
+from bertrt.tokenizer import Tokens
 
 __all__ = ["Answer", "GraphRunner", "HeadRequest", "SampleOutputs"]
 
@@ -24,7 +24,7 @@ class GraphRunner(Protocol):
 
     def run_encodings(
         self,
-        encodings: Sequence[Encoding],
+        encodings: Sequence[Tokens],
         *,
         outputs: Sequence[str] | None = None,
         tokens: str = "all",
@@ -50,12 +50,16 @@ class HeadRequest:
     """One input, ready to run.
 
     Attributes:
-        encodings: what to run. If empty, `finish` does all the work itself.
+        encodings: what to run.
         finish: makes the answer from the outputs of the encodings, in their order.
         outputs, tokens: as in `GraphRunner.run_encodings`.
+        truncated: whether the input was cut to fit. Windows that cover a text do not cut it.
+        runs_itself: `finish` runs the graph, as often as it needs; it gets no outputs.
     """
 
-    encodings: Sequence[Encoding]
+    encodings: Sequence[Tokens]
     finish: Callable[[Sequence[SampleOutputs]], Answer]
     outputs: tuple[str, ...] | None = None
     tokens: str = "all"
+    truncated: bool = False
+    runs_itself: bool = False

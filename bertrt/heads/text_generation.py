@@ -12,7 +12,7 @@ artifact for a GPU has no cache either.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -149,7 +149,11 @@ class TextGeneration(TextHead):
         if options.next_tokens is not None:
             return request
         self._max_new_tokens(len(request.encodings[0].ids), options)  # raises InputError now
-        return HeadRequest((), lambda samples: self.answer([input], runner, options)[0])
+        return replace(
+            request,
+            finish=lambda samples: self.answer([input], runner, options)[0],
+            runs_itself=True,
+        )
 
     def answer(
         self, inputs: Sequence[TextPair], runner: GraphRunner, options: TextGenerationOptions

@@ -108,7 +108,7 @@ class TokenClassification(Head):
         first = self.tokenizer.encode(
             text, truncation=True, max_length=options.max_length, stride=options.stride
         )
-        return Prepared([first, *first.overflowing], input)
+        return Prepared([first, *first.overflowing], input, windows=True)
 
     def finish(
         self,

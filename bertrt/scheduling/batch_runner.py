@@ -17,7 +17,7 @@ from bertrt.scheduling.batching import plan
 from bertrt.scheduling.chunks import run_in_chunks, split_batch, split_for_workers
 from bertrt.scheduling.session_pool import Part, PooledSession, SessionPool
 from bertrt.scheduling.workers import Workers, run_in_order
-from bertrt.tokenizer import Encoding, Tokenizer, pad
+from bertrt.tokenizer import Tokenizer, Tokens, pad
 
 __all__ = ["BatchRunner"]
 
@@ -93,7 +93,7 @@ class BatchRunner:
 
     def run_encodings(
         self,
-        encodings: Sequence[Encoding],
+        encodings: Sequence[Tokens],
         *,
         outputs: Sequence[str] | None = None,
         tokens: str = "all",
@@ -128,7 +128,7 @@ class BatchRunner:
 
     def run_batch(
         self,
-        encodings: Sequence[Encoding],
+        encodings: Sequence[Tokens],
         *,
         outputs: Sequence[str] | None = None,
         tokens: str = "all",

@@ -2,22 +2,32 @@
 
 A worker takes what waits and runs it as one batch; requests that come meanwhile wait for the next.
 So an idle batcher answers at once, no request waits for a timer, and batches grow with the load.
+
+This module is what callers see. `Encoder` encodes, `RequestQueue` says who waits and who is next,
+and `batch_worker.work` runs batches; none of them holds the batcher.
 """
 
 import atexit
 import threading
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
-from bertrt.checks import check_flag, check_whole
+from bertrt.checks import check_flag, check_number, check_whole
 from bertrt.engines.fork_safe import after_fork_in_child
-from bertrt.errors import BertrtError, BusyError
-from bertrt.heads.calls import Call, CallParser, build_request
+from bertrt.errors import BusyError, InputError, shorten
+from bertrt.heads.calls import BoundCall, Call, CallParser
 from bertrt.heads.request import Answer
+from bertrt.scheduling.answered import Answered
 from bertrt.scheduling.batch_runner import BatchRunner
-from bertrt.scheduling.request_queue import QueuedRequest, RequestPart, RequestQueue
+from bertrt.scheduling.batch_worker import work
+from bertrt.scheduling.batcher_load import BatcherLoad
+from bertrt.scheduling.encoder import Encoder, encode
+from bertrt.scheduling.queued_request import QueuedRequest
+from bertrt.scheduling.request_queue import BATCHES, GENERATION, Observer, RequestQueue
 
 __all__ = ["DynamicBatcher"]
 
@@ -25,13 +35,15 @@ _LIVE: "weakref.WeakValueDictionary[int, DynamicBatcher]" = weakref.WeakValueDic
 
 
 class DynamicBatcher:
-    """Answers single inputs and merges those that wait; opened with `Runtime.batcher`.
+    """Answers requests and merges those that wait; opened with `Runtime.batcher`.
 
-    Every method takes one input and the options of `Runtime.__call__`, or for vectors those of
-    `Runtime.embed`, and gives the same answer, whatever it was merged with. The calling thread
-    encodes the input and gets InputError for a bad one; the batcher's own threads run the model.
-    Inputs with different options share a batch, unless they need different outputs of the graph.
-    Text is generated for one input at a time, while the others wait.
+    `submit_many` and `amany` take a list of inputs, every other method one input, with the options
+    of `Runtime.__call__`, `Runtime.embed` or `Runtime.score`. The answer is the same as there,
+    whatever it was merged with. `amany` encodes its texts in a thread of the batcher; otherwise the
+    calling thread encodes them and gets InputError for a bad one. The batcher's own threads run
+    the model. Inputs with different options share a batch, unless they need different outputs of
+    the graph. Requests take turns, so that a large one does not hold up the others. Text is
+    generated for one input at a time, in a thread of its own.
 
     Thread-safe. A pickled batcher is opened anew, and so is one in a forked child: requests made
     before the fork belong to the parent. At exit, requests that wait are still answered.
@@ -43,35 +55,72 @@ class DynamicBatcher:
         runner: BatchRunner,
         *,
         max_waiting: int,
+        max_waiting_tokens: int,
         max_batch_tokens: int,
         workers: int,
     ) -> None:
         """Answer the calls that `calls` parses with `runner`; see `Runtime.batcher`."""
         check_whole("max_waiting", max_waiting, least=1)
+        check_whole("max_waiting_tokens", max_waiting_tokens, least=1)
         check_whole("max_batch_tokens", max_batch_tokens, least=1)
         self._calls = calls
         self._runner = runner
         self._max_waiting = max_waiting
+        self._max_waiting_tokens = max_waiting_tokens
         self._max_batch_tokens = max_batch_tokens
         self._workers = workers
         self._reset()
 
-    def _reset(self) -> None:
+    def _reset(self, observe: Observer | None = None) -> None:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._queue = RequestQueue(self._max_waiting, self._max_batch_tokens)
-        # Idle workers hold only the queue. When the batcher is freed, it closes and they end.
-        self._finalizer = weakref.finalize(self, self._queue.close)
+        self._encoder_thread: threading.Thread | None = None
+        self._queue = RequestQueue(
+            self._max_waiting, self._max_waiting_tokens, self._max_batch_tokens, self._workers
+        )
+        self._queue.observe = observe
+        self._encoder = Encoder(self._queue)
+        # Idle threads hold only these two. When the batcher is freed, they close and the threads
+        # end.
+        self._finalizer = weakref.finalize(self, _close, self._queue, self._encoder)
         self._finalizer.atexit = False
         _LIVE[id(self)] = self
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_calls", "_runner", "_max_waiting", "_max_batch_tokens", "_workers")
+        names = (
+            "_calls",
+            "_runner",
+            "_max_waiting",
+            "_max_waiting_tokens",
+            "_max_batch_tokens",
+            "_workers",
+        )
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
+
+    @property
+    def load(self) -> BatcherLoad:
+        """What waits and runs now, and whether all threads of the batcher live."""
+        with self._lock:
+            threads = [*self._threads, *filter(None, [self._encoder_thread])]
+        return self._queue.load(alive=all(thread.is_alive() for thread in threads))
+
+    @property
+    def observe(self) -> Observer | None:
+        """A function to call after each batch, for metrics; None for none.
+
+        A worker calls it with the number of texts, their tokens, their tokens with padding, and
+        the seconds that the batch took, before the answers are there. It should be quick. What it
+        raises is logged. A pickled batcher has none.
+        """
+        return self._queue.observe
+
+    @observe.setter
+    def observe(self, function: Observer | None) -> None:
+        self._queue.observe = function
 
     def __call__(
         self, *inputs: Any, wait: bool = False, timeout: float | None = None, **options: Any
@@ -91,11 +140,18 @@ class DynamicBatcher:
         """Return one text's vector [H] as `Runtime.embed` does; otherwise as a call."""
         return _result(self._send(self._calls.parse_embed(options), (text,), wait), timeout)
 
+    def score(
+        self, pair: Any, *, wait: bool = False, timeout: float | None = None, **options: Any
+    ) -> Any:
+        """Return one pair's score as `Runtime.score` does; otherwise as a call."""
+        call = self._calls.parse_score(options, "score")
+        return _result(self._send(call, (pair,), wait), timeout)
+
     def submit(self, *inputs: Any, wait: bool = False, **options: Any) -> "Future[Answer]":
         """Return a Future of the answer to one input; `result(timeout)` waits for it.
 
-        Cancelling the Future drops the request, unless it has started. When the batcher is full,
-        `wait=True` makes the caller wait for room; otherwise that is a BusyError.
+        Cancelling the Future drops the request, unless all of it has started. When the batcher is
+        full, `wait=True` makes the caller wait for room; otherwise that is a BusyError.
         """
         return self._submit(self._calls.parse(options), inputs, wait)
 
@@ -103,17 +159,73 @@ class DynamicBatcher:
         """Return a Future of one text's vector; otherwise as `submit`."""
         return self._submit(self._calls.parse_embed(options), (text,), wait)
 
+    def submit_score(self, pair: Any, *, wait: bool = False, **options: Any) -> "Future[Any]":
+        """Return a Future of one pair's score; otherwise as `submit`."""
+        return self._submit(self._calls.parse_score(options, "score"), (pair,), wait)
+
+    def submit_many(
+        self, method: str, inputs: Sequence[Any], *, deadline: float | None = None, **options: Any
+    ) -> "Future[Answered]":
+        """Return a Future of the answers to a list of inputs, which are one request.
+
+        Args:
+            method: "call", "embed" or "score": the runtime's method that gives the same answers.
+            inputs: the inputs, each as that method takes it in a list.
+            deadline: the `time.monotonic()` by which all inputs must have started. What has not
+                started then is dropped, and the Future raises DeadlineError. What runs, ends.
+            options: the method's options.
+
+        The request is accepted whole or not at all. Cancelling the Future drops what has not
+        started, unless all has. The calling thread encodes the inputs.
+
+        Raises BusyError if the request does not fit beside what waits, with the seconds after which
+        to try again in `retry_after`; InputError if it never will, for a wrong input or option, and
+        for an empty list where the runtime refuses it.
+        """
+        bound, request = self._accept_many(method, inputs, deadline, options)
+        encode(self._queue, request, bound.requests(self._runner))
+        return request.future
+
     async def acall(self, *inputs: Any, wait: bool = False, **options: Any) -> Answer:
         """Return the answer to one input, for asyncio; any event loop.
 
-        Cancelling the task drops the request, unless it has started. `wait` is as in a call; for a
-        time limit use `asyncio.timeout`.
+        The text is encoded in the event loop's thread, about 40 µs for a short one. Cancelling the
+        task drops the request, unless all of it has started. `wait` is as in a call; for a time
+        limit use `asyncio.timeout`.
         """
         return await _awaited(self._send(self._calls.parse(options), inputs, wait))
 
     async def aembed(self, text: Any, *, wait: bool = False, **options: Any) -> Any:
         """Return one text's vector, for asyncio; otherwise as `acall`."""
         return await _awaited(self._send(self._calls.parse_embed(options), (text,), wait))
+
+    async def ascore(self, pair: Any, *, wait: bool = False, **options: Any) -> Any:
+        """Return one pair's score, for asyncio; otherwise as `acall`."""
+        call = self._calls.parse_score(options, "score")
+        return await _awaited(self._send(call, (pair,), wait))
+
+    async def amany(
+        self, method: str, inputs: Sequence[Any], *, deadline: float | None = None, **options: Any
+    ) -> Answered:
+        """Return the answers to a list of inputs, for asyncio; otherwise as `submit_many`.
+
+        A thread of the batcher encodes the inputs, in slices of about a millisecond that take turns
+        with those of other requests, so the event loop goes on. Cancelling the task drops what has
+        not started. DeadlineError comes at the deadline, even when every worker is busy.
+        """
+        import asyncio  # as in _awaited
+
+        bound, request = self._accept_many(method, inputs, deadline, options)
+        self._encoder.submit(request, bound.requests(self._runner))
+        if deadline is None:
+            return await asyncio.wrap_future(request.future)
+        timer = asyncio.get_running_loop().call_later(
+            max(0.0, deadline - time.monotonic()), self._queue.fail_late, request
+        )
+        try:
+            return await asyncio.wrap_future(request.future)
+        finally:
+            timer.cancel()
 
     def close(self, *, cancel: bool = False) -> None:
         """Refuse further requests, and return when all accepted requests are answered.
@@ -123,9 +235,9 @@ class DynamicBatcher:
 
         Closing twice is not an error. A Future's callback that closes the batcher does not wait.
         """
-        self._queue.close(cancel=cancel)
+        _close(self._queue, self._encoder, cancel=cancel)
         with self._lock:
-            threads = list(self._threads)
+            threads = [*filter(None, [self._encoder_thread]), *self._threads]
         if threading.current_thread() in threads:
             return
         for thread in threads:
@@ -147,11 +259,11 @@ class DynamicBatcher:
     def _send(self, call: Call, inputs: tuple[Any, ...], wait: bool) -> "Future[Answer]":
         """Queue a request; a caller that waits for its answer anyway may exceed the bound."""
         check_flag("wait", wait)
-        head_request = build_request(call, self._runner, *inputs)
-        request = QueuedRequest(head_request, self._runner.run_batch)
-        # Before the request is added: `close` waits for the workers that it finds.
-        self._start_workers()
-        self._queue.add(request, bounded=not wait)
+        bound = BoundCall.read_one(call, *inputs)
+        request = self._accept(
+            bound, lambda request: bound.answer(request.answers), bounded=not wait
+        )
+        encode(self._queue, request, bound.requests(self._runner))
         return request.future
 
     def _submit(self, call: Call, inputs: tuple[Any, ...], wait: bool) -> "Future[Answer]":
@@ -160,55 +272,67 @@ class DynamicBatcher:
             self._queue.wait_for_room()
         return future
 
-    def _start_workers(self) -> None:
-        if len(self._threads) == self._workers:
-            return
-        with self._lock:
-            while len(self._threads) < self._workers:
-                # Daemons, because the interpreter joins all others before it calls _close_all.
-                thread = threading.Thread(
-                    target=_work, args=(self._queue,), name="bertrt-batcher", daemon=True
-                )
-                thread.start()
-                self._threads.append(thread)
-
-
-def _work(queue: RequestQueue) -> None:
-    """Run batch after batch until the queue is closed and empty."""
-    while batch := queue.take():
-        _run(batch, queue)
-        # A worker that waits keeps nothing alive.
-        del batch
-
-
-def _run(batch: Sequence[RequestPart], queue: RequestQueue) -> None:
-    """Run a batch and finish the requests that are complete then."""
-    first = batch[0].request
-    if not first.request.encodings:
-        first.finish()
-        return
-    encodings = [part.request.request.encodings[part.index] for part in batch]
-    try:
-        samples = first.run_batch(
-            encodings, outputs=first.request.outputs, tokens=first.request.tokens
+    def _accept_many(
+        self, method: str, inputs: Sequence[Any], deadline: float | None, options: dict[str, Any]
+    ) -> tuple[BoundCall, QueuedRequest]:
+        """Accept a request of many inputs, which is still to be encoded."""
+        if deadline is not None:
+            check_number("deadline", deadline, least=0)
+        bound = BoundCall.read(self._parse(method, options), _as_list(inputs))
+        request = self._accept(
+            bound,
+            lambda request: request.describe(bound.answer(request.answers)),
+            deadline=deadline,
         )
-    except BaseException as error:
-        for request in dict.fromkeys(part.request for part in batch):
-            queue.fail(request, _copy_of(error))
-        return
-    for part, outputs in zip(batch, samples, strict=True):
-        if queue.add_outputs(part, outputs):
-            part.request.finish()
+        return bound, request
+
+    def _parse(self, method: str, options: dict[str, Any]) -> Call:
+        if method == "call":
+            return self._calls.parse(options)
+        if method == "embed":
+            return self._calls.parse_embed(options)
+        if method == "score":
+            return self._calls.parse_score(options, "score")
+        raise InputError(f"method is {shorten(method)}: use call, embed or score")
+
+    def _accept(
+        self, bound: BoundCall, finish: Callable[[QueuedRequest], Any], **limits: Any
+    ) -> QueuedRequest:
+        # Before the request is accepted: `close` waits for the threads that it finds.
+        self._start_threads()
+        request = QueuedRequest(len(bound.items), finish, self._runner.run_batch, **limits)
+        self._queue.accept(request)
+        return request
+
+    def _start_threads(self) -> None:
+        if self._threads:
+            return
+        lanes = [BATCHES] * self._workers
+        if self._calls.head.task == "text-generation":
+            lanes.append(GENERATION)
+        with self._lock:
+            if not self._threads:
+                self._encoder_thread = _start(self._encoder.work)
+                self._threads = [_start(partial(work, self._queue, lane)) for lane in lanes]
 
 
-def _copy_of(error: BaseException) -> BertrtError:
-    """Return a batch's error for one of its requests: many threads must not raise one object."""
-    if isinstance(error, BertrtError):
-        copy = type(error)(*error.args)
-    else:
-        copy = BertrtError(f"the run that this request was part of failed: {error!r}; ask again")
-    copy.__cause__ = error
-    return copy
+def _start(target: Callable[[], None]) -> threading.Thread:
+    # A daemon, because the interpreter joins all others before it calls _close_all.
+    thread = threading.Thread(target=target, name="bertrt-batcher", daemon=True)
+    thread.start()
+    return thread
+
+
+def _close(queue: RequestQueue, encoder: Encoder, *, cancel: bool = False) -> None:
+    """Refuse further requests; those that were accepted are answered, or cancelled."""
+    queue.close(cancel=cancel)
+    encoder.close()
+
+
+def _as_list(inputs: Any) -> list[Any]:
+    if isinstance(inputs, (list, tuple)):
+        return list(inputs)
+    raise InputError(f"inputs is {shorten(inputs)}: give a list")
 
 
 def _result(future: "Future[Answer]", timeout: float | None) -> Answer:
@@ -249,7 +373,7 @@ def _reset_in_child() -> None:
     for batcher in _live():
         closed = batcher._queue.closed
         batcher._finalizer.detach()
-        batcher._reset()
+        batcher._reset(batcher.observe)
         if closed:
             batcher.close()
 

@@ -1,230 +1,312 @@
-"""The queue between callers and the batcher's workers, and the choice of the next batch."""
+"""The queue between callers and the batcher's workers: who may enter, what runs next, who leaves.
+
+A request is accepted before it is encoded, when only the number of its inputs is known, so that
+what waits to be encoded is bounded too, and a full queue refuses at once.
+"""
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any
+from weakref import ref
 
-from bertrt.errors import BertrtError, BusyError
-from bertrt.heads.request import Answer, HeadRequest, SampleOutputs
+from bertrt.errors import BertrtError, DeadlineError
+from bertrt.heads.request import Answer, SampleOutputs
+from bertrt.scheduling.admission import Admission
+from bertrt.scheduling.batcher_load import BatcherLoad, Speed
+from bertrt.scheduling.queued_request import QueuedRequest, RequestPart
+from bertrt.scheduling.turns import Turns
 
-__all__ = ["QueuedRequest", "RequestPart", "RequestQueue", "choose_batch"]
+__all__ = ["BATCHES", "GENERATION", "Observer", "RequestQueue"]
 
-# A batch is chosen among this many of the oldest parts. More would hardly match better.
-_LOOK_AHEAD = 256
-# About what a run costs beside its tokens, in tokens: 25 where arithmetic is fast, 5 where it is
-# slow. A value too small by half costs nothing; one too large costs padding.
-_PADDING = 8
+# Called after each batch with its texts, its tokens, those with padding, and its seconds.
+Observer = Callable[[int, int, int, float], None]
 
-
-def choose_batch(lengths: Sequence[int], budget: int) -> list[int]:
-    """Choose the rows of the next run: the oldest, and those of similar length.
-
-    In the order of their lengths, a row joins those before it if the batch stays within the
-    budget and the padding that it adds costs no more than a run of its own. When few rows wait,
-    their lengths differ much: merging them all would take longer than one run for each.
-
-    Args:
-        lengths: each waiting row's length in tokens, the oldest first; at least one.
-        budget: the most padded tokens (rows x longest row) of a batch; a longer row is a batch
-            of its own.
-
-    Returns indices into `lengths`. 0 is always among them, so no row waits forever.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        length = lengths[index]
-        if batch:
-            padding = len(batch) * (length - lengths[batch[-1]])
-            if padding > _PADDING or (len(batch) + 1) * length > budget:
-                if 0 in batch:
-                    break
-                batch = []
-        batch.append(index)
-    return batch
+# The lanes, whose workers do not wait for each other: inputs that run in batches, and those that
+# run the graph themselves, many times.
+BATCHES, GENERATION = 0, 1
 
 
-class QueuedRequest:
-    """A request in the queue, the Future of its answer, and the outputs that have arrived."""
-
-    def __init__(
-        self, request: HeadRequest, run_batch: Callable[..., Sequence[SampleOutputs]]
-    ) -> None:
-        """Queue a request.
-
-        Args:
-            request: what to run, and how that becomes the answer.
-            run_batch: runs encodings as one batch. It comes with each request so that an idle
-                worker holds no runtime, which can then be freed.
-        """
-        self.request = request
-        self.run_batch = run_batch
-        self.future: Future[Answer] = Future()
-        self.started = False
-        self.failed = False
-        encodings = request.encodings
-        # A request without encodings has one empty part, so that its turn comes too.
-        self.parts = [
-            RequestPart(self, index, len(encodings[index].ids) if encodings else 0)
-            for index in range(max(1, len(encodings)))
-        ]
-        self.outputs: list[Any] = [None] * len(encodings)
-        self.missing = len(encodings)
-
-    def finish(self) -> None:
-        """Make the answer and set the Future; an exception affects this request only."""
-        # Outputs are views of whole batches, and the Future's owner may keep it for long.
-        outputs, self.outputs = self.outputs, []
-        try:
-            answer = self.request.finish(outputs)
-        except BaseException as error:  # a panic of the tokenizer is not an Exception
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(answer)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class RequestPart:
-    """One encoding of a request: its index among them, and its length in tokens."""
-
-    request: QueuedRequest
-    index: int
-    length: int
+class _Lane:
+    def __init__(self, lock: Any, max_batch_tokens: int, workers: int) -> None:
+        self.turns = Turns(max_batch_tokens)
+        self.has_work = threading.Condition(lock)
+        self.speed = Speed(workers)
 
 
 class RequestQueue:
     """A bounded queue of requests that gives out batches. Thread-safe."""
 
-    def __init__(self, max_waiting: int, max_batch_tokens: int) -> None:
-        """Hold at most `max_waiting` requests; give out batches of so many padded tokens."""
-        self.max_waiting = max_waiting
-        self._max_batch_tokens = max_batch_tokens
+    def __init__(
+        self, max_waiting: int, max_waiting_tokens: int, max_batch_tokens: int, workers: int = 1
+    ) -> None:
+        """Bound what waits, and give out batches.
+
+        Args:
+            max_waiting: the most texts that wait.
+            max_waiting_tokens: the most tokens that wait.
+            max_batch_tokens: the most padded tokens of a batch.
+            workers: how many threads take batches.
+        """
+        self.observe: Observer | None = None
         self._closed = False
-        self._waiting = 0
-        self._parts: OrderedDict[RequestPart, None] = OrderedDict()
+        self._cause_of_death: BaseException | None = None
+        self._running = 0
+        self._next_deadline = float("inf")
+        self._admission = Admission(max_waiting, max_waiting_tokens)
+        # Accepted, and not encoded yet.
+        self._encoding: dict[QueuedRequest, None] = {}
         # Reentrant: the garbage collector may close a queue while this thread holds its lock.
         self._lock = threading.RLock()
-        self._has_work = threading.Condition(self._lock)
         self._has_room = threading.Condition(self._lock)
+        self._lanes = [
+            _Lane(self._lock, max_batch_tokens, workers),
+            _Lane(self._lock, max_batch_tokens, 1),
+        ]
 
     @property
     def closed(self) -> bool:
         """Whether requests are refused."""
         return self._closed
 
-    def add(self, request: QueuedRequest, *, bounded: bool = True) -> None:
-        """Append a request.
+    def load(self, *, alive: bool) -> BatcherLoad:
+        """Return what waits and runs; `alive` says whether all threads live."""
+        with self._lock:
+            return BatcherLoad(
+                self._admission.texts,
+                self._admission.tokens,
+                self._running,
+                self._tokens_per_second,
+                alive and self._cause_of_death is None,
+            )
 
-        Raises BertrtError when the queue is closed, and BusyError when it is full and `bounded`.
+    def accept(self, request: QueuedRequest) -> None:
+        """Accept a request that is still to be encoded; a text for each input waits from now on.
+
+        Raises BusyError or InputError for one that does not fit, and BertrtError when the queue
+        is closed or a worker has died.
         """
         with self._lock:
             if self._closed:
                 raise BertrtError("this batcher is closed: open another with rt.batcher()")
-            if bounded and self._waiting >= self.max_waiting:
-                raise BusyError(
-                    f"{self._waiting} requests are waiting, as many as this batcher holds: ask "
-                    "again later, pass wait=True, or open it with a larger max_waiting"
-                )
-            self._waiting += 1
-            self._parts.update(dict.fromkeys(request.parts))
-            self._has_work.notify()
-        # After the lock is released, since a callback may be called at once.
-        request.future.add_done_callback(lambda future: self._on_done(request, future))
+            self._check_alive()
+            if request.bounded:
+                self._admission.check(request.size, 0, self._tokens_per_second)
+            self._admission.enter(request.size, 0)
+            self._encoding[request] = None
+            if request.deadline is not None:
+                self._next_deadline = min(self._next_deadline, request.deadline)
+        # After the lock is released, since a callback may be called at once. Weak, since a request
+        # has its Future.
+        weak = ref(request)
+        request.future.add_done_callback(lambda future: self._on_done(weak(), future))
 
-    def wait_for_room(self) -> None:
-        """Return when no more than `max_waiting` requests wait, or the queue is closed."""
-        with self._lock:
-            self._has_room.wait_for(lambda: self._waiting <= self.max_waiting or self._closed)
+    def add(self, request: QueuedRequest) -> None:
+        """Append an accepted request that is encoded, unless it has been dropped since.
 
-    def take(self) -> list[RequestPart]:
-        """Return the next batch as soon as there is one; an empty list after the last one.
-
-        All parts of a batch need the same outputs. A part without an encoding comes alone.
+        Raises BusyError or InputError if its texts or tokens do not fit; the caller drops it then.
         """
         with self._lock:
-            while True:
-                while not self._parts:
-                    if self._closed:
-                        return []
-                    self._has_work.wait()
-                batch = self._next_batch()
-                for request in dict.fromkeys(part.request for part in batch):
-                    self._start(request)
-                batch = [part for part in batch if part.request.started]
-                for part in batch:
-                    self._parts.pop(part)
-                if batch:
-                    return batch
+            if not self._stop_encoding(request):
+                return
+            texts, tokens = len(request.waiting), request.tokens
+            if request.bounded:
+                self._admission.check(texts, tokens, self._tokens_per_second)
+            if texts:
+                self._admission.enter(texts, tokens)
+                lane = self._lane(request)
+                lane.turns.add(request)
+                lane.has_work.notify(texts)
+                return
+            request.ended = True
+        # No input, so nothing is to run.
+        if request.future.set_running_or_notify_cancel():
+            request.finish()
 
-    def add_outputs(self, part: RequestPart, outputs: SampleOutputs) -> bool:
-        """Store a part's outputs; return whether its request is complete now."""
+    def drop(self, request: QueuedRequest) -> None:
+        """Forget an accepted request that the caller could not encode or add."""
+        with self._lock:
+            self._remove(request)
+
+    def wait_for_room(self) -> None:
+        """Return when no more waits than the queue holds, or it is closed."""
+        with self._lock:
+            self._has_room.wait_for(
+                lambda: (
+                    not self._admission.is_full or self._closed or self._cause_of_death is not None
+                )
+            )
+
+    def take(self, lane: int = BATCHES) -> list[RequestPart]:
+        """Return the lane's next batch as soon as there is one; an empty list after the last."""
+        line = self._lanes[lane]
+        while True:
+            self._fail_late()
+            with self._lock:
+                if line.turns:
+                    if batch := self._start(line.turns.take()):
+                        return batch
+                elif self._cause_of_death is not None or (self._closed and not self._encoding):
+                    return []
+                else:
+                    line.has_work.wait()
+
+    def end_batch(self, batch: Sequence[RequestPart], seconds: float | None) -> None:
+        """Count a batch that has run, in so many seconds; None if it failed."""
+        tokens = sum(part.length for part in batch)
+        with self._lock:
+            self._running -= len(batch)
+            if seconds is not None:
+                self._lane(batch[0].request).speed.add(tokens, seconds)
+
+    def store(self, part: RequestPart, outputs: SampleOutputs) -> list[Any] | None:
+        """Store a part's outputs; return those of its input if it is to be answered now."""
+        with self._lock:
+            return None if part.request.ended else part.request.store(part, outputs)
+
+    def store_answer(self, part: RequestPart, answer: Answer) -> bool:
+        """Store an input's answer; return whether the caller is to finish the request now."""
         request = part.request
         with self._lock:
-            request.outputs[part.index] = outputs
-            request.missing -= 1
-            return request.missing == 0
+            if request.ended or not request.store_answer(part.input, answer):
+                return False
+            request.ended = True
+            return True
 
     def fail(self, request: QueuedRequest, error: BaseException) -> None:
-        """End a started request with an error, unless it has failed already."""
+        """End a request with an error and drop its other parts, unless it has ended."""
         with self._lock:
-            first, request.failed = not request.failed, True
-            self._remove_parts(request)
-        if first:
-            request.future.set_exception(error)
+            if not self._remove(request):
+                return
+        _set_exception(request.future, error)
+
+    def fail_late(self, request: QueuedRequest) -> None:
+        """Drop a request whose deadline has passed, unless all of it has started."""
+        with self._lock:
+            has_started = not request.waiting and request not in self._encoding
+            if has_started or not self._remove(request):
+                return
+        _set_exception(
+            request.future,
+            DeadlineError(
+                "the request's deadline passed before all of it had started: allow more time, or "
+                "ask for less at a time"
+            ),
+        )
+
+    def break_down(self, error: BaseException, batch: Iterable[RequestPart] = ()) -> None:
+        """Fail everything that waits, and a dying worker's batch; refuse what comes later."""
+        with self._lock:
+            self._cause_of_death = self._cause_of_death or error
+            requests = [*(part.request for part in batch), *self._waiting()]
+            self._notify_all()
+        for request in requests:
+            self.fail(request, _death(error))
 
     def close(self, *, cancel: bool = False) -> None:
-        """Refuse further requests; those that wait are still given out, or cancelled."""
+        """Refuse further requests; those that were accepted are still given out, or cancelled."""
         with self._lock:
             self._closed = True
-            self._has_work.notify_all()
-            self._has_room.notify_all()
-            waiting = dict.fromkeys(part.request for part in self._parts) if cancel else {}
+            self._notify_all()
+            waiting = self._waiting() if cancel else []
         for request in waiting:
             request.future.cancel()
 
-    def _next_batch(self) -> list[RequestPart]:
-        """Return the parts to run next; some may belong to cancelled requests."""
-        parts = list(islice(self._parts, _LOOK_AHEAD))
-        oldest = parts[0].request.request
-        if not oldest.encodings:
-            return parts[:1]
-        compatible = [part for part in parts if _same_outputs(part.request.request, oldest)]
-        lengths = [part.length for part in compatible]
-        return [compatible[i] for i in choose_batch(lengths, self._max_batch_tokens)]
+    def _lane(self, request: QueuedRequest) -> _Lane:
+        return self._lanes[GENERATION if request.generates else BATCHES]
 
-    def _start(self, request: QueuedRequest) -> None:
-        """Start a request, unless it was cancelled; it cannot be cancelled after that."""
-        if request.started:
-            return
-        request.started = request.future.set_running_or_notify_cancel()
-        if not request.started:
-            self._remove_parts(request)
-        self._leave()
+    @property
+    def _tokens_per_second(self) -> float:
+        return sum(lane.speed.tokens_per_second for lane in self._lanes)
 
-    def _on_done(self, request: QueuedRequest, future: Future[Answer]) -> None:
-        """Make room at once when a request is cancelled before it starts."""
-        with self._lock:
-            if future.cancelled() and self._remove_parts(request):
-                self._leave()
+    def _check_alive(self) -> None:
+        if self._cause_of_death is not None:
+            raise _death(self._cause_of_death)
 
-    def _remove_parts(self, request: QueuedRequest) -> bool:
-        """Remove a request's parts; return whether there were any."""
-        removed = [self._parts.pop(part, self) is None for part in request.parts]
-        return any(removed)
-
-    def _leave(self) -> None:
-        """Count one waiting request less."""
-        self._waiting -= 1
+    def _notify_all(self) -> None:
         self._has_room.notify_all()
+        for lane in self._lanes:
+            lane.has_work.notify_all()
+
+    def _waiting(self) -> list[QueuedRequest]:
+        """Return the requests that have not wholly started."""
+        return [*self._encoding, *(request for lane in self._lanes for request in lane.turns)]
+
+    def _start(self, batch: Sequence[RequestPart]) -> list[RequestPart]:
+        """Count a batch as started; return it without the parts of cancelled requests.
+
+        A request can be cancelled until its last part starts.
+        """
+        for part in batch:
+            self._admission.leave(1, part.length)
+        for request in dict.fromkeys(part.request for part in batch):
+            request.begin()
+            if request.waiting:
+                cancelled = request.future.cancelled()
+            else:
+                cancelled = not request.future.set_running_or_notify_cancel()
+            if cancelled:
+                self._remove(request)
+        started = [part for part in batch if not part.request.ended]
+        self._running += len(started)
+        self._has_room.notify_all()
+        return started
+
+    def _on_done(self, request: QueuedRequest | None, future: Future[Any]) -> None:
+        """Make room at once when a request is cancelled."""
+        if request is not None and future.cancelled():
+            with self._lock:
+                self._remove(request)
+
+    def _remove(self, request: QueuedRequest) -> bool:
+        """End a request and drop what has not started; return False if it had ended."""
+        if request.ended:
+            return False
+        request.ended = True
+        self._stop_encoding(request)
+        if self._lane(request).turns.remove(request):
+            tokens = sum(part.length for part in request.waiting)
+            self._admission.leave(len(request.waiting), tokens)
+            self._has_room.notify_all()
+        request.waiting.clear()
+        return True
+
+    def _stop_encoding(self, request: QueuedRequest) -> bool:
+        """Forget that a request is being encoded; return False if it is not."""
+        if request not in self._encoding:
+            return False
+        del self._encoding[request]
+        self._admission.leave(request.size, 0)
+        if self._closed and not self._encoding:
+            self._notify_all()  # workers may end
+        self._has_room.notify_all()
+        return True
+
+    def _fail_late(self) -> None:
+        """Drop every request whose deadline has passed."""
+        now = time.monotonic()
+        if now < self._next_deadline:
+            return
+        with self._lock:
+            timed = [request for request in self._waiting() if request.deadline is not None]
+            late = [request for request in timed if (request.deadline or 0.0) <= now]
+            self._next_deadline = min(
+                (request.deadline or 0.0 for request in timed if (request.deadline or 0.0) > now),
+                default=float("inf"),
+            )
+        for request in late:
+            self.fail_late(request)
 
 
-def _same_outputs(request: HeadRequest, other: HeadRequest) -> bool:
-    """Whether both have encodings and need the same outputs of the graph."""
-    return (
-        bool(request.encodings)
-        and request.outputs == other.outputs
-        and request.tokens == other.tokens
-    )
+def _set_exception(future: Future[Any], error: BaseException) -> None:
+    """Set an exception, unless the Future was cancelled."""
+    if future.running() or future.set_running_or_notify_cancel():
+        future.set_exception(error)
+
+
+def _death(error: BaseException) -> BertrtError:
+    """Return the error for one request: many threads must not raise one object."""
+    death = BertrtError(f"a thread of this batcher died of {error!r}: open another batcher")
+    death.__cause__ = error
+    return death

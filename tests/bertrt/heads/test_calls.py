@@ -1,6 +1,7 @@
 """Calls: their options are parsed once, and one input becomes a request for the batcher."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from bertrt.artifact.manifest import EmbeddingFacts, TokenizerFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError
-from bertrt.heads.calls import CallParser, build_request
+from bertrt.heads.base import TextPair, TokenIds
+from bertrt.heads.calls import BoundCall, Call, CallParser
 from bertrt.heads.feature_extraction import EmbedOptions
+from bertrt.heads.request import HeadRequest
 from bertrt.heads.zero_shot_classification import ZeroShotClassification
 from bertrt.tokenizer import Encoding, Tokenizer
 
@@ -37,6 +40,13 @@ def tokenizer(make_checkpoint: Callable[..., Path]) -> Tokenizer:
 @pytest.fixture
 def parser(tokenizer: Tokenizer) -> CallParser:
     return CallParser("text-classification", tokenizer, CONFIG, ["logits"])
+
+
+def build_request(call: Call, runner: Any, *inputs: Any) -> HeadRequest:
+    """One input's request; its `finish` gives the call's answer."""
+    bound = BoundCall.read_one(call, *inputs)
+    (request,) = bound.requests(runner)
+    return replace(request, finish=lambda samples: bound.answer([request.finish(samples)]))
 
 
 class FakeRunner:
@@ -223,3 +233,94 @@ def test_wrong_options_of_embed_are_refused(
 def test_embed_needs_an_artifact_for_feature_extraction(parser: CallParser) -> None:
     with pytest.raises(InputError, match="but this one is for text-classification: export"):
         parser.parse_embed({})
+
+
+def test_a_list_is_joined_as_the_runtime_answers_it(embed_parser: CallParser) -> None:
+    bound = BoundCall.read(embed_parser.parse_embed({"precision": "int8"}), ["a", "it", "paris"])
+    assert len(list(bound.requests(FakeRunner()))) == 3
+    vectors = [np.array([0, 1, 2, 3], np.float32) * factor for factor in (1, 2, 3)]
+    joined = bound.answer(vectors)
+    # The ranges are those of the whole list: its first is the least of each dimension.
+    assert (joined.dtype, joined.shape) == (np.int8, (3, 4))
+    np.testing.assert_allclose(joined[:, 1:], [[-128] * 3, [-1] * 3, [127] * 3], atol=1)
+
+
+def test_scores_of_a_list_are_one_array(parser: CallParser) -> None:
+    bound = BoundCall.read(parser.parse_score({}, "score"), [("a", "b"), ("a", "c")])
+    assert bound.answer([LOGITS, LOGITS]).shape == (2, 3)
+    assert BoundCall.read(parser.parse_score({}, "score"), []).answer([]).shape == (0, 3)
+
+
+def test_a_request_says_whether_its_input_was_cut(
+    parser: CallParser, embed_parser: CallParser, tokenizer: Tokenizer
+) -> None:
+    long = " ".join(["cat"] * 90)
+    cut = {"truncation": True}
+    for call, input, truncated in (
+        (parser.parse(cut), "a cat", False),
+        (parser.parse(cut), long, True),
+        (parser.parse({**cut, "candidate_labels": ["film"]}), [long], True),
+        (parser.parse_score({}, "score"), ("a", long), True),
+        (parser.parse_score({}, "score"), ("a", "cat"), False),
+        (embed_parser.parse_embed(cut), long, True),
+        (embed_parser.parse_embed(cut), TokenIds([5] * 65), True),
+        (embed_parser.parse_embed(cut), TokenIds([5] * 64), False),
+    ):
+        assert build_request(call, FakeRunner(), input).truncated is truncated
+    # Windows that cover a text leave nothing out.
+    words = CallParser("token-classification", tokenizer, CONFIG, ["logits"])
+    options = {"aggregation_strategy": "simple", "stride": 4}
+    windows = build_request(words.parse(options), FakeRunner(), long)
+    assert len(windows.encodings) > 1
+    assert not windows.truncated
+    questions = CallParser("question-answering", tokenizer, CONFIG, ["start_logits", "end_logits"])
+    windows = build_request(questions.parse({}), FakeRunner(), "who", long)
+    assert len(windows.encodings) > 1
+    assert not windows.truncated
+
+
+def test_token_ids_are_taken_as_they_are(embed_parser: CallParser) -> None:
+    call = embed_parser.parse_embed({"prompt": "query: "})
+    for ids in ([7, 5, 6], (7, 5, 6), np.array([7, 5, 6])):
+        (tokens,) = build_request(call, FakeRunner(), TokenIds(ids)).encodings  # type: ignore[arg-type]
+        assert (list(tokens.ids), list(tokens.type_ids), len(tokens)) == ([7, 5, 6], [0] * 3, 3)
+        assert all(type(id) is int for id in tokens.ids)
+    items, single = call.read([TokenIds([7]), "a cat", ("a", "b")])
+    assert not single
+    assert items == [TokenIds([7]), TextPair("a cat"), TextPair("a", "b")]
+
+
+def test_token_ids_are_cut_where_the_tokenizer_cuts(tokenizer: Tokenizer) -> None:
+    left = Tokenizer(tokenizer._json, replace(tokenizer.facts, truncation_side="left"))
+    for own, kept in ((tokenizer, [1, 2, 3]), (left, [3, 4, 5])):
+        tokens = own.take_ids([1, 2, 3, 4, 5], 9, truncation=True, max_length=3)
+        assert (tokens.ids, bool(tokens.overflowing)) == (kept, True)
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "message"),
+    [
+        ([], {}, "list of token ids is empty"),
+        ([3, -1], {}, "token id -1 is not in the vocabulary, whose ids are 0 to 30521"),
+        ([30522], {}, "token id 30522 is not in the vocabulary"),
+        ([1.0], {}, r"token ids are \[1.0\]: give a list of whole numbers"),
+        ([True], {}, r"token ids are \[True\]"),
+        ("abc", {}, "token ids are 'abc'"),
+        (7, {}, "token ids are 7"),
+        ([[1]], {}, r"token ids are \[\[1\]\]"),
+        ([5] * 65, {}, r"are 65 and the limit is 64: give fewer, or pass truncation=True"),
+        ([5] * 9, {"max_length": 8}, "are 9 and the limit is 8"),
+        ([5], {"truncation": "left"}, "truncation is 'left': use True, False or longest_first"),
+        ([5], {"max_length": 65}, "max_length is 65, and this model reads at most 64"),
+    ],
+)
+def test_wrong_token_ids_are_refused(
+    embed_parser: CallParser, ids: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        build_request(embed_parser.parse_embed(options), FakeRunner(), TokenIds(ids))
+
+
+def test_only_embed_takes_token_ids(embed_parser: CallParser) -> None:
+    with pytest.raises(InputError, match="an input is TokenIds"):
+        embed_parser.parse({}).read(TokenIds([7]))

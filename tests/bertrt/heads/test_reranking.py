@@ -12,7 +12,7 @@ import transformers
 
 import bertrt
 from bertrt.errors import InputError
-from bertrt.heads.calls import build_request
+from bertrt.heads.calls import BoundCall
 
 QUERY = "who lives in london"
 DOCUMENTS = [
@@ -189,9 +189,10 @@ def test_a_request_of_one_pair(reranker: tuple[Any, Path]) -> None:
     rt, _ = reranker
     call = rt._calls.parse_score({}, "score")
     for inputs, expected in (((QUERY, "cat"), float), ([(QUERY, "cat")], np.ndarray)):
-        request = build_request(call, rt._runner, inputs)
+        bound = BoundCall.read_one(call, inputs)
+        (request,) = bound.requests(rt._runner)
         arrays = rt.tokenize(QUERY, "cat")
         sample = {"logits": rt.run(**arrays)["logits"][0]}
-        answer = request.finish([sample])
+        answer = bound.answer([request.finish([sample])])
         assert isinstance(answer, expected)
         assert float(np.asarray(answer).reshape(())) == pytest.approx(rt.score((QUERY, "cat")))

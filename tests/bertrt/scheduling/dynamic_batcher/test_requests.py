@@ -25,7 +25,7 @@ def test_a_full_batcher_refuses_or_waits(rt: Any, batches: Any) -> None:
         batches.pause(batcher)
         waiting = [batcher.submit("a cat") for _ in range(2)]
         for call in (batcher, batcher.submit, lambda text: asyncio.run(batcher.acall(text))):
-            with pytest.raises(BusyError, match=r"2 requests are waiting.*wait=True"):
+            with pytest.raises(BusyError, match=r"2 texts are waiting.*holds 2.*wait=True"):
                 call("it is")
         with ThreadPoolExecutor(3) as pool:
             callers = [
@@ -112,6 +112,7 @@ def test_wrong_inputs_and_options_are_refused(rt: Any, batches: Any) -> None:
     assert batches.lengths == []
     for options, message in [
         ({"max_waiting": 0}, "max_waiting is 0"),
+        ({"max_waiting_tokens": 0}, "max_waiting_tokens is 0"),
         ({"max_batch_tokens": "256"}, "max_batch_tokens is '256'"),
         ({"workers": 0}, "workers is 0"),
         ({"workers": 2}, "workers is 2, but threads are 1: give at most 1"),
