@@ -280,5 +280,5 @@ def test_public_names() -> None:
         for value in vars(bertrt).values()
         if isinstance(value, type) and issubclass(value, Exception)
     ]
-    assert len(errors) == 7
+    assert len(errors) == 8
     assert all(issubclass(error, bertrt.BertrtError) for error in errors)

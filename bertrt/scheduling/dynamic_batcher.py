@@ -120,6 +120,7 @@ class DynamicBatcher:
 
     @observe.setter
     def observe(self, function: Observer | None) -> None:
+        """Set the function."""
         self._queue.observe = function
 
     def __call__(
