@@ -55,11 +55,6 @@ class Prepared:
     context: Any = None
     windows: bool = False
 
-    @property
-    def truncated(self) -> bool:
-        """Whether a part of the input was cut off."""
-        return not self.windows and any(encoding.overflowing for encoding in self.encodings)
-
 
 class Head(ABC):
     """A task: its inputs, its options, and how the graph's outputs become answers."""
@@ -98,9 +93,7 @@ class Head(ABC):
         def finish(samples: Sequence[SampleOutputs]) -> Answer:
             return self.finish(prepared, samples, options)
 
-        return HeadRequest(
-            prepared.encodings, finish, tokens=self.tokens, truncated=prepared.truncated
-        )
+        return HeadRequest(prepared.encodings, finish, tokens=self.tokens, windows=prepared.windows)
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner, options: Any) -> list[Answer]:
         """Answer many inputs, with their encodings batched together."""

@@ -211,8 +211,7 @@ class FeatureExtraction(TextHead):
         """
         pooling, facts = tuple(options.pooling or ()), self.embedding
         encoding, skip = self._encode_for_vector(input, options)
-        truncated = bool(encoding.overflowing)
-        self.truncated += truncated
+        self.truncated += bool(encoding.overflowing)
         tokens = "first" if not skip and set(pooling) <= {"cls", "pooler"} else "all"
         is_own = not skip and self._is_own(options)
         sources = {"pooler_output" if name == "pooler" else "last_hidden_state" for name in pooling}
@@ -233,7 +232,7 @@ class FeatureExtraction(TextHead):
             kept = facts.dimensions if options.dimensions is None else None
             return np.array(vector[:kept])
 
-        return HeadRequest([encoding], finish, tuple(sorted(sources)), tokens, truncated)
+        return HeadRequest([encoding], finish, tuple(sorted(sources)), tokens)
 
     def _prompt_tokens(self, prompt: str, length: int) -> int:
         """Return how many leading tokens are a prompt's, with [CLS], and are not pooled."""

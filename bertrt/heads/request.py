@@ -53,7 +53,7 @@ class HeadRequest:
         encodings: what to run.
         finish: makes the answer from the outputs of the encodings, in their order.
         outputs, tokens: as in `GraphRunner.run_encodings`.
-        truncated: whether the input was cut to fit. Windows that cover a text do not cut it.
+        windows: the encodings are the windows of one text, which together leave nothing out.
         runs_itself: `finish` runs the graph, as often as it needs; it gets no outputs.
     """
 
@@ -61,5 +61,10 @@ class HeadRequest:
     finish: Callable[[Sequence[SampleOutputs]], Answer]
     outputs: tuple[str, ...] | None = None
     tokens: str = "all"
-    truncated: bool = False
+    windows: bool = False
     runs_itself: bool = False
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a part of the input was cut off."""
+        return not self.windows and any(encoding.overflowing for encoding in self.encodings)

@@ -121,7 +121,7 @@ def score_request(head: TextClassification, pair: TextPair, options: ScoreOption
     def finish(samples: Sequence[SampleOutputs]) -> np.ndarray:
         return activation(samples[0]["logits"])
 
-    return HeadRequest([encoding], finish, tokens=head.tokens, truncated=bool(encoding.overflowing))
+    return HeadRequest([encoding], finish, tokens=head.tokens)
 
 
 def check_ranking(query: Any, documents: Any, top_k: Any, return_documents: Any) -> None:

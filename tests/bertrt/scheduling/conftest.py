@@ -13,6 +13,7 @@ class FakeEncoding:
 
     def __init__(self, length: int) -> None:
         self.ids = range(length)
+        self.overflowing = ()
 
 
 class Fakes:

@@ -1,8 +1,10 @@
 """Admission: a request fits, does not fit now, or never will."""
 
+import pickle
+
 import pytest
 
-from bertrt.errors import BusyError, InputError
+from bertrt.errors import BusyError, DeadlineError, InputError
 from bertrt.scheduling.admission import Admission
 from bertrt.scheduling.batcher_load import Speed
 
@@ -59,3 +61,10 @@ def test_speed_is_that_of_all_workers_and_of_recent_batches() -> None:
     for _ in range(200):
         speed.add(50, 0.5)
     assert speed.tokens_per_second == pytest.approx(200, rel=1e-3)
+
+
+def test_errors_keep_when_to_ask_again() -> None:
+    copy = pickle.loads(pickle.dumps(BusyError("full", retry_after=2.5)))
+    assert (str(copy), copy.retry_after) == ("full", 2.5)
+    assert isinstance(DeadlineError("late"), BusyError)
+    assert DeadlineError("late").retry_after == 1.0
