@@ -236,6 +236,11 @@ class Tokenizer:
             return _GivenTokens(numbers[-limit:], numbers[:-limit])
         return _GivenTokens(numbers[:limit], numbers[limit:])
 
+    def encode_whole(self, text: str, *, special_tokens: bool = True) -> Encoding:
+        """Encode one text of any length, such as one to be counted or split."""
+        _check_text(text)
+        return self._tokenizer.encode(text, add_special_tokens=special_tokens)
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of token ids, as transformers' `decode` does."""
         numbers = [int(id) for id in ids]

@@ -30,9 +30,10 @@ ALLOWED = {
     "bertrt.engines": "artifact arrays checks errors _version",
     "bertrt.scheduling": "heads tokenizer engines artifact arrays checks errors",
     "bertrt.runtime": "heads tokenizer scheduling engines artifact arrays progress checks errors",
+    "bertrt.serving": "runtime heads scheduling tokenizer artifact errors _version",
     "bertrt": "runtime heads scheduling tokenizer arrays errors _version",
-    "bertrt.cli": "runtime scheduling engines artifact arrays progress staging checks errors "
-    "_version",
+    "bertrt.cli": "runtime serving scheduling engines artifact arrays progress staging checks "
+    "errors _version",
     "bertrt.__main__": "cli",
     "bertrt.kernels": "artifact arrays engines.fork_safe errors",
     "bertrt.export": "heads tokenizer scheduling engines artifact arrays progress staging checks "

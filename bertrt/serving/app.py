@@ -1,0 +1,256 @@
+"""The ASGI application: find the route, read the request, answer or say what is wrong.
+
+It is one callable, which uvicorn runs and which other ASGI applications can mount.
+"""
+
+import asyncio
+import hmac
+import logging
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from bertrt.serving.context import Answering, Context
+from bertrt.serving.errors import HttpError, error_body, http_error, status_in
+from bertrt.serving.message import Receive, Request, Response, Send, json_response, read_body
+from bertrt.serving.metrics import NO_MODEL, rejection
+from bertrt.serving.routes import (
+    health,
+    hugging_face,
+    metrics,
+    open_inference,
+    openai,
+    page,
+    predict,
+    rerank,
+    tei,
+)
+
+__all__ = ["App"]
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[Context, Request, Answering], Awaitable[Response]]
+
+# The status, for metrics alone, of a request whose client went away.
+_GONE = 499
+# A model's path in the Open Inference Protocol.
+_OIP_MODEL = re.compile(
+    r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<rest>(?:/.*)?)", re.DOTALL
+)
+
+# The ids of requests that are echoed; others are replaced.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route: its handler, the form of its errors, and whether it needs no key."""
+
+    handler: Handler
+    family: str = "tei"
+    is_open: bool = False
+
+
+ROUTES: dict[tuple[str, str], Route] = {
+    ("GET", "/livez"): Route(health.live, is_open=True),
+    **{
+        ("GET", path): Route(health.ready, is_open=True) for path in ("/health", "/ping", "/readyz")
+    },
+    ("GET", "/"): Route(page.root, is_open=True),
+    ("GET", "/metrics"): Route(metrics.metrics, is_open=True),
+    ("GET", "/info"): Route(tei.info),
+    ("POST", "/"): Route(hugging_face.root),
+    ("POST", "/invocations"): Route(hugging_face.root),
+    ("POST", "/embed"): Route(tei.embed),
+    ("POST", "/embed_all"): Route(tei.embed_all),
+    ("POST", "/predict"): Route(tei.predict),
+    ("POST", "/rerank"): Route(rerank.rerank_bare),
+    ("POST", "/similarity"): Route(tei.similarity),
+    ("POST", "/tokenize"): Route(tei.tokenize),
+    ("POST", "/decode"): Route(tei.decode),
+    ("POST", "/classify"): Route(rerank.classify),
+    **{
+        ("POST", path): Route(openai.embeddings, "openai")
+        for path in ("/v1/embeddings", "/embeddings", "/openai/v1/embeddings")
+    },
+    ("POST", "/v1/predict"): Route(predict.predict, "openai"),
+    ("GET", "/v1/models"): Route(openai.models, "openai"),
+    ("POST", "/v1/rerank"): Route(rerank.rerank, "cohere"),
+    ("POST", "/v2/rerank"): Route(rerank.rerank, "cohere"),
+    ("GET", "/v2"): Route(open_inference.server, "oip"),
+    ("GET", "/v2/health/live"): Route(health.live, "oip", is_open=True),
+    ("GET", "/v2/health/ready"): Route(health.ready, "oip", is_open=True),
+    ("GET", "/v2/models/*"): Route(open_inference.model, "oip"),
+    ("GET", "/v2/models/*/ready"): Route(open_inference.ready, "oip"),
+    ("POST", "/v2/models/*/infer"): Route(open_inference.infer, "oip"),
+}
+_PATHS = {path for _, path in ROUTES}
+# The label of requests for routes that do not exist.
+_NO_ROUTE = "none"
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(self, context: Context, api_keys: Sequence[str] = ()) -> None:
+        """Answer with these models; requests need one of the keys, if there are any."""
+        self._context = context
+        self._keys = [sha256(key.encode()).digest() for key in api_keys]
+        # What runs a model is posted.
+        context.metrics.expect(routes=[path for method, path in ROUTES if method == "POST"])
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        headers = {
+            name.decode("latin-1"): text.decode("latin-1") for name, text in scope["headers"]
+        }
+        response = await self._answer(scope["method"], scope["path"], headers, receive, started)
+        given = headers.get("x-request-id", "")
+        echoed = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        response.headers.setdefault("x-request-id", echoed)
+        if self._context.is_draining:
+            # So that no client sends another request just when the connection is closed.
+            response.headers["connection"] = "close"
+        await _send(response, send)
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        receive: Receive,
+        started: float,
+    ) -> Response:
+        family = _family(path)
+        label = _NO_ROUTE
+        reason = None
+        answering = Answering()
+        try:
+            model, version, inner = _split_model(path)
+            route = self._route(method, inner)
+            family = route.family
+            label = inner if inner in _PATHS else "/v1/models/*"
+            if not route.is_open:
+                self._check_key(headers)
+                if not (self._context.is_ready or self._context.is_draining):
+                    raise HttpError(503, "the server is not ready", headers={"retry-after": "1"})
+            limits = self._context.limits
+            body = b"" if method == "GET" else await read_body(receive, headers, limits.body)
+            deadline = time.monotonic() + limits.seconds
+            request = Request(method, inner, headers, body, model, version, deadline)
+            response = await _unless_gone(route.handler(self._context, request, answering), receive)
+            if response.status == _GONE:
+                reason = rejection(_GONE)
+        except (Exception, asyncio.CancelledError) as error:
+            # The server cancels what it has no time left for.
+            found = http_error(error)
+            reason = rejection(found.status)
+            found.status = status_in(family, found.status)
+            if found.status == 500:
+                # Without the error's own message, which may hold a text.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                _log.error("%s failed with %s\n%s", label, type(error).__name__, where)
+            response = await json_response(error_body(found, family))
+            response.status = found.status
+            response.headers |= found.headers
+        seconds = time.perf_counter() - started
+        answering.add_headers(response, seconds)
+        name = NO_MODEL if answering.model is None else answering.model.name
+        self._context.metrics.request(label, name, response.status, seconds)
+        if reason is not None:
+            self._context.metrics.reject(name, reason)
+        return response
+
+    def _route(self, method: str, path: str) -> Route:
+        if path.startswith("/v1/models/") and method == "GET":
+            return Route(openai.model, "openai")
+        route = ROUTES.get((method, path))
+        if route is not None:
+            return route
+        if path not in _PATHS:
+            raise HttpError(404, "there is no such route")
+        allowed = ", ".join(sorted(name for name, known in ROUTES if known == path))
+        raise HttpError(405, f"this route takes {allowed}", headers={"allow": allowed})
+
+    def _check_key(self, headers: Mapping[str, str]) -> None:
+        """Raise HttpError unless the request has one of the keys, if there are any."""
+        if not self._keys:
+            return
+        given = headers.get("x-api-key") or headers.get("authorization", "")
+        scheme, _, rest = given.partition(" ")
+        key = rest.strip() if scheme.lower() == "bearer" and rest else given
+        digest = sha256(key.encode("latin-1", "replace")).digest()
+        # All keys are compared, in constant time.
+        if not sum(hmac.compare_digest(digest, known) for known in self._keys):
+            raise HttpError(
+                401,
+                "the API key is missing or wrong",
+                code="invalid_api_key",
+                headers={"www-authenticate": "Bearer"},
+            )
+
+
+def _split_model(path: str) -> tuple[str | None, str | None, str]:
+    """Return the model that a path names, its version, and the path of the route.
+
+    `/models/NAME/…` has the route `/…`, and `/v2/models/NAME[/versions/VERSION]…` the route
+    `/v2/models/*…`.
+    """
+    if found := _OIP_MODEL.fullmatch(path):
+        return found["name"], found["version"], f"/v2/models/*{found['rest']}"
+    if not path.startswith("/models/"):
+        return None, None, path
+    name, slash, rest = path.removeprefix("/models/").partition("/")
+    return name, None, f"/{rest}" if slash else "/"
+
+
+def _family(path: str) -> str:
+    """Return the family whose form an error has before its route is known."""
+    if path.endswith("/rerank") and path.startswith(("/v1/", "/v2/")):
+        return "cohere"
+    if path.startswith("/v2"):
+        return "oip"
+    return "openai" if path.startswith(("/v1/", "/openai/")) else "tei"
+
+
+async def _unless_gone(answer: Awaitable[Response], receive: Receive) -> Response:
+    """Return an answer, and cancel the work for it if the client goes away first."""
+    work = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(_wait_until_gone(receive))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.cancel()
+            # Nobody reads this answer.
+            return Response(status=_GONE)
+        return work.result()
+    finally:
+        work.cancel()
+        gone.cancel()
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(response: Response, send: Send) -> None:
+    headers = {
+        "content-type": response.content_type,
+        "content-length": str(len(response.body)),
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+        **response.headers,
+    }
+    pairs = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,0 +1,140 @@
+"""What a handler has besides its request: the models, the limits, and how to answer with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bertrt.scheduling.answered import Answered
+from bertrt.serving.errors import HttpError
+from bertrt.serving.message import Request, Response
+from bertrt.serving.metrics import Metrics
+from bertrt.serving.models import Model, Models
+
+__all__ = ["Context", "Limits"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one request may ask for.
+
+    Attributes:
+        inputs: the most inputs of a request.
+        body: the most bytes of a body, before and after decompression.
+        answer: about the most numbers of an answer.
+        seconds: how long a request may wait.
+        auto_truncate: whether a text that is too long is cut where a request does not say.
+    """
+
+    inputs: int = 2048
+    body: int = 16 << 20
+    answer: int = 16 << 20
+    seconds: float = 30.0
+    auto_truncate: bool = True
+
+
+@dataclass
+class Context:
+    """The server's models and limits, and whether it takes requests.
+
+    Attributes:
+        models: what answers; none while they are loaded.
+        limits: of a request.
+        is_ready: whether new requests are welcome, which readiness probes see. Requests are
+            answered while it is ready, and still while it drains.
+        is_draining: whether the server is about to stop.
+        metrics: what was counted.
+    """
+
+    models: Models
+    limits: Limits
+    is_ready: bool = True
+    is_draining: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self._count(self.models)
+
+    def start(self, models: Models) -> None:
+        """Answer with these models from now on."""
+        self._count(models)
+        self.models = models
+        self.is_ready = True
+
+    def _count(self, models: Models) -> None:
+        self.metrics.expect(models=[model.name for model in models])
+        for model in models:
+            model.batcher.observe = self.metrics.observer(model.name)
+
+    async def answer(
+        self,
+        request: Request,
+        response: "Answering",
+        model: Model,
+        method: str,
+        inputs: Sequence[Any],
+        **options: Any,
+    ) -> Any:
+        """Answer a list of inputs, and note in `response` what it took.
+
+        Raises HttpError for more inputs than a request may have.
+        """
+        if len(inputs) > self.limits.inputs:
+            raise HttpError(
+                422, f"batch size {len(inputs)} > maximum allowed batch size {self.limits.inputs}"
+            )
+        response.model = model
+        answered = await model.answer(method, inputs, request.deadline, **options)
+        response.note(answered)
+        self.metrics.answered(model.name, answered)
+        return answered.answers
+
+    def check_answer(self, numbers: int) -> None:
+        """Raise HttpError for an answer of more numbers than one may have."""
+        if numbers > self.limits.answer:
+            raise HttpError(
+                413,
+                f"the answer would have {numbers} numbers, and at most {self.limits.answer} are "
+                "allowed: ask for fewer texts at a time",
+            )
+
+    def truncation(self, truncate: bool | None) -> bool:
+        """Return whether long texts are cut, given what a request says."""
+        return self.limits.auto_truncate if truncate is None else truncate
+
+
+class Answering:
+    """What the inputs of one request took, for the headers of its answer."""
+
+    def __init__(self) -> None:
+        self.model: Model | None = None
+        self.tokens = 0
+        self.truncated = 0
+        self.tokenization = self.queue = self.inference = 0.0
+
+    def note(self, answered: Answered) -> None:
+        """Add what some inputs took."""
+        self.tokens += answered.tokens
+        self.truncated += answered.truncated
+        self.tokenization += answered.tokenization
+        self.queue += answered.queue
+        self.inference += answered.inference
+
+    def add_headers(self, response: Response, seconds: float) -> None:
+        """Add the times in milliseconds, by the names of Text Embeddings Inference."""
+        if self.model is None or not self.tokens:
+            return
+        device = self.model.runtime.info["target"]["device"]
+        times = {
+            "x-total-time": seconds,
+            "x-compute-time": self.tokenization + self.inference,
+            "x-tokenization-time": self.tokenization,
+            "x-queue-time": self.queue,
+            "x-inference-time": self.inference,
+        }
+        response.headers |= {
+            "x-compute-type": "gpu" if device == "cuda" else "cpu",
+            "x-compute-tokens": str(self.tokens),
+            **{name: str(round(1000 * value)) for name, value in times.items()},
+        }
+        if self.truncated:
+            response.headers["x-bertrt-truncated"] = str(self.truncated)

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, version 2: requests, tensors, a model's signatures, answers."""

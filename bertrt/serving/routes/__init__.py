@@ -1,0 +1,1 @@
+"""The routes of each family of clients."""

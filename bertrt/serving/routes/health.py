@@ -1,0 +1,25 @@
+"""Whether the server lives, and whether it is ready. Neither runs a model or waits in a queue."""
+
+from bertrt.serving.context import Answering, Context
+from bertrt.serving.message import Request, Response
+
+__all__ = ["live", "ready"]
+
+
+async def live(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /livez: the event loop answers, and every worker that was started lives."""
+    alive = all(model.batcher.load.alive for model in context.models)
+    return Response() if alive else _unavailable()
+
+
+async def ready(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /health and /readyz: every model is loaded and lives, and the server is not draining."""
+    if context.is_ready and all(model.batcher.load.alive for model in context.models):
+        return Response()
+    return _unavailable()
+
+
+def _unavailable() -> Response:
+    return Response(
+        b'{"error":"unhealthy","error_type":"Unhealthy"}', 503, headers={"retry-after": "1"}
+    )

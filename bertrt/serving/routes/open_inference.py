@@ -1,0 +1,173 @@
+"""The routes of the Open Inference Protocol, version 2, as clients of Triton speak it."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from bertrt._version import __version__
+from bertrt.serving.context import Answering, Context
+from bertrt.serving.errors import HttpError
+from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.models import Model
+from bertrt.serving.open_inference.answers import pair_up, write_answers
+from bertrt.serving.open_inference.request import InferRequest, RequestedOutput, read_request
+from bertrt.serving.open_inference.response import write_response
+from bertrt.serving.open_inference.signature import (
+    TEXT,
+    TEXT_PAIR,
+    VERSION,
+    Signature,
+    choose,
+    count_elements,
+    signatures,
+)
+from bertrt.serving.open_inference.tensors import InputTensor, OutputTensor, refuse
+
+__all__ = ["infer", "model", "ready", "server"]
+
+_T = TypeVar("_T")
+
+# Larger bodies and answers are read and written in a thread, so that the event loop is not held.
+_LARGE = 1 << 16
+
+# Heads whose calls have no truncation to switch on.
+_CUT_THEMSELVES = ("question-answering", "text-generation")
+
+
+async def server(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /v2: the server's name and version."""
+    answer = {"name": "bertrt", "version": __version__, "extensions": ["binary_tensor_data"]}
+    return await json_response(answer)
+
+
+async def model(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /v2/models/NAME: the inputs and outputs of both signatures, those of texts first."""
+    found = _named(context, request)
+    both = signatures(found)
+    answer = {
+        "name": found.name,
+        "versions": [VERSION],
+        "platform": "bertrt",
+        "inputs": [kind.describe() for signature in both for kind in signature.inputs],
+        "outputs": [kind.describe() for signature in both for kind in signature.outputs],
+    }
+    return await json_response(answer)
+
+
+async def ready(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /v2/models/NAME/ready: whether a model takes requests; 400 if not, also if unknown."""
+    try:
+        is_ready = _named(context, request).batcher.load.alive
+    except HttpError:
+        is_ready = False
+    if not is_ready:
+        refuse("Model version not ready")
+    return Response()
+
+
+async def infer(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /v2/models/NAME/infer: answers to texts, or the graph's outputs for token ids."""
+    found = _named(context, request)
+    header = request.headers.get("inference-header-content-length")
+    asked = await _off_loop(len(request.body), lambda: read_request(request.body, header))
+    if asked.timeout is not None:
+        deadline = time.monotonic() + asked.timeout
+        request = replace(request, deadline=min(deadline, request.deadline or deadline))
+    signature = choose(found, asked.inputs)
+    wanted = _wanted(found, signature, asked)
+    most = context.limits.inputs
+    if _sequences(asked.inputs) > most:
+        refuse(f"inference request batch-size must be <= {most} for '{found.name}'")
+    if TEXT in asked.inputs:
+        tensors = await _answer_texts(context, request, answering, found, signature, asked.inputs)
+    else:
+        names = [output.name for output in wanted]
+        tensors = await _run_arrays(context, request, answering, found, asked.inputs, names)
+    chosen = [(tensors[output.name], output.is_binary) for output in wanted]
+    elements = sum(math.prod(tensor.shape) for tensor, _ in chosen)
+    return await _off_loop(elements, lambda: write_response(found.name, VERSION, asked.id, chosen))
+
+
+def _named(context: Context, request: Request) -> Model:
+    """Return the model of the path. Raises HttpError for an unknown name or version."""
+    name, version = request.model or "", request.version or VERSION
+    if version == VERSION and name in {model.name for model in context.models}:
+        return context.models.named(name)
+    what = f"'{name[:100]}'" if version == VERSION else f"'{name[:100]}' version {version[:20]}"
+    raise HttpError(404, f"Request for unknown model: {what} is not found")
+
+
+def _wanted(model: Model, signature: Signature, asked: InferRequest) -> list[RequestedOutput]:
+    """Return the outputs to give: those asked for, or all that the model gives by default."""
+    if not asked.outputs:
+        graph = model.artifact.manifest.graph
+        optional = {spec.name for spec in graph.outputs if spec.optional}
+        names = [kind.name for kind in signature.outputs if kind.name not in optional]
+        return [RequestedOutput(name, asked.is_binary) for name in names]
+    known = {kind.name for kind in signature.outputs}
+    for output in asked.outputs:
+        if output.name not in known:
+            refuse(f"unexpected inference output '{output.name[:100]}' for model '{model.name}'")
+    return list(asked.outputs)
+
+
+def _sequences(inputs: Mapping[str, InputTensor]) -> int:
+    """Return how many texts or rows of token ids a request has, each choice counted."""
+    if "input_ids" in inputs:
+        return math.prod(inputs["input_ids"].shape[:-1])
+    return max(math.prod(tensor.shape) for tensor in inputs.values())
+
+
+async def _answer_texts(
+    context: Context,
+    request: Request,
+    answering: Answering,
+    model: Model,
+    signature: Signature,
+    inputs: Mapping[str, InputTensor],
+) -> dict[str, OutputTensor]:
+    """Answer texts or pairs of texts."""
+    text, pair = inputs[TEXT], inputs.get(TEXT_PAIR)
+    if pair is not None and pair.shape[0] != text.shape[0]:
+        signature.inputs[1].refuse_shape(pair, model.name)
+    size = sum(len(tensor.data) for tensor in inputs.values())
+    texts = await _off_loop(size, text.texts)
+    pairs = None if pair is None else await _off_loop(size, pair.texts)
+    items = pair_up(model.task, texts, pairs)
+    options: dict[str, Any] = {}
+    if model.task not in _CUT_THEMSELVES:
+        options["truncation"] = context.truncation(None)
+    if model.task == "text-classification":
+        options["top_k"] = None
+    method = "embed" if model.task == "feature-extraction" else "call"
+    answers = await context.answer(request, answering, model, method, items, **options)
+    return {tensor.name: tensor for tensor in write_answers(model.task, answers)}
+
+
+async def _run_arrays(
+    context: Context,
+    request: Request,
+    answering: Answering,
+    model: Model,
+    inputs: Mapping[str, InputTensor],
+    names: list[str],
+) -> dict[str, OutputTensor]:
+    """Run the graph on token ids, and return its outputs of these names."""
+    context.check_answer(count_elements(model, inputs["input_ids"].shape, names))
+    arrays = {
+        name: await _off_loop(len(tensor.data), tensor.numbers) for name, tensor in inputs.items()
+    }
+    answering.model = model
+    answered = await model.arrays.run(arrays, names, request.deadline)
+    answering.note(answered)
+    return {
+        name: OutputTensor.of_numbers(name, values) for name, values in answered.answers.items()
+    }
+
+
+async def _off_loop(size: int, function: Callable[[], _T]) -> _T:
+    """Call a function, in a thread if it has much to do."""
+    return await asyncio.to_thread(function) if size > _LARGE else function()

@@ -1,0 +1,99 @@
+"""The routes of OpenAI's API: embeddings and the list of models."""
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from bertrt.heads.base import TokenIds
+from bertrt.serving.context import Answering, Context
+from bertrt.serving.errors import HttpError
+from bertrt.serving.fields import Fields
+from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.models import Model
+from bertrt.serving.routes.tei import is_id
+
+__all__ = ["embeddings", "model", "models"]
+
+
+async def embeddings(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /v1/embeddings: vectors as lists of numbers, or as base64 of little-endian float32."""
+    fields = Fields(await request.json(), status=400)
+    name = fields.string("model", None)
+    chosen = context.models.choose("embed", request.model, name)
+    inputs = _read_input(fields.any("input"), context.limits.inputs)
+    format = fields.choice("encoding_format", "float", ("float", "base64"))
+    size = chosen.runtime.info["embedding"]["size"]
+    dimensions = fields.whole("dimensions", None)
+    if dimensions is not None and dimensions > size:
+        raise HttpError(400, f"`dimensions` has to be at most {size}", "dimensions")
+    vectors = await context.answer(
+        request,
+        answering,
+        chosen,
+        "embed",
+        inputs,
+        normalize=True,
+        dimensions=dimensions,
+        truncation=context.truncation(None),
+    )
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encode(vector, format)}
+        for index, vector in enumerate(vectors)
+    ]
+    answer = {
+        "object": "list",
+        "data": data,
+        "model": chosen.name,
+        "usage": {"prompt_tokens": answering.tokens, "total_tokens": answering.tokens},
+    }
+    return await json_response(answer, size=vectors.size)
+
+
+async def models(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /v1/models: every model, with what it can do."""
+    return await json_response(
+        {"object": "list", "data": [_describe(model) for model in context.models]}
+    )
+
+
+async def model(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /v1/models/NAME: one model."""
+    return await json_response(_describe(context.models.named(request.path.rpartition("/")[2])))
+
+
+def _read_input(value: Any, most: int) -> list[Any]:
+    """Return texts and lists of token ids; an empty text is a text here."""
+    if isinstance(value, str) or (isinstance(value, list) and value and all(map(is_id, value))):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise HttpError(400, "`input` has to be a string, or a list that is not empty", "input")
+    if len(value) > most:
+        raise HttpError(
+            400, f"`input` has {len(value)} inputs; at most {most} are allowed", "input"
+        )
+    inputs: list[Any] = []
+    for one in value:
+        if isinstance(one, str):
+            inputs.append(one)
+        elif isinstance(one, list) and one and all(map(is_id, one)):
+            inputs.append(TokenIds(tuple(one)))
+        else:
+            raise HttpError(400, "`input` has to hold strings or lists of token ids", "input")
+    return inputs
+
+
+def _encode(vector: np.ndarray, format: str) -> Any:
+    if format == "float":
+        return vector
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _describe(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "bertrt",
+        "capabilities": sorted(model.can),
+    }

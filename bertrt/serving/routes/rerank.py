@@ -1,0 +1,108 @@
+"""Re-ranking in the shape of Cohere, Jina and infinity, and infinity's classification."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from bertrt.serving.context import Answering, Context
+from bertrt.serving.errors import HttpError, invalid
+from bertrt.serving.fields import Fields
+from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.routes import tei
+
+__all__ = ["classify", "rerank", "rerank_bare"]
+
+
+async def rerank(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /v1/rerank and /v2/rerank: `documents` by their relevance; a document is an object."""
+    return await _rerank(context, request, answering, as_object=True)
+
+
+async def rerank_bare(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /rerank: TEI's shape with `texts`, infinity's with `documents`, given as strings."""
+    body = await request.json()
+    if isinstance(body, dict) and "documents" in body and "texts" not in body:
+        return await _rerank(context, request, answering, as_object=False)
+    return await tei.rerank(context, request, answering)
+
+
+async def _rerank(
+    context: Context, request: Request, answering: Answering, *, as_object: bool
+) -> Response:
+    fields = Fields(await request.json())
+    model = context.models.choose("rerank", request.model, fields.string("model", None))
+    documents = _read_documents(fields.any("documents"))
+    top_n = fields.whole("top_n", None)
+    ranked = await tei.rank(
+        context,
+        request,
+        answering,
+        model,
+        fields.string("query"),
+        documents,
+        raw_scores=fields.flag("raw_scores", False),
+        truncate=None,
+    )
+    with_text = fields.flag("return_documents", False)
+    results = [
+        {
+            "index": index,
+            "relevance_score": score,
+            **({"document": _document(documents[index], as_object)} if with_text else {}),
+        }
+        for index, score in ranked[:top_n]
+    ]
+    answer = {
+        "object": "rerank",
+        "id": str(uuid.uuid4()),
+        "model": model.name,
+        "results": results,
+        "usage": {"prompt_tokens": answering.tokens, "total_tokens": answering.tokens},
+        "meta": {"api_version": {"version": "2"}},
+    }
+    return await json_response(answer)
+
+
+async def classify(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /classify: each text's labels with their scores, as infinity answers."""
+    fields = Fields(await request.json())
+    model = context.models.choose("classify", request.model, fields.string("model", None))
+    texts = fields.strings("input")
+    if not texts:
+        raise HttpError(400, "`input` cannot be empty", "input")
+    answers = await context.answer(
+        request,
+        answering,
+        model,
+        "call",
+        texts,
+        top_k=None,
+        function_to_apply="none" if fields.flag("raw_scores", False) else "default",
+        truncation=context.truncation(None),
+    )
+    answer = {
+        "object": "classify",
+        "data": answers,
+        "model": model.name,
+        "usage": {"prompt_tokens": answering.tokens, "total_tokens": answering.tokens},
+        "id": str(uuid.uuid4()),
+        "created": int(time.time()),
+    }
+    return await json_response(answer)
+
+
+def _read_documents(value: Any) -> list[str]:
+    """Return the texts of documents, each a string or `{"text": …}`."""
+    if not isinstance(value, list):
+        invalid("`documents` has to be a list", "documents")
+    if not value:
+        raise HttpError(400, "`documents` cannot be empty", "documents")
+    texts: Sequence[Any] = [one.get("text") if isinstance(one, dict) else one for one in value]
+    if not all(isinstance(text, str) for text in texts):
+        invalid('`documents` has to hold strings or objects {"text": …}', "documents")
+    return list(texts)
+
+
+def _document(text: str, as_object: bool) -> Any:
+    return {"text": text} if as_object else text

@@ -1,0 +1,347 @@
+"""The routes of Text Embeddings Inference (TEI), version 1.9."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertrt._version import __version__
+from bertrt.heads.base import TokenIds
+from bertrt.serving.context import Answering, Context
+from bertrt.serving.errors import HttpError, invalid
+from bertrt.serving.fields import Fields
+from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.models import Model, cosines
+from bertrt.tokenizer import Encoding
+
+__all__ = ["decode", "embed", "embed_all", "info", "predict", "rerank", "similarity", "tokenize"]
+
+_DIRECTIONS = ("right", "Right", "left", "Left")
+
+
+async def embed(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /embed: vectors, `[[float]]`."""
+    fields = Fields(await request.json())
+    model = context.models.choose("embed", request.model)
+    texts = read_inputs(fields.any("inputs"))
+    dimensions = fields.whole("dimensions", None, least=0)
+    if dimensions == 0:
+        invalid("`dimensions` should be positive", "dimensions")
+    vectors = await context.answer(
+        request,
+        answering,
+        model,
+        "embed",
+        texts,
+        normalize=fields.flag("normalize", True),
+        dimensions=_dimensions(model, dimensions),
+        **_text_options(context, model, fields),
+    )
+    return await json_response(vectors, size=vectors.size)
+
+
+async def embed_all(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /embed_all: one vector a token, `[[[float]]]`."""
+    fields = Fields(await request.json())
+    model = context.models.choose("feature-extraction", request.model)
+    texts = read_inputs(fields.any("inputs"), ids=False)
+    options = _text_options(context, model, fields)
+    prompt = _prompt(model, options.pop("prompt_name"))
+    hidden = model.runtime.info["embedding"]["size"]
+    context.check_answer(hidden * sum(min(len(text) + 2, 512) for text in texts))
+    answers = await context.answer(
+        request, answering, model, "call", [f"{prompt}{text}" for text in texts], **options
+    )
+    return await json_response([answer[0] for answer in answers], size=hidden * answering.tokens)
+
+
+async def predict(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /predict: labels with their scores, best first."""
+    fields = Fields(await request.json())
+    model = context.models.choose("classify", request.model)
+    inputs, single = _read_predict(fields.any("inputs"))
+    function = "none" if fields.flag("raw_scores", False) else _function(model)
+    _direction(model, fields)
+    answers = await context.answer(
+        request,
+        answering,
+        model,
+        "call",
+        inputs,
+        top_k=None,
+        function_to_apply=function,
+        truncation=context.truncation(fields.flag("truncate", None)),
+    )
+    return await json_response(answers[0] if single else answers)
+
+
+async def rerank(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /rerank with `texts`: their scores with a query, best first."""
+    fields = Fields(await request.json())
+    model = context.models.choose("rerank", request.model)
+    query, texts = fields.string("query"), fields.strings("texts")
+    if not texts:
+        raise HttpError(400, "`texts` cannot be empty", "texts")
+    _direction(model, fields)
+    ranked = await rank(
+        context,
+        request,
+        answering,
+        model,
+        query,
+        texts,
+        raw_scores=fields.flag("raw_scores", False),
+        truncate=fields.flag("truncate", None),
+    )
+    with_text = fields.flag("return_text", False)
+    answers = [
+        {"index": index, "score": score, **({"text": texts[index]} if with_text else {})}
+        for index, score in ranked
+    ]
+    return await json_response(answers)
+
+
+async def rank(
+    context: Context,
+    request: Request,
+    answering: Answering,
+    model: Model,
+    query: str,
+    texts: Sequence[str],
+    *,
+    raw_scores: bool,
+    truncate: bool | None,
+) -> list[tuple[int, float]]:
+    """Return each text's index and score, best first; texts with equal scores in their order.
+
+    Scores are between 0 and 1 unless they are raw, whatever the model's own activation is.
+    """
+    scores = await context.answer(
+        request,
+        answering,
+        model,
+        "score",
+        [(query, text) for text in texts],
+        activation="identity" if raw_scores else "sigmoid",
+        truncation=context.truncation(truncate),
+    )
+    order = np.argsort(-scores, kind="stable")
+    return [(int(index), float(scores[index])) for index in order]
+
+
+async def similarity(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /similarity: the cosine of a sentence with each of others, `[float]`."""
+    fields = Fields(await request.json())
+    model = context.models.choose("embed", request.model)
+    inputs, parameters = fields.object("inputs"), fields.object("parameters")
+    sentences = inputs.strings("sentences")
+    if not sentences:
+        raise HttpError(400, "`sentences` cannot be empty", "inputs")
+    vectors = await context.answer(
+        request,
+        answering,
+        model,
+        "embed",
+        [inputs.string("source_sentence"), *sentences],
+        **_text_options(context, model, parameters),
+    )
+    return await json_response(cosines(vectors[0], vectors[1:]))
+
+
+async def tokenize(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /tokenize: each text's tokens."""
+    fields = Fields(await request.json())
+    model = context.models.only(request.model)
+    texts = read_inputs(fields.any("inputs"), ids=False)
+    prompt = _prompt(model, fields.string("prompt_name", None))
+    special = fields.flag("add_special_tokens", True)
+    encode = model.runtime.tokenizer.encode_whole
+    answers = []
+    for text in texts:
+        full = f"{prompt}{text}"
+        answers.append(_tokens(full, encode(full, special_tokens=special)))
+    return await json_response(answers)
+
+
+async def decode(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /decode: the texts of token ids, `[str]`."""
+    fields = Fields(await request.json())
+    model = context.models.only(request.model)
+    lists = fields.any("ids")
+    if isinstance(lists, list) and lists and all(is_id(one) for one in lists):
+        lists = [lists]
+    if not isinstance(lists, list) or not all(_is_ids(one) for one in lists):
+        invalid("`ids` has to be a list of token ids, or a list of such lists", "ids")
+    size = model.vocab_size
+    if any(id >= size for ids in lists for id in ids):
+        invalid(f"`ids` has to be below {size}, the size of the vocabulary", "ids")
+    skip = fields.flag("skip_special_tokens", True)
+    tokenizer = model.runtime.tokenizer
+    return await json_response([tokenizer.decode(ids, skip_special_tokens=skip) for ids in lists])
+
+
+async def info(context: Context, request: Request, answering: Answering) -> Response:
+    """GET /info: the model of the path, or the first one."""
+    models = list(context.models)
+    model = models[0] if request.model is None else context.models.named(request.model)
+    facts = model.runtime.info
+    limits = context.limits
+    answer = {
+        "model_id": facts["source"]["model"],
+        "model_sha": facts["source"]["revision"],
+        "model_dtype": facts["target"]["dtype"],
+        "served_model_name": model.name,
+        "model_type": _model_type(model),
+        "max_concurrent_requests": limits.inputs,
+        "max_input_length": facts.get("embedding", facts)["max_length"],
+        "max_batch_tokens": facts["max_batch_tokens"],
+        "max_batch_requests": None,
+        "max_client_batch_size": limits.inputs,
+        "auto_truncate": limits.auto_truncate,
+        "tokenization_workers": 1,
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+    }
+    return await json_response(answer)
+
+
+def read_inputs(value: Any, *, ids: bool = True) -> list[Any]:
+    """Return texts, and token ids as TokenIds: `"a"`, `["a"]`, `[1, 2]` or `[[1, 2], "a"]`.
+
+    Raises HttpError for anything else, and for none or an empty one.
+    """
+    if isinstance(value, str) or (
+        ids and isinstance(value, list) and value and all(is_id(one) for one in value)
+    ):
+        value = [value]
+    if not isinstance(value, list):
+        invalid("`inputs` has to be a string or a list", "inputs")
+    if not value or any(one in ("", []) for one in value):
+        raise HttpError(400, "`inputs` cannot be empty", "inputs")
+    texts: list[Any] = []
+    for one in value:
+        if isinstance(one, str):
+            texts.append(one)
+        elif ids and _is_ids(one):
+            texts.append(TokenIds(tuple(one)))
+        else:
+            what = "strings or lists of token ids" if ids else "strings"
+            invalid(f"`inputs` has to hold {what}", "inputs")
+    return texts
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value is a whole number of at least 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(is_id(one) for one in value)
+
+
+def _read_predict(value: Any) -> tuple[list[Any], bool]:
+    """Return texts and pairs, and whether there was a single one.
+
+    `"a"` and `["a"]` are one text, `["a", "b"]` is a pair, and `[["a"], ["b", "c"]]` is a batch.
+    """
+    single = isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(part, str) for part in value)
+    )
+    batch = [value] if single else value
+    if not isinstance(batch, list) or not batch or value == "":
+        raise HttpError(400, "`inputs` cannot be empty", "inputs")
+    inputs: list[Any] = []
+    for one in batch:
+        parts = [one] if isinstance(one, str) else one
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            invalid("`inputs` has to hold texts and pairs of texts", "inputs")
+        if not 1 <= len(parts) <= 2:
+            invalid("`inputs` has to hold texts and pairs of texts", "inputs")
+        inputs.append(parts[0] if len(parts) == 1 else tuple(parts))
+    return inputs, single
+
+
+def _text_options(context: Context, model: Model, fields: Fields) -> dict[str, Any]:
+    """Return the options that TEI's routes of texts share."""
+    _direction(model, fields)
+    return {
+        "truncation": context.truncation(fields.flag("truncate", None)),
+        "prompt_name": _known_prompt(model, fields.string("prompt_name", None)),
+    }
+
+
+def _direction(model: Model, fields: Fields) -> None:
+    """Check `truncation_direction`, which has to be the tokenizer's own."""
+    own = model.runtime.tokenizer.facts.truncation_side
+    direction = fields.choice("truncation_direction", own, _DIRECTIONS)
+    if direction.lower() != own:
+        invalid(
+            f"`truncation_direction` has to be {own!r}, the tokenizer's", "truncation_direction"
+        )
+
+
+def _known_prompt(model: Model, name: str | None) -> str | None:
+    """Return a prompt's name; the error for an unknown one lists those that clients look for."""
+    prompts = model.runtime.info.get("embedding", {}).get("prompts", {})
+    if name is not None and name not in prompts:
+        known = ", ".join(f'"{prompt}"' for prompt in prompts)
+        invalid(f"unknown `prompt_name`. Available prompts: [{known}]", "prompt_name")
+    return name
+
+
+def _prompt(model: Model, name: str | None) -> str:
+    """Return what is put before each text."""
+    facts = model.runtime.info.get("embedding", {})
+    name = _known_prompt(model, name) or facts.get("default_prompt_name")
+    return "" if name is None else str(facts["prompts"][name])
+
+
+def _dimensions(model: Model, dimensions: int | None) -> int | None:
+    size = model.runtime.info["embedding"]["size"]
+    if dimensions is not None and dimensions > size:
+        invalid(
+            "`dimensions` should be smaller than the maximum embedding dimension.", "dimensions"
+        )
+    return dimensions
+
+
+def _function(model: Model) -> str:
+    """Return what turns logits into scores, by the number of labels."""
+    return "sigmoid" if len(model.labels) == 1 else "softmax"
+
+
+def _tokens(text: str, encoding: Encoding) -> list[dict[str, Any]]:
+    """Return a text's tokens with their places in it; special tokens have none."""
+    tokens = []
+    parts = zip(
+        encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True
+    )
+    for id, token, (start, stop), special in parts:
+        tokens.append(
+            {
+                "id": id,
+                "text": token if special else text[start:stop],
+                "special": bool(special),
+                "start": None if special else start,
+                "stop": None if special else stop,
+            }
+        )
+    return tokens
+
+
+def _model_type(model: Model) -> dict[str, Any]:
+    """Return the kind of a model, in TEI's words where it has some."""
+    if "embed" in model.can:
+        pooling = model.runtime.info["embedding"]["pooling"]
+        return {"embedding": {"pooling": _POOLINGS.get("+".join(pooling), "+".join(pooling))}}
+    if "classify" in model.can:
+        ids = {str(id): label for id, label in enumerate(model.labels)}
+        labels = {label: id for id, label in enumerate(model.labels)}
+        kind = "reranker" if "rerank" in model.can else "classifier"
+        return {kind: {"id2label": ids, "label2id": labels}}
+    return {model.task: {}}
+
+
+# TEI's names of poolings where they differ.
+_POOLINGS = {"lasttoken": "last_token"}

@@ -1,0 +1,84 @@
+"""The hub's task shape, as `InferenceClient` posts it; its own client reads the answers."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+hub = pytest.importorskip("huggingface_hub")
+
+
+@pytest.fixture
+def inference(client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """A factory: a model's name to an InferenceClient, whose requests reach the application."""
+
+    def make(name: str) -> Any:
+        http = client("embedder", "reranker", "nli", "tagger", "reader", "filler")
+        made = hub.InferenceClient(model=f"http://test/models/{name}")
+
+        def post(request: Any, stream: bool = False) -> bytes:
+            body = request.data if request.data is not None else json.dumps(request.json).encode()
+            answer = http.post(request.url.removeprefix("http://test"), body)
+            assert answer.status == 200, answer.body
+            return answer.body
+
+        monkeypatch.setattr(made, "_inner_post", post)
+        return made
+
+    return make
+
+
+def test_feature_extraction(inference: Callable[[str], Any], runtime: Any) -> None:
+    got = inference("embedder").feature_extraction("the cat")
+    np.testing.assert_allclose(got, [runtime("embedder").embed("the cat")], atol=1e-5)
+    similarity = inference("embedder").sentence_similarity("the cat", ["a cat", "london"])
+    vectors = runtime("embedder").embed(["the cat", "a cat", "london"])
+    np.testing.assert_allclose(similarity, vectors[1:] @ vectors[0], atol=1e-5)
+
+
+def test_text_classification(inference: Callable[[str], Any], runtime: Any) -> None:
+    expected = runtime("nli")(["the cat"], top_k=None)[0]
+    got = inference("nli").text_classification("the cat")
+    assert [one.label for one in got] == [one["label"] for one in expected]
+    assert len(inference("nli").text_classification("the cat", top_k=2)) == 2
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_zero_shot_classification(
+    inference: Callable[[str], Any], runtime: Any, multi_label: bool
+) -> None:
+    labels = ["cat", "president"]
+    expected = runtime("nli")("the cat", candidate_labels=labels, multi_label=multi_label)
+    got = inference("nli").zero_shot_classification("the cat", labels, multi_label=multi_label)
+    assert [one.label for one in got] == expected["labels"]
+    np.testing.assert_allclose([one.score for one in got], expected["scores"], atol=1e-5)
+
+
+def test_token_classification(inference: Callable[[str], Any], runtime: Any) -> None:
+    text = "Mary lives in London"
+    for strategy in (None, "none", "simple"):
+        options = {} if strategy is None else {"aggregation_strategy": strategy}
+        expected = runtime("tagger")(text, aggregation_strategy=strategy or "simple")
+        got = inference("tagger").token_classification(text, **options)
+        assert [(one.start, one.end, one.word) for one in got] == [
+            (one["start"], one["end"], one["word"]) for one in expected
+        ]
+
+
+def test_fill_mask(inference: Callable[[str], Any], runtime: Any) -> None:
+    expected = runtime("filler")("the [MASK] sat", top_k=3)
+    got = inference("filler").fill_mask("the [MASK] sat", top_k=3)
+    assert [one.token_str for one in got] == [one["token_str"] for one in expected]
+
+
+def test_question_answering(inference: Callable[[str], Any], runtime: Any) -> None:
+    question, context = "who lives in london", "Mary lives in London."
+    expected = runtime("reader")(question=question, context=context)
+    got = inference("reader").question_answering(question=question, context=context)
+    assert (got.answer, got.start, got.end) == tuple(
+        expected[name] for name in ("answer", "start", "end")
+    )
+    several = inference("reader").question_answering(question=question, context=context, top_k=3)
+    assert len(several) == 3

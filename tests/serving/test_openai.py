@@ -1,0 +1,81 @@
+"""OpenAI's embeddings and models."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+TEXTS = ["the cat sat on the mat", "", "london"]
+
+
+def test_embeddings(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:
+    http, rt = client("embedder"), runtime("embedder")
+    for path in ("/v1/embeddings", "/embeddings", "/openai/v1/embeddings"):
+        answer = http.post(path, {"input": TEXTS, "model": "text-embedding-3-small"})
+        assert answer.status == 200
+    found = answer.json
+    assert (found["object"], found["model"]) == ("list", "embedder")
+    assert [one["index"] for one in found["data"]] == [0, 1, 2]
+    got = np.array([one["embedding"] for one in found["data"]], np.float32)
+    np.testing.assert_allclose(got, rt.embed(TEXTS), rtol=0, atol=1e-5)
+    tokens = sum(len(rt.tokenizer.encode(text)) for text in TEXTS)
+    assert found["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def test_base64_has_the_same_numbers(client: Callable[..., Any]) -> None:
+    http = client("embedder")
+    body = {"input": "the cat", "model": "embedder", "dimensions": 7}
+    plain = http.post("/v1/embeddings", body).json["data"][0]["embedding"]
+    packed = http.post("/v1/embeddings", {**body, "encoding_format": "base64"}).json
+    vector = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
+    np.testing.assert_array_equal(vector, np.array(plain, np.float32))
+    np.testing.assert_allclose(np.linalg.norm(vector), 1, atol=1e-6)
+
+
+def test_token_ids(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:
+    http, rt = client("embedder"), runtime("embedder")
+    ids = rt.tokenizer.encode("the cat").ids
+    for value in (ids, [ids]):
+        found = http.post("/v1/embeddings", {"input": value}).json["data"]
+        np.testing.assert_allclose(found[0]["embedding"], rt.embed("the cat"), atol=1e-5)
+
+
+def test_models(client: Callable[..., Any]) -> None:
+    http = client("embedder", "reranker")
+    listed = http.get("/v1/models").json
+    assert [one["id"] for one in listed["data"]] == ["embedder", "reranker"]
+    assert "rerank" in listed["data"][1]["capabilities"]
+    assert http.get("/v1/models/reranker").json == listed["data"][1]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "code"),
+    [
+        ({"input": []}, 400, "input", None),
+        ({"input": [[]]}, 400, "input", None),
+        ({"input": {"a": 1}}, 400, "input", None),
+        ({"input": [[999_999]]}, 400, None, None),
+        ({"input": "a", "encoding_format": "int8"}, 400, "encoding_format", None),
+        ({"input": "a", "dimensions": 0}, 400, "dimensions", None),
+        ({"input": "a", "dimensions": 33}, 400, "dimensions", None),
+        ({"model": "embedder"}, 400, "input", None),
+        ({"input": ["a"] * 9}, 400, "input", None),
+        (b"[", 400, None, None),
+    ],
+)
+def test_errors(
+    client: Callable[..., Any], body: Any, status: int, param: str | None, code: str | None
+) -> None:
+    answer = client("embedder", inputs=8).post("/v1/embeddings", body)
+    assert answer.status == status, answer.json
+    error = answer.json["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+
+
+def test_an_unknown_model(client: Callable[..., Any]) -> None:
+    answer = client("embedder").get("/v1/models/nope")
+    assert (answer.status, answer.json["error"]["code"]) == (404, "model_not_found")
+    wrong = client("embedder", api_keys=["k"]).post("/v1/embeddings", {"input": "a"})
+    assert (wrong.status, wrong.json["error"]["type"]) == (401, "authentication_error")
