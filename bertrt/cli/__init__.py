@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Sequence
 
 from bertrt._version import __version__
-from bertrt.cli import bench, doctor, embed, export, inspect, rank, run
+from bertrt.cli import bench, doctor, embed, export, inspect, rank, run, serve
 from bertrt.cli.formatting import escape_control
 from bertrt.errors import BertrtError
 
 __all__ = ["main"]
 
-COMMANDS = (export, run, embed, rank, inspect, bench, doctor)
+COMMANDS = (export, run, embed, rank, serve, inspect, bench, doctor)
 # The exit statuses of processes that SIGINT and SIGPIPE end.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 _EPILOG = """\

@@ -1,0 +1,265 @@
+"""`bertrt serve`: answer HTTP requests with artifacts, by the protocols of existing clients."""
+
+import argparse
+import ipaddress
+import json
+import logging
+import math
+import os
+import re
+import ssl
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from bertrt.cli.arguments import add_session_options, whole
+from bertrt.cli.formatting import escape_control
+from bertrt.errors import ArtifactError, BertrtError, DeviceError, InputError
+
+__all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
+
+SUMMARY = "answer HTTP requests with artifacts"
+DESCRIPTION = """\
+Answer HTTP requests with one artifact or several, by the protocols of Text Embeddings Inference,
+OpenAI, Cohere, Hugging Face and Open Inference.
+
+Each DIR may be given as NAME=DIR; the name is that of the directory otherwise. Clients choose a
+model by its name in the request, or by /models/NAME before the path.
+
+The server listens at once, and answers 503 until every artifact is loaded; then it prints one line.
+SIGTERM and SIGINT let it finish what it has accepted, and it exits with 0, or with 1 if requests
+were cut; a second signal ends it at once. An artifact that cannot be served is exit status 2."""
+JSON_HELP = "print the line about where it listens as one JSON document"
+
+# What is in an API key: it has to fit into a header.
+_KEY = re.compile(r"[\x21-\x7e]+")
+_ENVIRONMENT = "BERTRT_API_KEY"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "models",
+        metavar="DIR",
+        nargs="+",
+        type=_named,
+        help="an artifact that 'bertrt export' made, or NAME=DIR",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port",
+        metavar="N",
+        type=_port,
+        default=8080,
+        help="the port to listen on; 0 is any free one (default: 8080)",
+    )
+    parser.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help="a file of keys, one a line, of which each request needs one (default: those in "
+        f"the environment variable {_ENVIRONMENT}, if any)",
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="a certificate, for HTTPS")
+    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="the certificate's key")
+    _add_limits(parser)
+    add_session_options(parser)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the options that limit requests and connections."""
+    numbers = [
+        ("--max-waiting-texts", 2048, "how many texts may wait for each model"),
+        ("--max-waiting-tokens", 262_144, "how many tokens may wait for each model"),
+        ("--max-inputs", 2048, "the maximum number of inputs in a request"),
+        ("--max-body", 16 << 20, "the maximum number of bytes in a request's body"),
+        ("--max-connections", 1024, "the maximum number of connections"),
+    ]
+    for flag, default, meaning in numbers:
+        parser.add_argument(
+            flag, metavar="N", type=whole, default=default, help=f"{meaning} (default: {default})"
+        )
+    parser.add_argument(
+        "--auto-truncate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether texts that are too long are cut where the request does not say; with "
+        "--no-auto-truncate they are refused (default: cut)",
+    )
+    times = [
+        ("--request-timeout", 30.0, "how long a request may wait"),
+        ("--drain-delay", 0.0, "how long to go on after SIGTERM, so that balancers notice"),
+        ("--drain-timeout", 30.0, "how long accepted requests may take after that"),
+    ]
+    for flag, seconds, meaning in times:
+        parser.add_argument(
+            flag,
+            metavar="T",
+            type=_seconds,
+            default=seconds,
+            help=f"{meaning}, in seconds (default: {seconds:g})",
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    try:
+        from bertrt.serving.app import App
+        from bertrt.serving.context import Context, Limits
+        from bertrt.serving.loading import open_model
+        from bertrt.serving.models import Models
+        from bertrt.serving.protocol import ConnectionLimits
+        from bertrt.serving.server import Server, listen
+        from bertrt.serving.server import run as run_server
+    except ImportError as error:
+        raise BertrtError(
+            f"bertrt serve needs packages that cannot be imported ({error}): install them with "
+            "pip install 'bertrt[serve]'"
+        ) from error
+
+    names = [name for name, _ in arguments.models]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        return _refuse(f"the name {twice!r} is given twice: give another one as NAME=DIR")
+    try:
+        keys = _read_keys(arguments.api_key_file)
+        tls = _tls(arguments.tls_cert, arguments.tls_key)
+    except InputError as error:
+        return _refuse(str(error))
+
+    logging.basicConfig(format="bertrt: %(levelname)s: %(message)s", level=logging.WARNING)
+    connections = ConnectionLimits(connections=arguments.max_connections)
+    listening = listen(arguments.host, arguments.port, connections)
+    address, port = listening.getsockname()[:2]
+    if not keys and not ipaddress.ip_address(address).is_loopback:
+        print(
+            f"bertrt: warning: anyone who can reach {address} can use this server: give "
+            "--api-key-file, or --host 127.0.0.1",
+            file=sys.stderr,
+        )
+    limits = Limits(
+        inputs=arguments.max_inputs,
+        body=arguments.max_body,
+        seconds=arguments.request_timeout,
+        auto_truncate=arguments.auto_truncate,
+    )
+    context = Context(Models([]), limits, is_ready=False)
+    context.metrics.expect(models=names)
+    server = Server(
+        App(context, keys),
+        context,
+        listening,
+        [
+            partial(
+                open_model,
+                name,
+                directory,
+                threads=arguments.threads,
+                allow_spinning=arguments.allow_spinning,
+                max_batch_tokens=arguments.max_batch_tokens,
+                max_waiting_texts=arguments.max_waiting_texts,
+                max_waiting_tokens=arguments.max_waiting_tokens,
+            )
+            for name, directory in arguments.models
+        ],
+        limits=connections,
+        drain_delay=arguments.drain_delay,
+        drain_timeout=arguments.drain_timeout,
+        tls=tls,
+        on_ready=partial(_announce, address, port, names, tls is not None, arguments.json),
+    )
+    try:
+        return run_server(server)
+    except (ArtifactError, DeviceError, InputError) as error:
+        return _refuse(str(error))
+
+
+def _refuse(message: str) -> int:
+    """Print why the arguments cannot be used, and return the exit status of that."""
+    print("bertrt: error:", escape_control(message), file=sys.stderr)
+    return 2
+
+
+def _announce(address: str, port: int, names: Sequence[str], tls: bool, as_json: bool) -> None:
+    """Print where the server listens, and what it serves."""
+    host = f"[{address}]" if ":" in address else address
+    url = f"{'https' if tls else 'http'}://{host}:{port}"
+    if as_json:
+        print(json.dumps({"url": url, "models": list(names)}, ensure_ascii=False), flush=True)
+    else:
+        print(f"ready on {url} with {', '.join(map(escape_control, names))}", flush=True)
+
+
+def _read_keys(path: Path | None) -> list[str]:
+    """Return the API keys of a file and of the environment.
+
+    Raises InputError for a file that cannot be read or holds none, and for a key that no header can
+    hold. The message holds no key.
+    """
+    sources = {}
+    if path is not None:
+        try:
+            sources[str(path)] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the API keys in {str(path)!r} cannot be read: {error}") from error
+    if _ENVIRONMENT in os.environ:
+        sources[_ENVIRONMENT] = os.environ[_ENVIRONMENT]
+    keys = []
+    for source, text in sources.items():
+        found = [line.strip() for line in text.splitlines() if line.strip()]
+        if not found:
+            raise InputError(f"{source} holds no API key: write one on each line")
+        if not all(_KEY.fullmatch(key) for key in found):
+            raise InputError(f"{source} holds an API key with other than visible ASCII characters")
+        keys += found
+    return keys
+
+
+def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Return the context for HTTPS, if there is a certificate.
+
+    Raises InputError for one without a key, and for what cannot be used.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise InputError("--tls-cert and --tls-key belong together: give both")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key, password="")
+    except OSError as error:
+        raise InputError(f"{cert} and {key} are no certificate and its key: {error}") from error
+    return context
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Parse NAME=DIR, or DIR alone; what comes before "=" and holds a "/" is part of a path."""
+    name, equals, rest = text.partition("=")
+    if not equals or "/" in name or os.sep in name:
+        path = Path(text)
+        name = path.name or path.resolve().name
+    else:
+        path = Path(rest)
+    if not rest and equals:
+        raise argparse.ArgumentTypeError(f"{text!r} has no directory: give NAME=DIR")
+    if not name or not name.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} has no usable name: give NAME=DIR")
+    return name, path
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number below 65536")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
