@@ -402,10 +402,17 @@ def _write(
         quantization=graph.quantization,
         text_graph=text_graph,
         embedding=embedding,
-        cross_encoder=source.cross_encoder,
+        cross_encoder=_within(source.cross_encoder, tokenizer.max_length),
     )
     (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _within(facts: CrossEncoderFacts | None, limit: int) -> CrossEncoderFacts | None:
+    """Return how pairs are scored, with a limit in tokens that the tokenizer has too."""
+    if facts is None or facts.max_length is None:
+        return facts
+    return replace(facts, max_length=min(facts.max_length, limit))
 
 
 def _embedding(source: _Source, tokenizer: Tokenizer) -> EmbeddingFacts | None:

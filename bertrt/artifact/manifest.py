@@ -156,11 +156,13 @@ class CrossEncoderFacts:
         activation: what turns logits into scores: "identity", "relu", "sigmoid" or "tanh".
         prompts: what is put before a pair's first text, by name.
         default_prompt_name: the prompt of a pair for which none is asked; None for no prompt.
+        max_length: the limit in tokens; None for the tokenizer's.
     """
 
     activation: str
     prompts: Mapping[str, str]
     default_prompt_name: str | None
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)

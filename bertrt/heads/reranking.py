@@ -68,6 +68,7 @@ class ScoreOptions(Options):
         return replace(
             self,
             activation=self.activation or facts.activation,
+            max_length=facts.max_length if self.max_length is None else self.max_length,
             prompt=choose_prompt(
                 self.prompt, self.prompt_name, facts.prompts, facts.default_prompt_name
             ),

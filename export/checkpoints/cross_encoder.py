@@ -12,6 +12,7 @@ from bertrt.export.checkpoints.module_list import MODULES_FILE
 from bertrt.export.checkpoints.sentence_transformers import (
     SETTINGS_FILE,
     read_default_prompt,
+    read_max_seq_length,
     read_prompts,
 )
 from bertrt.heads.reranking import ACTIVATIONS
@@ -46,7 +47,8 @@ def read_cross_encoder(folder: Path, config: Mapping[str, Any], labels: int) -> 
     (which counts only beside a modules.json), in the config's `sentence_transformers` or, before
     version 4, its `sbert_ce_default_activation_function`, in this order, as in
     sentence-transformers 6. Without one, a single label has the sigmoid, and several have the
-    identity. Prompts are in the first of these files only.
+    identity. Prompts are in the first of these files only. The limit is that of the transformer's
+    settings, where there are any beside it.
 
     Args:
         folder: the checkpoint's folder.
@@ -60,7 +62,10 @@ def read_cross_encoder(folder: Path, config: Mapping[str, Any], labels: int) -> 
     saved = _settings(folder)
     prompts = read_prompts(saved)
     return CrossEncoderFacts(
-        _activation(saved, config, labels), prompts, read_default_prompt(saved, prompts)
+        activation=_activation(saved, config, labels),
+        prompts=prompts,
+        default_prompt_name=read_default_prompt(saved, prompts),
+        max_length=read_max_seq_length(folder) if saved else None,
     )
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "SETTINGS_FILE",
     "read_default_prompt",
     "read_embedding",
+    "read_max_seq_length",
     "read_prompts",
     "settings_files",
 ]
@@ -34,6 +35,9 @@ _TRANSFORMER_FILES = tuple(
 
 # Settings of the transformer module that change how texts are tokenized.
 _TOKENIZING = ("query_length", "document_length", "query_expansion", "processing_kwargs")
+
+# The shortest limit: [CLS], a token and [SEP].
+_LEAST = 3
 
 # Prompts that every model has, empty unless its settings say otherwise.
 _PROMPTS = {"query": "", "document": ""}
@@ -100,6 +104,14 @@ def read_embedding(
     )
 
 
+def read_max_seq_length(folder: Path) -> int | None:
+    """Return the limit in tokens that a transformer's settings give; None without one.
+
+    Raises ExportError unless it is a whole number of at least 3.
+    """
+    return _max_seq_length(_transformer(folder))
+
+
 def _transformer(folder: Path) -> dict[str, Any]:
     """Return the settings of the transformer module; empty without a file of them."""
     for name in _TRANSFORMER_FILES:
@@ -116,8 +128,10 @@ def _max_seq_length(transformer: Mapping[str, Any]) -> int | None:
     length = transformer.get("max_seq_length")
     if length is None:
         return None
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise ExportError(f"max_seq_length is {length!r}: it must be a whole number above 0")
+    if isinstance(length, bool) or not isinstance(length, int) or length < _LEAST:
+        raise ExportError(
+            f"max_seq_length is {length!r}: it must be a whole number of at least {_LEAST}"
+        )
     return length
 
 

@@ -1,5 +1,6 @@
 """Vectors, ranks and scores beside sentence-transformers itself, on models that it saved."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,13 +181,20 @@ DOCUMENTS = ["Mary lives in London.", "", "a cat", "the president sat on the mat
         {},
         {"activation_fn": torch.nn.Identity()},
         {"max_length": 12, "prompts": {"q": "the cat "}, "default_prompt_name": "q"},
+        {"max_seq_length": 10},
     ],
 )
 def test_ranks_and_scores(
     make_checkpoint: Callable[..., Path], tmp_path: Path, settings: dict[str, Any]
 ) -> None:
+    settings = dict(settings)
     checkpoint = make_checkpoint("BertForSequenceClassification", num_labels=1)
+    limit = settings.pop("max_seq_length", None)
     CrossEncoder(str(checkpoint), device="cpu", **settings).save_pretrained(str(tmp_path / "model"))
+    if limit is not None:
+        # As versions before 5.4 saved it.
+        path = tmp_path / "model" / "sentence_bert_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "max_seq_length": limit}))
     theirs = CrossEncoder(str(tmp_path / "model"), device="cpu")
     export(tmp_path / "model", tmp_path / "out", task="text-classification")
     pairs = [(QUERY, document) for document in DOCUMENTS]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def test_prompts(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("[]")
     expected = CrossEncoderFacts("sigmoid", {"q": "find: ", "p": ""}, "q")
     assert read_cross_encoder(tmp_path, {}, 1) == expected
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
+    assert read_cross_encoder(tmp_path, {}, 1) == replace(expected, max_length=9)
     path.write_text(json.dumps({**settings, "default_prompt_name": "query"}))
     with pytest.raises(ExportError, match="is 'query', and its prompts are q, p: correct it"):
         read_cross_encoder(tmp_path, {}, 1)
