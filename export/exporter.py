@@ -27,7 +27,7 @@ from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from bertrt.export.checkpoints.cross_encoder import is_reranker, read_cross_encoder
 from bertrt.export.checkpoints.generation_config import eos_token_id
 from bertrt.export.checkpoints.sentence_transformers import read_embedding
-from bertrt.export.checkpoints.vector_modules import VectorModules, read_vector_modules
+from bertrt.export.checkpoints.vector_modules import read_vector_modules
 from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
 from bertrt.export.graph_variants import has_variants, write_variants
@@ -49,6 +49,7 @@ from bertrt.export.save_graph import save_graph
 from bertrt.export.tokenizer.text_graph.write import check_text_graph_options, write_text_graph
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
 from bertrt.export.tracing.trace import has_cache, trace
+from bertrt.export.vector_modules import VectorModules
 from bertrt.progress import ProgressCallback
 from bertrt.tokenizer import Tokenizer
 

@@ -12,9 +12,9 @@ import onnxruntime as ort
 import torch
 import transformers
 
-from bertrt.export.checkpoints.vector_modules import Normalize, VectorModules
 from bertrt.export.heads import HEADS, HeadSpec
 from bertrt.export.tracing.trace import trace
+from bertrt.export.vector_modules import Normalize, VectorModules
 
 LONGEST = 40
 FIELDS = {

@@ -13,7 +13,8 @@ from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
 from bertrt.export.checkpoints.module_list import MODULES_FILE
-from bertrt.export.checkpoints.vector_modules import WEIGHT_FILES, VectorModules
+from bertrt.export.checkpoints.vector_modules import WEIGHT_FILES
+from bertrt.export.vector_modules import VectorModules
 from bertrt.heads.similarity import SIMILARITIES
 from bertrt.tokenizer import Tokenizer
 

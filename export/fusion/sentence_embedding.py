@@ -11,10 +11,9 @@ import torch
 
 from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY, SENTENCE_EMBEDDING
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.module_list import MODULES_FILE
-from bertrt.export.checkpoints.vector_modules import Normalize, VectorModules
 from bertrt.export.graph.edit import constant
 from bertrt.export.tracing.torch_export import export_graph
+from bertrt.export.vector_modules import Normalize, VectorModules
 
 __all__ = ["add_sentence_embedding"]
 
@@ -145,7 +144,7 @@ def _trace(graph: ir.Graph, layer: torch.nn.Module, vector: ir.Value, scope: str
         name = type(getattr(layer, "activation_function", layer)).__name__
         raise ExportError(
             f"the model's {type(layer).__name__} has {name}, which PyTorch cannot put into an ONNX "
-            f"graph: remove {MODULES_FILE} to export the hidden states alone"
+            f"graph: remove modules.json to export the hidden states alone"
         ) from error
     result: ir.Value = traced.outputs[0]
     traced.outputs.clear()

@@ -6,9 +6,9 @@ import torch
 
 from bertrt.artifact.graph_io import SENTENCE_EMBEDDING
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.vector_modules import Dense, Normalize, VectorModules
 from bertrt.export.graph.edit import store
 from bertrt.export.lowering.nodes import make_node, only_node
+from bertrt.export.vector_modules import Dense, Normalize, VectorModules
 
 __all__ = ["add_sentence_embedding"]
 

@@ -14,7 +14,6 @@ import torch
 
 from bertrt.artifact.graph_io import PAST, PRESENT
 from bertrt.errors import ParityError
-from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.advice import TRY
 from bertrt.export.parity.bound import describe_miss, fixed_bound, rounding_bound
@@ -34,6 +33,7 @@ from bertrt.export.parity.optional_paths import optional_paths
 from bertrt.export.parity.rounding import measure_rounding
 from bertrt.export.tracing.trace import cache_names, has_cache
 from bertrt.export.tracing.traceable_forward import base_model
+from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["OutputParity", "ParityReport", "check_parity"]
 

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from bertrt.errors import ParityError
-from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.advice import REPORT
 from bertrt.export.parity.bound import rounding_bound
@@ -32,6 +31,7 @@ from bertrt.export.parity.harness import (
     valid_positions,
 )
 from bertrt.export.parity.optional_paths import optional_paths
+from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["HalfOutput", "HalfReport", "check_half"]
 

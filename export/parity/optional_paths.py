@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bertrt.artifact.graph_io import FIRST_TOKEN_ONLY, MASKED_ONLY, SENTENCE_EMBEDDING
-from bertrt.export.checkpoints.vector_modules import VectorModules
+from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["OptionalPath", "optional_paths"]
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import torch
 
-from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.heads import HeadSpec
 from bertrt.export.parity.comparison import Comparison
 from bertrt.export.parity.harness import (
@@ -19,6 +18,7 @@ from bertrt.export.parity.harness import (
     valid_positions,
 )
 from bertrt.export.parity.optional_paths import optional_paths
+from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["measure_rounding"]
 

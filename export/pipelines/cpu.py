@@ -6,7 +6,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.extra_outputs import has_attentions, has_hidden_states
 from bertrt.export.fusion.attention import fuse_attention
 from bertrt.export.fusion.first_token_attention import attend_to_inputs
@@ -22,6 +21,7 @@ from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
 from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS, HeadSpec
 from bertrt.export.pipelines.expected_counts import check_counts, layer_norms
+from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["OUTPUT_MAJOR_PRODUCT", "fuse_for_cpu"]
 

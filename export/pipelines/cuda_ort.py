@@ -9,7 +9,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.fusion.attention import fuse_attention
 from bertrt.export.fusion.embed_layer_norm import fuse_embed_layer_norm
 from bertrt.export.fusion.gelu import fuse_gelus
@@ -23,6 +22,7 @@ from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
 from bertrt.export.heads import FIRST_TOKEN_TASKS, TRANSFORM_TASKS, HeadSpec
 from bertrt.export.pipelines.expected_counts import check_counts, layer_norms
+from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["fuse_for_cuda_ort"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.vector_modules import VectorModules
+from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["check_counts", "layer_norms"]
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bertrt.export.checkpoints.vector_modules import VectorModules
 from bertrt.export.fusion.attention import fuse_attention
 from bertrt.export.fusion.pack_qkv import pack_qkv
 from bertrt.export.fusion.static_reshapes import make_reshapes_static
@@ -21,6 +20,7 @@ from bertrt.export.lowering.output_shapes import restore_shapes
 from bertrt.export.lowering.prune_last_layer import keep_first_rows, keep_masked_rows
 from bertrt.export.lowering.sentence_embedding import add_sentence_embedding
 from bertrt.export.pipelines.expected_counts import check_counts
+from bertrt.export.vector_modules import VectorModules
 from bertrt.kernels.ops.operator import DOMAIN, VERSION
 
 __all__ = ["fuse_for_triton"]

@@ -195,7 +195,7 @@ def test_a_path_with_spaces_and_other_letters(
         (lambda rt: rt.run(), "input_ids is missing"),
         (lambda rt: rt.run(input_ids=[[2]], outputs=["logit"]), "unknown output 'logit'"),
         (lambda rt: rt.run(input_ids=[[2]], outputs="logits"), "outputs is 'logits': give a list"),
-        (lambda rt: rt.run(input_ids=[[2]], masked_only=1), "masked_only is 1: give True or"),
+        (lambda rt: rt.run(input_ids=[[2]], masked_only=1), "masked_only is 1: give true or"),
         (lambda rt: rt.run(input_ids=[[2]], first_token_only=True), "unknown input 'first_token"),
         (lambda rt: rt.run(input_ids=[[10**9]]), "this model's are"),
         (lambda rt: rt.embed("the cat"), "feature-extraction"),

@@ -9,7 +9,8 @@ PREFIX = "bertrt.export."
 # The packages that each of these may import, besides itself.
 ALLOWED = {
     "graph": set(),
-    "fusion": {"graph"},
+    # A layer of a text's vector is traced where it is added.
+    "fusion": {"graph", "tracing"},
     "lowering": {"graph"},
     "tracing": {"graph"},
     "checkpoints": set(),

@@ -46,7 +46,7 @@ def test_help_of_each_command(bertrt_command: Callable[..., Any], name: str) -> 
     ("arguments", "message"),
     [
         ([], "COMMAND"),
-        (["serve"], "invalid choice: 'serve'"),
+        (["serving"], "invalid choice: 'serving'"),
         (["run"], "DIR"),
         (["run", "out", "--json=yes"], "--json"),
         (["run", "out", "--js"], "--js"),

@@ -310,7 +310,7 @@ def test_token_ids_are_cut_where_the_tokenizer_cuts(tokenizer: Tokenizer) -> Non
         ([[1]], {}, r"token ids are \[\[1\]\]"),
         ([5] * 65, {}, r"are 65 and the limit is 64: give fewer, or pass truncation=True"),
         ([5] * 9, {"max_length": 8}, "are 9 and the limit is 8"),
-        ([5], {"truncation": "left"}, "truncation is 'left': use True, False or longest_first"),
+        ([5], {"truncation": "left"}, "truncation is 'left': use true, false or longest_first"),
         ([5], {"max_length": 65}, "max_length is 65, and this model reads at most 64"),
     ],
 )

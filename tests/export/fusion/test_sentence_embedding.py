@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.vector_modules import Dense, Normalize, VectorModules
 from bertrt.export.fusion.sentence_embedding import add_sentence_embedding
 from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
+from bertrt.export.vector_modules import Dense, Normalize, VectorModules
 
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 SIZE = 32
