@@ -123,7 +123,7 @@ class Answering:
         """Add the times in milliseconds, by the names of Text Embeddings Inference."""
         if self.model is None or not self.tokens:
             return
-        device = self.model.runtime.info["target"]["device"]
+        device = self.model.artifact.manifest.target["device"]
         times = {
             "x-total-time": seconds,
             "x-compute-time": self.tokenization + self.inference,

@@ -1,6 +1,8 @@
 """Errors as HTTP answers, in the form that the clients of each family of routes expect.
 
-A handler raises `HttpError`, or one of the library's errors, which `http_error` maps to a status.
+The families are "tei" (Text Embeddings Inference and the Hugging Face task shape), "openai",
+"cohere" (and Jina) and "oip" (the Open Inference Protocol). A handler raises `HttpError`, or one of
+the library's errors, which `http_error` maps to a status.
 """
 
 import asyncio
@@ -18,14 +20,10 @@ from bertrt.errors import (
     InputError,
 )
 
-__all__ = ["FAMILIES", "HttpError", "error_body", "http_error", "invalid", "status_in"]
+__all__ = ["HttpError", "error_body", "http_error", "invalid", "status_in"]
 
 # From the first quote to the last, or to where a long text is cut.
 _QUOTED = re.compile(r"""['"].*(?:['"]|\.\.\.)""", re.DOTALL)
-
-# How a family writes an error: Text Embeddings Inference and the Hugging Face task shape, OpenAI,
-# Cohere and Jina, and the Open Inference Protocol.
-FAMILIES = ("tei", "openai", "cohere", "oip")
 
 _OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _TEI_TYPES = {400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded"}
@@ -75,7 +73,7 @@ def http_error(error: BaseException) -> HttpError:
     if isinstance(error, (ArtifactError, DeviceError)):
         return HttpError(500, "the model cannot run; the server's log says why")
     if isinstance(error, BertrtError):
-        return HttpError(503, "the server is shutting down", headers={"retry-after": "1"})
+        return HttpError(503, "the model cannot answer now", headers={"retry-after": "1"})
     return HttpError(500, "internal error; the server's log says more")
 
 

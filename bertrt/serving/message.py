@@ -18,6 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 # Larger bodies are parsed and written in a thread, so that the event loop is not held.
 _LARGE = 1 << 16
+_UNREAD = object()
 
 
 @dataclass
@@ -40,17 +41,22 @@ class Request:
     model: str | None = None
     version: str | None = None
     deadline: float | None = None
+    _json: Any = field(default=_UNREAD, repr=False)
 
     async def json(self) -> Any:
         """Return the body as JSON. Raises HttpError for another type of content and for no JSON."""
+        if self._json is not _UNREAD:
+            return self._json
         content_type = self.headers.get("content-type", "application/json").partition(";")[0]
         kind = content_type.strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise HttpError(415, "the content-type is not application/json")
         try:
             if len(self.body) > _LARGE:
-                return await asyncio.to_thread(orjson.loads, self.body)
-            return orjson.loads(self.body)
+                self._json = await asyncio.to_thread(orjson.loads, self.body)
+            else:
+                self._json = orjson.loads(self.body)
+            return self._json
         except orjson.JSONDecodeError as error:
             # Without the parser's own message, which may quote the text.
             raise HttpError(400, f"the body is not JSON (at byte {error.pos})") from None
@@ -89,7 +95,9 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
     unknown or damaged encoding, and if the client goes away.
     """
     length = headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
+    # As text first: int() refuses thousands of digits.
+    digits = length.lstrip("0") if length.isascii() and length.isdigit() else ""
+    if len(digits) > 18 or int(digits or 0) > limit:
         raise _too_large(limit)
     parts, size = [], 0
     more = True
@@ -121,7 +129,7 @@ def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
         raise HttpError(400, f"the body is not valid {name}") from None
     if len(plain) > limit:
         raise _too_large(limit)
-    if not decompressor.eof:
+    if not decompressor.eof or decompressor.unused_data:
         raise HttpError(400, f"the body is not valid {name}")
     return plain
 

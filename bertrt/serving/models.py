@@ -1,14 +1,15 @@
 """The models that a server has: each an artifact with its runtime and its batcher."""
 
-import time
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from bertrt.artifact.directory import Artifact
+from bertrt.artifact.manifest import EmbeddingFacts
+from bertrt.errors import InputError
+from bertrt.heads.zero_shot_classification import entailment_id
 from bertrt.runtime import Runtime
 from bertrt.scheduling.answered import Answered
 from bertrt.scheduling.dynamic_batcher import DynamicBatcher
@@ -43,6 +44,11 @@ class Model:
         return str(self.runtime.info["task"])
 
     @property
+    def embedding(self) -> EmbeddingFacts | None:
+        """How it makes a vector; None if it makes none."""
+        return self.artifact.manifest.embedding
+
+    @property
     def vocab_size(self) -> int:
         """How many token ids it knows."""
         return self.artifact.config.vocab_size
@@ -62,7 +68,8 @@ class Model:
             abilities |= {"text-classification", "classify"}
             if len(self.labels) == 1:
                 abilities.add("rerank")
-            if any(label.lower().startswith("entail") for label in self.labels):
+            with contextlib.suppress(InputError):
+                entailment_id(self.artifact.config)
                 abilities.add("zero-shot-classification")
         return frozenset(abilities)
 
@@ -163,15 +170,3 @@ class Models:
 
 # Abilities that are not the name of a task, in words.
 _WORDS = {"embed": "embed texts", "classify": "classify texts", "rerank": "re-rank texts"}
-
-
-def now() -> int:
-    """Return the Unix time."""
-    return int(time.time())
-
-
-def cosines(vector: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the cosine of a vector [D] with each of others [n, D], float32 [n]."""
-    lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(vector)
-    products = others @ vector
-    return np.asarray(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0))

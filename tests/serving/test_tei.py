@@ -1,5 +1,6 @@
 """Routes of Text Embeddings Inference: shapes, errors and headers; answers are the runtime's."""
 
+import gzip
 from collections.abc import Callable
 from typing import Any
 
@@ -228,6 +229,16 @@ def test_methods_and_types(client: Callable[..., Any]) -> None:
     assert (large.status, large.json["error"]) == (413, "the body is larger than 1000 bytes")
     # Small before decompression, and large after it.
     assert http.post_gzip("/embed", {"inputs": "a" * 50_000}).status == 413
+
+
+def test_lengths_and_encodings_that_are_wrong(client: Callable[..., Any]) -> None:
+    http = client("embedder")
+    body = b'{"inputs": "a"}'
+    for length in ("9" * 5000, "9" * 18):
+        assert http.post("/embed", body, content_length=length).status == 413
+    twice = gzip.compress(body) + gzip.compress(b'{"inputs": "b"}')
+    answer = http.post("/embed", twice, content_encoding="gzip")
+    assert (answer.status, answer.json["error"]) == (400, "the body is not valid gzip")
 
 
 def test_keys(client: Callable[..., Any]) -> None:

@@ -23,10 +23,9 @@ async def embeddings(context: Context, request: Request, answering: Answering) -
     chosen = context.models.choose("embed", request.model, name)
     inputs = _read_input(fields.any("input"), context.limits.inputs)
     format = fields.choice("encoding_format", "float", ("float", "base64"))
-    size = chosen.runtime.info["embedding"]["size"]
-    dimensions = fields.whole("dimensions", None)
-    if dimensions is not None and dimensions > size:
-        raise HttpError(400, f"`dimensions` has to be at most {size}", "dimensions")
+    dimensions, facts = fields.whole("dimensions", None), chosen.embedding
+    if dimensions is not None and facts is not None and dimensions > facts.size:
+        raise HttpError(400, f"`dimensions` has to be at most {facts.size}", "dimensions")
     vectors = await context.answer(
         request,
         answering,

@@ -7,11 +7,13 @@ import numpy as np
 
 from bertrt._version import __version__
 from bertrt.heads.base import TokenIds
+from bertrt.heads.prompts import choose_prompt
+from bertrt.heads.similarity import similarity as cosines
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError, invalid
 from bertrt.serving.fields import Fields
 from bertrt.serving.message import Request, Response, json_response
-from bertrt.serving.models import Model, cosines
+from bertrt.serving.models import Model
 from bertrt.tokenizer import Encoding
 
 __all__ = ["decode", "embed", "embed_all", "info", "predict", "rerank", "similarity", "tokenize"]
@@ -47,8 +49,9 @@ async def embed_all(context: Context, request: Request, answering: Answering) ->
     texts = read_inputs(fields.any("inputs"), ids=False)
     options = _text_options(context, model, fields)
     prompt = _prompt(model, options.pop("prompt_name"))
-    hidden = model.runtime.info["embedding"]["size"]
-    context.check_answer(hidden * sum(min(len(text) + 2, 512) for text in texts))
+    hidden, limit = model.artifact.config.hidden_size, model.runtime.tokenizer.max_length
+    # A character is a token at most, and there are two special ones.
+    context.check_answer(hidden * sum(min(len(prompt + text) + 2, limit) for text in texts))
     answers = await context.answer(
         request, answering, model, "call", [f"{prompt}{text}" for text in texts], **options
     )
@@ -145,7 +148,7 @@ async def similarity(context: Context, request: Request, answering: Answering) -
         [inputs.string("source_sentence"), *sentences],
         **_text_options(context, model, parameters),
     )
-    return await json_response(cosines(vectors[0], vectors[1:]))
+    return await json_response(cosines(vectors[:1], vectors[1:], "cosine")[0])
 
 
 async def tokenize(context: Context, request: Request, answering: Answering) -> Response:
@@ -283,7 +286,7 @@ def _direction(model: Model, fields: Fields) -> None:
 
 def _known_prompt(model: Model, name: str | None) -> str | None:
     """Return a prompt's name; the error for an unknown one lists those that clients look for."""
-    prompts = model.runtime.info.get("embedding", {}).get("prompts", {})
+    prompts = {} if model.embedding is None else model.embedding.prompts
     if name is not None and name not in prompts:
         known = ", ".join(f'"{prompt}"' for prompt in prompts)
         invalid(f"unknown `prompt_name`. Available prompts: [{known}]", "prompt_name")
@@ -292,14 +295,14 @@ def _known_prompt(model: Model, name: str | None) -> str | None:
 
 def _prompt(model: Model, name: str | None) -> str:
     """Return what is put before each text."""
-    facts = model.runtime.info.get("embedding", {})
-    name = _known_prompt(model, name) or facts.get("default_prompt_name")
-    return "" if name is None else str(facts["prompts"][name])
+    name, facts = _known_prompt(model, name), model.embedding
+    if facts is None:
+        return ""
+    return choose_prompt(None, name, facts.prompts, facts.default_prompt_name)
 
 
 def _dimensions(model: Model, dimensions: int | None) -> int | None:
-    size = model.runtime.info["embedding"]["size"]
-    if dimensions is not None and dimensions > size:
+    if dimensions is not None and model.embedding and dimensions > model.embedding.size:
         invalid(
             "`dimensions` should be smaller than the maximum embedding dimension.", "dimensions"
         )
@@ -333,7 +336,7 @@ def _tokens(text: str, encoding: Encoding) -> list[dict[str, Any]]:
 def _model_type(model: Model) -> dict[str, Any]:
     """Return the kind of a model, in TEI's words where it has some."""
     if "embed" in model.can:
-        pooling = model.runtime.info["embedding"]["pooling"]
+        pooling = () if model.embedding is None else model.embedding.pooling
         return {"embedding": {"pooling": _POOLINGS.get("+".join(pooling), "+".join(pooling))}}
     if "classify" in model.can:
         ids = {str(id): label for id, label in enumerate(model.labels)}
