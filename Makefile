@@ -72,6 +72,7 @@ bench-report: $(BENCH_VENV)/.installed  ## the pages, plots and README table fro
 
 bench-install: $(BENCH_VENV)/.installed  ## the environments of the benchmarks
 	bash tests/peers/optimum_environment.sh
+	bash tests/peers/infinity_environment.sh
 
 $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BENCH_VENV)

@@ -1,6 +1,6 @@
 """bertrt, on the CPU and on GPUs, through its public API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class BertrtModel:
         self._labels = info["labels"]
         # Graphs for ONNX Runtime on a GPU do not pool.
         self._pools = "sentence_embedding" in info["outputs"]
+        self._batcher: Any = None
 
     def run(
         self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
@@ -99,6 +100,18 @@ class BertrtModel:
             )
         except BusyError as error:
             raise OverflowError(str(error)) from error
+
+    async def live_answers(self, texts: Sequence[str]) -> np.ndarray:
+        """Answer texts through the live batcher as one request; for embeddings."""
+        from bertrt.errors import BusyError
+
+        if self._batcher is None:
+            self._batcher = self.runtime.batcher()
+        try:
+            answered = await self._batcher.amany("embed", list(texts), normalize=True)
+        except BusyError as error:
+            raise OverflowError(str(error)) from error
+        return np.asarray(answered.answers)
 
     def _mask_logits(self, arrays: dict[str, Any]) -> np.ndarray:
         """Return the logits at the texts' one mask each, [B, V]."""

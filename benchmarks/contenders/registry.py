@@ -4,7 +4,7 @@ import importlib
 
 from benchmarks.contenders.contender import Contender
 
-__all__ = ["BASELINES", "DEVICES", "REFERENCE", "find", "names_on"]
+__all__ = ["BASELINES", "DEVICES", "REFERENCE", "SERVERS", "all_names", "find", "names_on"]
 
 # The contender whose answers all others are checked against, on every device.
 REFERENCE = "eager"
@@ -45,11 +45,25 @@ _MODULES = {
         "bertrt_cuda_bfloat16": "bertrt",
     },
 }
+# Those that answer over HTTP, on the CPU. They take texts alone, so only one workload has them.
+_SERVERS = {
+    "bertrt_serve": "http_servers",
+    "bertrt_serve_int8": "http_servers",
+    "fastapi": "http_servers",
+    "fastapi_batched": "http_servers",
+    "infinity": "http_servers",
+}
+SERVERS = tuple(_SERVERS)
 
 
 def names_on(device: str) -> tuple[str, ...]:
-    """Return the names of the contenders that compute on a device of `DEVICES`."""
+    """Return the names of the contenders that compute on a device of `DEVICES`, without servers."""
     return tuple(_MODULES[device])
+
+
+def all_names() -> tuple[str, ...]:
+    """Return the names of all contenders, in the order of the report."""
+    return (*_MODULES["cpu"], *SERVERS, *_MODULES["cuda"])
 
 
 def find(name: str) -> Contender:
@@ -57,7 +71,11 @@ def find(name: str) -> Contender:
 
     Raises ValueError for an unknown name.
     """
-    known = {name: module for modules in _MODULES.values() for name, module in modules.items()}
+    known = {
+        name: module
+        for modules in (*_MODULES.values(), _SERVERS)
+        for name, module in modules.items()
+    }
     if name not in known:
         raise ValueError(f"no contender is called {name!r}: choose from {', '.join(known)}")
     module = importlib.import_module(f"benchmarks.contenders.{known[name]}")

@@ -7,13 +7,24 @@ stop sending and hide that (coordinated omission).
 
 import asyncio
 import itertools
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["has_batcher", "measure_capacity", "poisson_arrivals", "serve_live", "serve_one_by_one"]
+from benchmarks.harness import process_usage
+
+__all__ = [
+    "has_batcher",
+    "measure_capacity",
+    "measure_saturated",
+    "memory_bytes",
+    "poisson_arrivals",
+    "serve_live",
+    "serve_one_by_one",
+]
 
 Clock = Callable[[], float]
 
@@ -46,10 +57,13 @@ def serve_one_by_one(
         clock, sleep: the time and how to let it pass; replaced in tests.
 
     Returns {"latencies": seconds [n], "answers": [n, ...], "seconds": until the last answer,
-    "turned_away": []}.
+    "turned_away": [], "cpu": CPU seconds of what answers, "lag": seconds that the 99th percentile
+    of the requests was sent late}. A request is late only where the generator sends it, which is
+    not here.
     """
     latencies = np.empty(len(arrivals))
     answers = []
+    cpu = _cpu_seconds(loaded)
     start = clock()
     for i, arrival in enumerate(arrivals):
         early = arrival - (clock() - start)
@@ -57,14 +71,23 @@ def serve_one_by_one(
             sleep(early)
         answers.append(loaded.answer([texts[i % len(texts)]])[0])
         latencies[i] = clock() - start - arrival
-    return _served(latencies, answers, clock() - start, [])
+    return {
+        "latencies": latencies,
+        "answers": np.asarray(answers, np.float32),
+        "seconds": clock() - start,
+        "turned_away": [],
+        "cpu": _cpu_seconds(loaded) - cpu,
+        "lag": 0.0,
+    }
 
 
 def serve_live(loaded: Any, texts: Sequence[str], arrivals: np.ndarray) -> dict[str, Any]:
     """Pass each request to the model's live batcher as it arrives; see `serve_one_by_one`.
 
     The model has `async live_answer(text)`, which raises OverflowError for a request that finds
-    the queue full. "turned_away" has the indices of these requests; the arrays omit them.
+    the queue full. "turned_away" has the indices of these requests; the arrays omit them. A model
+    that is a server of its own also has `live_close()`, which ends its connections, and
+    `cpu_seconds()`; the CPU time is this process's otherwise.
     """
     return asyncio.run(_serve_live(loaded, texts, arrivals))
 
@@ -78,9 +101,12 @@ async def _serve_live(loaded: Any, texts: Sequence[str], arrivals: np.ndarray) -
     clock = time.perf_counter
     latencies: dict[int, float] = {}
     answers: dict[int, Any] = {}
+    lags = np.empty(len(arrivals))
+    cpu = _cpu_seconds(loaded)
     start = clock()
 
     async def request(i: int, arrival: float) -> None:
+        lags[i] = clock() - start - arrival
         try:
             answers[i] = await loaded.live_answer(texts[i % len(texts)])
             latencies[i] = clock() - start - arrival
@@ -88,19 +114,63 @@ async def _serve_live(loaded: Any, texts: Sequence[str], arrivals: np.ndarray) -
             return
 
     requests = []
-    for i, arrival in enumerate(arrivals):
-        # Sleeps even if the arrival is late, to yield to the event loop.
-        await asyncio.sleep(max(0.0, arrival - (clock() - start)))
-        requests.append(asyncio.create_task(request(i, float(arrival))))
-    await asyncio.gather(*requests)
-    seconds = clock() - start
+    try:
+        for i, arrival in enumerate(arrivals):
+            # Sleeps even if the arrival is late, to yield to the event loop.
+            await asyncio.sleep(max(0.0, arrival - (clock() - start)))
+            requests.append(asyncio.create_task(request(i, float(arrival))))
+        await asyncio.gather(*requests)
+    finally:
+        _close(loaded)
     order = sorted(answers)
-    return _served(
-        np.array([latencies[i] for i in order]),
-        [answers[i] for i in order],
-        seconds,
-        [i for i in range(len(arrivals)) if i not in answers],
-    )
+    return {
+        "latencies": np.array([latencies[i] for i in order]),
+        "answers": np.asarray([answers[i] for i in order], np.float32),
+        "seconds": clock() - start,
+        "turned_away": [i for i in range(len(arrivals)) if i not in answers],
+        "cpu": _cpu_seconds(loaded) - cpu,
+        "lag": float(np.percentile(lags, 99)),
+    }
+
+
+def measure_saturated(
+    loaded: Any, texts: Sequence[str], seconds: float, *, size: int = 1, in_flight: int = 64
+) -> dict[str, Any]:
+    """Keep a server busy: so many requests at a time, each with `size` texts.
+
+    The model has `async live_answers(texts)`, which answers texts as one request. A request that is
+    turned away is sent again after 10 ms. Requests that run at the end are answered and counted.
+
+    Returns {"rate": texts answered per second, "cpu": CPU seconds for each text}.
+    """
+    return asyncio.run(_saturate(loaded, texts, seconds, size, in_flight))
+
+
+async def _saturate(
+    loaded: Any, texts: Sequence[str], seconds: float, size: int, in_flight: int
+) -> dict[str, Any]:
+    starts = itertools.count(step=size)
+    answered = 0
+    cpu = _cpu_seconds(loaded)
+    start = time.perf_counter()
+
+    async def client() -> None:
+        nonlocal answered
+        while time.perf_counter() - start < seconds:
+            first = next(starts)
+            request = [texts[i % len(texts)] for i in range(first, first + size)]
+            try:
+                await loaded.live_answers(request)
+                answered += size
+            except OverflowError:
+                await asyncio.sleep(0.01)
+
+    try:
+        await asyncio.gather(*(client() for _ in range(in_flight)))
+    finally:
+        _close(loaded)
+    passed = time.perf_counter() - start
+    return {"rate": answered / passed, "cpu": (_cpu_seconds(loaded) - cpu) / max(1, answered)}
 
 
 def measure_capacity(
@@ -119,12 +189,17 @@ def measure_capacity(
     return count / passed
 
 
-def _served(
-    latencies: np.ndarray, answers: Sequence[Any], seconds: float, turned_away: list[int]
-) -> dict[str, Any]:
-    return {
-        "latencies": latencies,
-        "answers": np.asarray(answers, dtype=np.float32),
-        "seconds": seconds,
-        "turned_away": turned_away,
-    }
+def _cpu_seconds(loaded: Any) -> float:
+    """Return the CPU seconds of what answers: a server's processes, or this one."""
+    return float(getattr(loaded, "cpu_seconds", time.process_time)())
+
+
+def _close(loaded: Any) -> None:
+    getattr(loaded, "live_close", lambda: None)()
+
+
+def memory_bytes(loaded: Any) -> int:
+    """Return the bytes in memory of what answers: a server's processes, or this one."""
+    if hasattr(loaded, "memory_bytes"):
+        return int(loaded.memory_bytes())
+    return process_usage.memory_bytes([os.getpid()])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.contenders.registry import DEVICES, names_on
+from benchmarks.contenders.registry import all_names
 from benchmarks.reporting.report_data import Row, groups, is_bertrt
 
 __all__ = ["Group", "earlier", "newest_run", "published"]
@@ -67,6 +67,5 @@ def _select(rows: Sequence[Row]) -> list[Row]:
 
 def _order(row: Row) -> tuple[int, bool]:
     """Sort contenders as in the registry, and a live batcher after its contender."""
-    names = [name for device in DEVICES for name in names_on(device)]
     name = row["contender"].removesuffix("_live")
-    return names.index(name), row["contender"] != name
+    return all_names().index(name), row["contender"] != name

@@ -39,7 +39,14 @@ LIVE_NUMBERS = {
     "answered, texts/s": "throughput",
 }
 
-_UNITS = {"texts_per_s": "texts/s", "mib": "MiB"}
+_UNITS = {
+    "texts_per_s": "texts/s",
+    "mib": "MiB",
+    "ms": "ms",
+    "requests": "",
+    "times": "times",
+    "status": "",
+}
 
 Row = dict[str, Any]
 
@@ -159,7 +166,7 @@ def amount(row: Row) -> str:
     """Return a row's number with its unit, to three digits."""
     value = row[_keys(row)[0]]
     if "metric" in row:
-        return f"{three_digits(value)} {_UNITS[row['metric']]}"
+        return f"{three_digits(value)} {_UNITS[row['metric']]}".strip()
     return f"{three_digits(value / 1000)} s" if value >= 10_000 else f"{three_digits(value)} ms"
 
 

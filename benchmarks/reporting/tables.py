@@ -34,6 +34,8 @@ _TITLES = {
     "ragged": "Mixed lengths, as padded batches of token ids",
     "mixed": "Mixed lengths",
     "live": "Live requests",
+    "http": "Over HTTP",
+    "http_limits": "Limits of the server",
     "cold_start": "Cold start, files in the page cache",
     "memory": "Memory",
 }

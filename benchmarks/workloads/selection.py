@@ -4,18 +4,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks.contenders.registry import DEVICES, names_on
+from benchmarks.contenders.registry import DEVICES, SERVERS, names_on
 from benchmarks.data.models import NAMES, TASKS, check_name
-from benchmarks.workloads import cold_start, fixed, live, memory, mixed, ragged
+from benchmarks.workloads import (
+    cold_start,
+    fixed,
+    http,
+    http_limits,
+    live,
+    memory,
+    mixed,
+    ragged,
+)
 
 __all__ = ["LEFT_OUT_OF_QUICK", "WORKLOADS", "Step", "full", "quick"]
 
 WORKLOADS: dict[str, ModuleType] = {
-    module.NAME: module for module in (fixed, ragged, mixed, live, cold_start, memory)
+    module.NAME: module
+    for module in (fixed, ragged, mixed, live, http, http_limits, cold_start, memory)
 }
 # The workloads of a full run on each device. On a GPU, mixed lengths are measured on token ids.
 _WORKLOADS = {
-    "cpu": ("fixed", "mixed", "live", "cold_start", "memory"),
+    "cpu": ("fixed", "mixed", "live", "http", "http_limits", "cold_start", "memory"),
     "cuda": ("fixed", "ragged"),
 }
 _MODELS = {"cpu": NAMES, "cuda": ("bert-base", "bert-large")}
@@ -38,7 +48,7 @@ LEFT_OUT_OF_QUICK = {
     "cpu": (
         "A quick run leaves out torch.compile, OpenVINO int8 and Optimum; classification and "
         "fill-mask; BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; and the workloads "
-        "mixed, live, cold_start and memory. To measure them, run make bench."
+        "mixed, live, http, http_limits, cold_start and memory. To measure them, run make bench."
     ),
     "cuda": (
         "A quick run leaves out torch.compile; BERT-large; the shapes 1x16, 32x128, 128x128 and "
@@ -73,13 +83,14 @@ def full(
     """
     _check("device", [device], DEVICES)
     names = names_on(device)
+    known = (*names, *SERVERS) if device == "cpu" else names
     for name in models or ():
         check_name(name)
     _check("task", tasks, TASKS)
     _check("workload", workloads, WORKLOADS)
-    _check(f"contender for {device}", contenders, names)
+    _check(f"contender for {device}", contenders, known)
     for workload in workloads or _WORKLOADS[device]:
-        for model in models or _MODELS[device]:
+        for model in models or getattr(WORKLOADS[workload], "MODELS", _MODELS[device]):
             large = model == "bert-large"
             if workload != "fixed" and large and not models and device == "cpu":
                 continue

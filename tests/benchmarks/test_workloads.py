@@ -17,7 +17,16 @@ from benchmarks.harness.worker import Worker
 from benchmarks.harness.worker_pool import WorkerPool
 from benchmarks.harness.worker_process import RefusedError
 from benchmarks.reporting.tables import markdown
-from benchmarks.workloads import cold_start, live, memory, mixed, ragged
+from benchmarks.workloads import (
+    cold_start,
+    http,
+    http_limits,
+    live,
+    memory,
+    mixed,
+    offered_load,
+    ragged,
+)
 
 
 def vectors(texts):
@@ -152,12 +161,12 @@ def measured(tmp_path, monkeypatch):
     config = BenchConfig(
         tmp_path, threads=1, rounds=4, seconds=0.0, turn=0.0, quick=True, report=lambda _: None
     )
-    for module in (mixed, live, cold_start, memory):
+    for module in (mixed, live, http, http_limits, cold_start, memory):
         monkeypatch.setattr(module, "reference_answers_to_texts", lambda *args: vectors(args[-1]))
     monkeypatch.setattr(ragged, "reference_answers", lambda *_, batches: first_ids(batches))
-    for module in (mixed, ragged, live):
+    for module in (mixed, ragged, live, http, http_limits):
         monkeypatch.setattr(module, "worker_pool", worker_pool)
-    for module in (passes, live):
+    for module in (passes, live, http, offered_load):
         monkeypatch.setattr(module, "_PAUSE", 0.0)
     for module in (cold_start, memory):
         monkeypatch.setattr(module, "WorkerProcess", InProcess)
@@ -166,6 +175,9 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "_QUICK_PASS_SECONDS", 0.1)
     monkeypatch.setattr(live, "_CAPACITY_SECONDS", 0.05)
     monkeypatch.setattr(live, "_QUICK_TEXTS", 8)
+    monkeypatch.setattr(http, "_TEXTS", 8)
+    monkeypatch.setattr(http, "_QUICK_TURN_SECONDS", 0.05)
+    monkeypatch.setattr(http, "_QUICK_OFFER_SECONDS", 0.1)
 
     def measure(module, **contenders):
         MODELS.clear()
@@ -306,3 +318,96 @@ def test_peak_memory_never_decreases(measured):
     assert rows["eager", "idle"]["metric"] == "mib"
     assert rows["bertrt", "idle"]["speedup"]["eager"][0] == pytest.approx(1, rel=0.2)
     assert rows["ort_plain", ""]["reason"].startswith("wrong answer: the worst cosine")
+
+
+class Served(Correct):
+    """A server of its own: it takes lists of texts, and says what it used."""
+
+    def __init__(self, seconds=0.0, cpu=0.25):
+        super().__init__(seconds)
+        self.used, self.each = 0.0, cpu
+
+    async def live_answers(self, texts):
+        await asyncio.sleep(self.seconds)
+        self.used += self.each * len(texts)
+        return vectors(texts)
+
+    async def live_answer(self, text):
+        return (await self.live_answers([text]))[0]
+
+    def cpu_seconds(self):
+        return self.used
+
+    def memory_bytes(self):
+        return 3 << 20
+
+
+def test_servers_are_compared_with_the_batcher_in_process(measured):
+    rows = measured(
+        http,
+        bertrt=Served(0.001),
+        bertrt_serve=Served(0.002),
+        fastapi=Served(0.05, cpu=0.5),
+        fastapi_batched=Wrong(),
+        infinity=None,
+    )
+    one, many = "busy clients, 1 text a request", "busy clients, 32 texts a request"
+    for shape in (one, many):
+        ceiling, ours, fastapi = (
+            rows[name, shape] for name in ("bertrt_live", "bertrt_serve", "fastapi")
+        )
+        assert ceiling["title"].endswith("in process, live batcher")
+        assert ours["metric"] == "texts_per_s"
+        assert ours["speedup"]["fastapi"][0] > 2
+        assert ours["speedup"]["bertrt_live"][0] < 1.2
+        # Seconds for each text, as the server counts them.
+        assert ours["cpu_ms"] == pytest.approx(250)
+        assert fastapi["cpu_ms"] == pytest.approx(500)
+        assert ours["memory_mib"] == 3
+    assert rows["bertrt_serve", many]["settings"]["in_flight"] == 8
+    common = rows["bertrt_serve", "90 % of the capacity of FastAPI, sentence-transformers"]
+    assert common["rate"] == pytest.approx(0.9 * rows["fastapi", one]["median"])
+    half = rows["bertrt_serve", "50 % of the capacity of bertrt in process, live batcher"]
+    assert half["load"] == pytest.approx(0.5)
+    assert half["lag_ms"] < 1000
+    assert half["cpu_ms"] == pytest.approx(250)
+    # What arrives is far above what it answers, and it is not tried.
+    slow = rows["fastapi", "50 % of the capacity of bertrt in process, live batcher"]
+    assert slow["reason"].startswith("it answers ")
+    assert rows["fastapi_batched", ""]["reason"].startswith("wrong answer to 8 texts")
+    assert rows["infinity", ""]["reason"] == "it is not installed"
+
+
+def test_the_limits_of_a_server_are_numbers_or_reasons(measured, monkeypatch):
+    def probes(texts, capacity, quick):
+        assert capacity > 1
+        yield (
+            lambda loaded, count: {"lost": count},
+            {"count": 2},
+            [
+                ("lost requests", "requests", http_limits._number("lost")),
+                ("the same in ms", "ms", http_limits._ms("lost")),
+            ],
+        )
+
+        def fail(loaded):
+            raise RuntimeError("the server ended with status 3")
+
+        yield fail, {}, [("never found", "ms", http_limits._ms("p99"))]
+
+    monkeypatch.setattr(http_limits, "_probes", probes)
+    rows = measured(http_limits, bertrt_serve=Served())
+    assert rows["bertrt_serve", "lost requests"]["median"] == 2
+    assert rows["bertrt_serve", "the same in ms"]["median"] == 2000
+    assert rows["bertrt_serve", "the same in ms"]["found"] == {"lost": 2}
+    failed = rows["bertrt_serve", "never found"]
+    assert failed["reason"] == "apply failed: the server ended with status 3"
+
+
+def test_every_limit_is_asked_for_with_the_arguments_of_its_function():
+    import inspect
+
+    for quick in (True, False):
+        for function, arguments, numbers in http_limits._probes(["text"] * 64, 10.0, quick):
+            inspect.signature(function).bind(None, **arguments)
+            assert numbers
