@@ -12,16 +12,16 @@ A row is one contender at one shape of one workload. Its fields:
     commit        what was checked out, with a + if tracked files differ from it; "" outside git
     machine       cpu, flags, cores, memory_gib, system, python (machine.py); threads, the same for
                   all contenders; for a run on a GPU also gpu, driver, gpu_memory_gib
-    workload      fixed, ragged, mixed, live, cold_start, memory; "stream" in rows written before
-                  that workload was renamed to "live"
+    workload      fixed, ragged, mixed, live, http, http_limits, cold_start, memory; "stream" in
+                  rows written before that workload was renamed to "live"
     model         bert-base, bert-large, minilm; weights: "random", or where they come from
     task          embeddings, classification, fill-mask
     contender     its name; title, for tables; precision: float32, float16, bfloat16, int8
     shape         "8x128" (batch x sequence), "256 texts", "90 % of capacity"
     status        "timed", or "refused" with the reason: missing here, or a wrong answer
     median_ms, p20_ms, p80_ms, n    over n calls or rounds
-    metric        if the numbers are not times: "texts_per_s" or "mib", and the fields are median,
-                  p20, p80, n
+    metric        if the numbers are not medians of times: "texts_per_s" or "mib"; of http_limits
+                  "ms", "mib", "requests", "times" or "status"; the fields are median, p20, p80, n
     error         compared with eager PyTorch in float32: max_abs, relative, worst_cosine,
                   argmax_agreement
     speedup       {other contender: [ratio, low, high]} from the same rounds, with a 95 % interval;

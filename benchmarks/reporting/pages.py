@@ -7,7 +7,8 @@ A template is Markdown with directives in braces:
     {table WORKLOAD MODEL TASK}                 a table, with its run and versions
     {peers}                                     the ratios to the closest peers
     {gpu}                                       plots and tables of the newest run on a GPU
-    {machine}                                   the machine of the results
+    {machine [WORKLOAD MODEL TASK]}             the machine of most results, or of these
+    {number WORKLOAD MODEL TASK SHAPE FIELD A}  one of A's numbers
     {ratio WORKLOAD MODEL TASK SHAPE A B}       how many times as fast A is as B
     {quotient WORKLOAD MODEL TASK SHAPE FIELD A B}    A's number divided by B's
     {cosine WORKLOAD MODEL TASK A}              A's worst cosine
@@ -22,7 +23,7 @@ from pathlib import Path
 from benchmarks.harness.results import read
 from benchmarks.reporting.plots import draw_group, draw_speed, title_of
 from benchmarks.reporting.published import Group, earlier, newest_run, published
-from benchmarks.reporting.report_data import Row, timed, worst_error
+from benchmarks.reporting.report_data import Row, three_digits, timed, worst_error
 from benchmarks.reporting.tables import (
     group_table,
     peers_table,
@@ -43,6 +44,8 @@ _BEGIN = "<!-- speed table -->"
 _END = "<!-- end of speed table -->"
 _DIRECTIVE = re.compile(r"\{(\w+)((?: (?:\"[^\"]*\"|[^\s{}\"]+))*)\}")
 _SPEED = "../images/speed.png"
+# Measured on the machine that most pages are about.
+_TYPICAL = ("fixed", "minilm", "embeddings")
 _NO_GPU = """\
 **No GPU has been measured yet.** The kernels run in Triton's interpreter on a CPU, and compile for
 sm_80, sm_89 and sm_90; the launch table is computed from sizes, not measured. None of the
@@ -99,6 +102,7 @@ class Pages:
             "peers": lambda: peers_table(self.cpu),
             "gpu": self._gpu,
             "machine": self._machine,
+            "number": self._number,
             "ratio": self._ratio,
             "quotient": self._quotient,
             "cosine": self._cosine,
@@ -135,18 +139,20 @@ class Pages:
     def _gpu(self) -> str:
         if not self.gpu:
             return _NO_GPU
-        parts = [f"Measured on {self._machine('cuda')}."]
+        parts = [f"Measured on {self._machine(*next(iter(self.gpu)))}."]
         for group in self.gpu:
             parts += [self._plot(*group), self._table(*group)]
         return "\n\n".join(parts)
 
-    def _machine(self, device: str = "cpu") -> str:
-        groups = self.cpu if device == "cpu" else self.gpu
-        machine = max(self._all(groups), key=lambda row: row["run"])["machine"]
+    def _machine(self, *group: str) -> str:
+        machine = self._rows(group or _TYPICAL)[0]["machine"]
         gpu = f"an {machine['gpu']} beside " if "gpu" in machine else ""
-        return (
-            f"{gpu}{machine['cores']} cores of an {machine['cpu']} ({', '.join(machine['flags'])})"
-        )
+        cores = f"{machine['cores']} cores" if machine["cores"] > 1 else "one core"
+        return f"{gpu}{cores} of an {machine['cpu']} ({', '.join(machine['flags'])})"
+
+    def _number(self, *arguments: str) -> str:
+        *group, shape, field, name = arguments
+        return three_digits(self._row(group, shape, name)[field])
 
     def _ratio(self, *arguments: str) -> str:
         *group, shape, name, other = arguments

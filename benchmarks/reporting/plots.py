@@ -12,6 +12,7 @@ from benchmarks.reporting.report_data import (
     Row,
     bars_of_amounts,
     bars_of_ratios,
+    bars_of_tails,
     baseline,
     contenders,
     curves,
@@ -46,6 +47,7 @@ _TITLES = {
     "ragged": "{model} {task}, batches of mixed lengths: texts per second",
     "mixed": "{model} {task}, texts of mixed lengths: texts per second",
     "live": "{model} {task}, live requests",
+    "http": "{model} {task} over HTTP",
     "cold_start": "{model}: seconds from starting a process to the first answer",
     "memory": "{model}: memory of the process, MiB",
 }
@@ -115,6 +117,8 @@ def draw_group(rows: Sequence[Row], path: Path, against: str | None = None) -> b
         if timed(rows):
             _draw_start(rows, title, path)
         return bool(timed(rows))
+    if workload == "http_limits":
+        return False
     panels = _panels(rows, against)
     if panels:
         _draw_bars(panels, title, path)
@@ -179,6 +183,9 @@ def _panels(rows: Sequence[Row], against: str) -> dict[str, list[Bar]]:
         if workload == "fixed":
             if "gpu" in own[0]["machine"] or shape in _SHAPES or len(shapes(rows)) < 3:
                 panels[_words(shape)] = bars_of_ratios(own, against)
+        elif workload == "http" and "rate" in own[0]:
+            if shape == next(row["shape"] for row in rows if "rate" in row):
+                panels[f"p99 at {shape}, ms"] = bars_of_tails(own)
         elif workload == "memory":
             if shape in _MEMORY_STEPS:
                 panels[_MEMORY_STEPS[shape]] = bars_of_amounts(own)

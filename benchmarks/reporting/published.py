@@ -8,7 +8,8 @@ from benchmarks.reporting.report_data import Row, groups, is_bertrt
 
 __all__ = ["Group", "earlier", "newest_run", "published"]
 
-# The machine of the published results on a CPU. Rows of different machines are never combined.
+# The machine of the published results on a CPU, as far as they were measured there. Rows of
+# different machines are never combined.
 _CPU_MACHINE = {
     "cpu": "AMD EPYC",
     "flags": ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni"],
@@ -22,18 +23,25 @@ Group = tuple[str, str, str]  # workload, model, task
 def published(rows: Sequence[Row], device: str = "cpu") -> dict[Group, list[Row]]:
     """Return the rows to show for each workload, model and task on a device.
 
-    These are the rows of the newest run on the published machine (for a GPU, of the newest run's
-    machine). A peer that this run did not measure has the rows of the newest run that did; ratios
-    are always taken within one run.
+    These are the rows of the newest run on the published machine; of what was not measured there
+    (or on a GPU), of the newest run's machine. A peer that this run did not measure has the rows of
+    the newest run that did; ratios are always taken within one run.
     """
-    if device == "cpu":
-        machine: Mapping[str, Any] = _CPU_MACHINE
-        own = [row for row in rows if "gpu" not in row["machine"]]
-    else:
-        own = [row for row in rows if "gpu" in row["machine"]]
-        machine = {"gpu": max(own, key=lambda row: row["run"])["machine"]["gpu"]} if own else {}
-    own = [row for row in own if all(row["machine"].get(key) == machine[key] for key in machine)]
-    return {group: _select(found) for group, found in groups(own).items()}
+    own = [row for row in rows if ("gpu" in row["machine"]) == (device != "cpu")]
+    return {group: _select(_of_one_machine(found)) for group, found in groups(own).items()}
+
+
+def _of_one_machine(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of the published machine, or else of the newest run's."""
+    newest = max(rows, key=lambda row: row["run"])["machine"]
+    machine: Mapping[str, Any] = {"gpu": newest["gpu"]} if "gpu" in newest else _CPU_MACHINE
+    if not any(_is_of(row, machine) for row in rows):
+        machine = {key: newest[key] for key in _CPU_MACHINE}
+    return [row for row in rows if _is_of(row, machine)]
+
+
+def _is_of(row: Row, machine: Mapping[str, Any]) -> bool:
+    return all(row["machine"].get(key) == value for key, value in machine.items())
 
 
 def newest_run(rows: Iterable[Row]) -> str:

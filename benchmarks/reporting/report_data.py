@@ -15,6 +15,7 @@ __all__ = [
     "amount",
     "bars_of_amounts",
     "bars_of_ratios",
+    "bars_of_tails",
     "baseline",
     "contenders",
     "curves",
@@ -144,6 +145,19 @@ def bars_of_amounts(rows: Iterable[Row]) -> list[Bar]:
         value, low, high = (row[key] for key in _keys(row))
         bars.append(Bar(row["title"], row["contender"], value, low, high, amount(row)))
     return bars
+
+
+def bars_of_tails(rows: Iterable[Row]) -> list[Bar]:
+    """Return a bar for each timed row of an offered load: the 99th percentile of the latency."""
+    return [
+        Bar(
+            row["title"],
+            row["contender"],
+            *[row["p99_ms"]] * 3,
+            f"{three_digits(row['p99_ms'])} ms",
+        )
+        for row in timed(rows)
+    ]
 
 
 def curves(rows: Iterable[Row]) -> list[Curve]:

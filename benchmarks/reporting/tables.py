@@ -1,6 +1,7 @@
 """Markdown tables: one for each workload, model and task, and what was not timed."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from benchmarks.reporting.published import Group, earlier
 from benchmarks.reporting.report_data import (
@@ -89,7 +90,7 @@ def group_table(rows: Sequence[Row], against: str | None = None) -> str:
     against = against or baseline(rows)
     parts = []
     if timed(rows):
-        parts.append(_live(rows) if rows[0]["workload"] == "live" else _numbers(rows, against))
+        parts.append(_TABLES.get(rows[0]["workload"], partial(_numbers, against=against))(rows))
     if lines := not_timed(rows):
         parts.append("Not timed:\n\n" + "\n".join(f"- {line}" for line in lines))
     return "\n\n".join(parts)
@@ -185,16 +186,18 @@ def _cell(row: Row, against: str) -> str:
     return f"{number} ({ratio[0]:.2f}×)"
 
 
-def _live(rows: Sequence[Row]) -> str:
+def _live(rows: Sequence[Row], more: Mapping[str, str] | None = None) -> str:
     """One line per contender and load: latencies, throughput, and requests turned away.
 
-    There are no ratios: contenders share the offered load, and not the rounds.
+    There are no ratios: contenders share the offered load, and not the rounds. `more` has the
+    titles and fields of further numbers.
     """
-    table = [["offered", "", *LIVE_NUMBERS, "turned away", "error"]]
+    fields = {**LIVE_NUMBERS, **(more or {})}
+    table = [["offered", "", *fields, "turned away", "error"]]
     for shape in shapes(rows):
         for row in timed(rows):
             if row["shape"] == shape:
-                numbers = [three_digits(row[key]) for key in LIVE_NUMBERS.values()]
+                numbers = [three_digits(row[key]) for key in fields.values()]
                 table.append(
                     [
                         f"{three_digits(row['rate'])} texts/s ({shape})",
@@ -205,6 +208,42 @@ def _live(rows: Sequence[Row]) -> str:
                     ]
                 )
     return _table(table)
+
+
+def _http(rows: Sequence[Row]) -> str:
+    """Tables of busy clients, and of offered loads."""
+    busy = [row for row in timed(rows) if "rate" not in row]
+    columns = [
+        f"{shape}, {unit}" for shape in shapes(busy) for unit in ("texts/s", "CPU ms a text")
+    ]
+    table = [["", *columns, "memory, MiB", "error"]]
+    for name, title in contenders(busy).items():
+        own = {row["shape"]: row for row in busy if row["contender"] == name}
+        cells = [
+            three_digits(own[shape][field]) if shape in own else "–"
+            for shape in shapes(busy)
+            for field in ("median", "cpu_ms")
+        ]
+        cells.append(three_digits(max(row["memory_mib"] for row in own.values())))
+        table.append([_bold(name, title), *cells, worst_error(list(own.values()))])
+    loads = [row for row in rows if "rate" in row]
+    return (
+        f"{_table(table)}\n\n{_live(loads, {'CPU ms a text': 'cpu_ms', 'sent late, ms': 'lag_ms'})}"
+    )
+
+
+def _limits(rows: Sequence[Row]) -> str:
+    """One line per number."""
+    table = [["what", "", "found"]]
+    for shape in shapes(rows):
+        for row in timed(rows):
+            if row["shape"] == shape:
+                table.append([shape, _bold(row["contender"], row["title"]), amount(row)])
+    return _table(table)
+
+
+# Of workloads whose rows are not a contender at some shapes.
+_TABLES = {"live": _live, "http": _http, "http_limits": _limits}
 
 
 def _bold(contender: str, title: str) -> str:
