@@ -82,3 +82,24 @@ def test_question_answering(inference: Callable[[str], Any], runtime: Any) -> No
     )
     several = inference("reader").question_answering(question=question, context=context, top_k=3)
     assert len(several) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "message"),
+    [
+        (
+            "filler",
+            {"top_p": 1},
+            "`top_p` is no parameter of fill-mask, which takes targets, top_k",
+        ),
+        ("nli", {"candidate_labels": ["a"], "top_k": 1}, "`top_k` is no parameter of zero-shot"),
+        ("nli", {"top_k": 1, "stride": 3}, "`stride` is no parameter of text-classification"),
+    ],
+)
+def test_parameters_that_have_no_effect_are_refused(
+    client: Callable[..., Any], model: str, parameters: Any, message: str
+) -> None:
+    body = {"inputs": "the [MASK]", "parameters": parameters}
+    answer = client(model).post(f"/models/{model}", body)
+    assert answer.status == 422
+    assert message in answer.json["error"]

@@ -27,7 +27,16 @@ _OPTIONS = {
         "top_k",
     ),
     "zero-shot-classification": ("candidate_labels", "hypothesis_template", "multi_label"),
-    "text-generation": ("max_new_tokens", "return_full_text"),
+    "text-generation": (
+        "do_sample",
+        "max_new_tokens",
+        "repetition_penalty",
+        "return_full_text",
+        "seed",
+        "temperature",
+        "top_k",
+        "top_p",
+    ),
 }
 _MOST_NEW_TOKENS = 1024
 
@@ -67,7 +76,10 @@ async def _task(
         return await tei.embed(context, request, answering)
     if task not in _OPTIONS:
         invalid(f"a model for {task} answers at /v1/predict")
-    options = {name: value for name, value in parameters.items().items() if name in _OPTIONS[task]}
+    options = parameters.items()
+    if unknown := sorted(options.keys() - _OPTIONS[task]):
+        known = ", ".join(_OPTIONS[task])
+        invalid(f"`{unknown[0][:50]}` is no parameter of {task}, which takes {known}", "parameters")
     value = fields.any("inputs")
     inputs = value if isinstance(value, list) else [value]
     if not inputs:
