@@ -74,6 +74,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/similarity"): Route(tei.similarity),
     ("POST", "/tokenize"): Route(tei.tokenize),
     ("POST", "/decode"): Route(tei.decode),
+    ("GET", "/models"): Route(openai.models, "openai"),
     ("POST", "/classify"): Route(rerank.classify),
     **{
         ("POST", path): Route(openai.embeddings, "openai")

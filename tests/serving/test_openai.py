@@ -42,9 +42,28 @@ def test_token_ids(client: Callable[..., Any], runtime: Callable[[str], Any]) ->
         np.testing.assert_allclose(found[0]["embedding"], rt.embed("the cat"), atol=1e-5)
 
 
+def test_no_dimensions_are_all_of_them_for_infinity(
+    client: Callable[..., Any], runtime: Callable[[str], Any]
+) -> None:
+    # infinity's own client sends 0 unless it is told otherwise.
+    http, vector = client("embedder"), runtime("embedder").embed("the cat")
+    for path in ("/embeddings", "/models/embedder/embeddings"):
+        found = http.post(path, {"input": "the cat", "dimensions": 0}).json["data"]
+        np.testing.assert_allclose(found[0]["embedding"], vector, atol=1e-5)
+    assert http.post("/embeddings", {"input": "a", "dimensions": -1}).status == 400
+
+
+def test_ids_of_another_vocabulary(client: Callable[..., Any]) -> None:
+    answer = client("embedder").post("/v1/embeddings", {"input": [[5, 6], [5, 999_999]]})
+    assert answer.status == 400
+    assert "the token id 999999" in answer.json["error"]["message"]
+    assert "check_embedding_ctx_length=False" in answer.json["error"]["message"]
+
+
 def test_models(client: Callable[..., Any]) -> None:
     http = client("embedder", "reranker")
     listed = http.get("/v1/models").json
+    assert http.get("/models").json == listed
     assert [one["id"] for one in listed["data"]] == ["embedder", "reranker"]
     assert "rerank" in listed["data"][1]["capabilities"]
     assert http.get("/v1/models/reranker").json == listed["data"][1]
@@ -56,8 +75,9 @@ def test_models(client: Callable[..., Any]) -> None:
         ({"input": []}, 400, "input", None),
         ({"input": [[]]}, 400, "input", None),
         ({"input": {"a": 1}}, 400, "input", None),
-        ({"input": [[999_999]]}, 400, None, None),
+        ({"input": [[999_999]]}, 400, "input", None),
         ({"input": "a", "encoding_format": "int8"}, 400, "encoding_format", None),
+        ({"input": "https://host/cat.png", "modality": "image"}, 400, "modality", None),
         ({"input": "a", "dimensions": 0}, 400, "dimensions", None),
         ({"input": "a", "dimensions": 33}, 400, "dimensions", None),
         ({"model": "embedder"}, 400, "input", None),

@@ -21,9 +21,12 @@ async def embeddings(context: Context, request: Request, answering: Answering) -
     fields = Fields(await request.json(), status=400)
     name = fields.string("model", None)
     chosen = context.models.choose("embed", request.model, name)
-    inputs = _read_input(fields.any("input"), context.limits.inputs)
+    inputs = _read_input(fields.any("input"), context.limits.inputs, chosen.vocab_size)
+    fields.choice("modality", "text", ("text",))  # infinity's, which also embeds pictures
     format = fields.choice("encoding_format", "float", ("float", "base64"))
-    dimensions, facts = fields.whole("dimensions", None), chosen.embedding
+    # infinity's own client sends 0 for all of them.
+    least = 0 if request.path == "/embeddings" else 1
+    dimensions, facts = fields.whole("dimensions", None, least=least) or None, chosen.embedding
     if dimensions is not None and facts is not None and dimensions > facts.size:
         raise HttpError(400, f"`dimensions` has to be at most {facts.size}", "dimensions")
     vectors = await context.answer(
@@ -61,7 +64,7 @@ async def model(context: Context, request: Request, answering: Answering) -> Res
     return await json_response(_describe(context.models.named(request.path.rpartition("/")[2])))
 
 
-def _read_input(value: Any, most: int) -> list[Any]:
+def _read_input(value: Any, most: int, vocab_size: int) -> list[Any]:
     """Return texts and lists of token ids; an empty text is a text here."""
     if isinstance(value, str) or (isinstance(value, list) and value and all(map(is_id, value))):
         value = [value]
@@ -76,6 +79,13 @@ def _read_input(value: Any, most: int) -> list[Any]:
         if isinstance(one, str):
             inputs.append(one)
         elif isinstance(one, list) and one and all(map(is_id, one)):
+            if max(one) >= vocab_size:
+                message = (
+                    f"`input` has the token id {max(one)}, and the vocabulary's are 0 to "
+                    f"{vocab_size - 1}: send texts, or ids of this model's own tokenizer "
+                    "(LangChain: check_embedding_ctx_length=False)"
+                )
+                raise HttpError(400, message, "input")
             inputs.append(TokenIds(tuple(one)))
         else:
             raise HttpError(400, "`input` has to hold strings or lists of token ids", "input")
