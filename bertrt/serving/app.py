@@ -114,7 +114,9 @@ class App:
         headers = {
             name.decode("latin-1"): text.decode("latin-1") for name, text in scope["headers"]
         }
-        response = await self._answer(scope["method"], scope["path"], headers, receive, started)
+        # Where another application has mounted this one, the path begins with the mount's.
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        response = await self._answer(scope["method"], path, headers, receive, started)
         given = headers.get("x-request-id", "")
         echoed = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         response.headers.setdefault("x-request-id", echoed)
