@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
 .PHONY: demo test check lint types docs wheel coverage install clean
-.PHONY: optimum transformers4 newest pythons frameworks
+.PHONY: optimum transformers4 newest pythons frameworks clients
 .PHONY: bench bench-quick bench-gpu bench-report bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
@@ -56,6 +56,9 @@ pythons: $(INSTALLED)  ## the runtime's tests on other versions of Python, witho
 
 frameworks: $(INSTALLED)  ## checkpoints as TensorFlow and Flax write them, in an environment with both
 	bash tests/frameworks/frameworks.sh
+
+clients: $(INSTALLED)  ## clients of other servers talk to this one, from environments of their own
+	bash tests/clients/clients.sh
 
 bench-quick: $(BENCH_VENV)/.installed  ## bertrt compared with other libraries, in minutes
 	$(BENCH)/python -m benchmarks.run --quick
