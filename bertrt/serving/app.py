@@ -20,6 +20,7 @@ from bertrt.serving.errors import HttpError, error_body, http_error, status_in
 from bertrt.serving.message import Receive, Request, Response, Send, json_response, read_body
 from bertrt.serving.metrics import NO_MODEL, rejection
 from bertrt.serving.routes import (
+    document,
     health,
     hugging_face,
     metrics,
@@ -31,7 +32,7 @@ from bertrt.serving.routes import (
     tei,
 )
 
-__all__ = ["App"]
+__all__ = ["ROUTES", "App", "split_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ Handler = Callable[[Context, Request, Answering], Awaitable[Response]]
 
 # The status, for metrics alone, of a request whose client went away.
 _GONE = 499
-# A model's path in the Open Inference Protocol.
+# A model's path in OpenAI's API, and in the Open Inference Protocol.
+_OPENAI_MODEL = re.compile(r"/v1/models/(?P<name>.+)", re.DOTALL)
 _OIP_MODEL = re.compile(
     r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<rest>(?:/.*)?)", re.DOTALL
 )
@@ -64,6 +66,10 @@ ROUTES: dict[tuple[str, str], Route] = {
     },
     ("GET", "/"): Route(page.root, is_open=True),
     ("GET", "/metrics"): Route(metrics.metrics, is_open=True),
+    **{
+        ("GET", path): Route(document.openapi, is_open=True)
+        for path in ("/openapi.json", "/api-doc/openapi.json")
+    },
     ("GET", "/info"): Route(tei.info),
     ("POST", "/"): Route(hugging_face.root),
     ("POST", "/invocations"): Route(hugging_face.root),
@@ -82,6 +88,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     },
     ("POST", "/v1/predict"): Route(predict.predict, "openai"),
     ("GET", "/v1/models"): Route(openai.models, "openai"),
+    ("GET", "/v1/models/*"): Route(openai.model, "openai"),
     ("POST", "/v1/rerank"): Route(rerank.rerank, "cohere"),
     ("POST", "/v2/rerank"): Route(rerank.rerank, "cohere"),
     ("GET", "/v2"): Route(open_inference.server, "oip"),
@@ -138,10 +145,10 @@ class App:
         reason = None
         answering = Answering()
         try:
-            model, version, inner = _split_model(path)
+            model, version, inner = split_model(path)
             route = self._route(method, inner)
             family = route.family
-            label = inner if inner in _PATHS else "/v1/models/*"
+            label = inner
             if not route.is_open:
                 self._check_key(headers)
                 if not (self._context.is_ready or self._context.is_draining):
@@ -174,8 +181,6 @@ class App:
         return response
 
     def _route(self, method: str, path: str) -> Route:
-        if path.startswith("/v1/models/") and method == "GET":
-            return Route(openai.model, "openai")
         route = ROUTES.get((method, path))
         if route is not None:
             return route
@@ -202,18 +207,21 @@ class App:
             )
 
 
-def _split_model(path: str) -> tuple[str | None, str | None, str]:
+def split_model(path: str) -> tuple[str | None, str | None, str]:
     """Return the model that a path names, its version, and the path of the route.
 
-    `/models/NAME/…` has the route `/…`, and `/v2/models/NAME[/versions/VERSION]…` the route
-    `/v2/models/*…`.
+    `/models/NAME/…` has the route `/…`, `/v1/models/NAME` the route `/v1/models/*`, and
+    `/v2/models/NAME[/versions/VERSION]…` the route `/v2/models/*…`.
     """
+    name = None
+    if path.startswith("/models/"):
+        name, _, rest = path.removeprefix("/models/").partition("/")
+        path = f"/{rest}"
+    if found := _OPENAI_MODEL.fullmatch(path):
+        return found["name"], None, "/v1/models/*"
     if found := _OIP_MODEL.fullmatch(path):
         return found["name"], found["version"], f"/v2/models/*{found['rest']}"
-    if not path.startswith("/models/"):
-        return None, None, path
-    name, slash, rest = path.removeprefix("/models/").partition("/")
-    return name, None, f"/{rest}" if slash else "/"
+    return name, None, path
 
 
 def _family(path: str) -> str:
@@ -247,8 +255,10 @@ async def _wait_until_gone(receive: Receive) -> None:
 
 
 async def _send(response: Response, send: Send) -> None:
+    # Nothing has no type.
+    kind = {"content-type": response.content_type} if response.body else {}
     headers = {
-        "content-type": response.content_type,
+        **kind,
         "content-length": str(len(response.body)),
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",

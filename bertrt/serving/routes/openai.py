@@ -61,7 +61,7 @@ async def models(context: Context, request: Request, answering: Answering) -> Re
 
 async def model(context: Context, request: Request, answering: Answering) -> Response:
     """GET /v1/models/NAME: one model."""
-    return await json_response(_describe(context.models.named(request.path.rpartition("/")[2])))
+    return await json_response(_describe(context.models.named(request.model or "")))
 
 
 def _read_input(value: Any, most: int, vocab_size: int) -> list[Any]:
