@@ -151,6 +151,7 @@ class Runtime:
         prompt_name: str | None = None,
         truncation: bool | str | None = None,
         max_length: int | None = None,
+        truncation_side: str | None = None,
         precision: str = "float32",
         ranges: Any = None,
         progress: bool | ProgressCallback = False,
@@ -178,6 +179,7 @@ class Runtime:
                 of sentence-transformers, as its users expect (`info["truncated"]` counts these
                 texts), and makes it an InputError otherwise.
             max_length: the limit in tokens; None for the model's own.
+            truncation_side: as in every call.
             precision: "float32"; "int8", "uint8", "binary" or "ubinary" for vectors that take a
                 byte or a bit a number: see `bertrt.quantize_embeddings`.
             ranges: for int8 and uint8, the minimum and the maximum of each dimension, float
@@ -202,6 +204,7 @@ class Runtime:
                 "prompt_name": prompt_name,
                 "truncation": truncation,
                 "max_length": max_length,
+                "truncation_side": truncation_side,
                 "precision": precision,
                 "ranges": ranges,
             },
@@ -248,6 +251,7 @@ class Runtime:
         prompt_name: str | None = None,
         truncation: bool | str = True,
         max_length: int | None = None,
+        truncation_side: str | None = None,
         progress: bool | ProgressCallback = False,
     ) -> Any:
         """Score pairs of texts with a cross-encoder, as CrossEncoder.predict does.
@@ -262,7 +266,7 @@ class Runtime:
                 its default one, if it has one.
             truncation: as in every call, but a pair that is too long is cut by default, the longer
                 text first, as in CrossEncoder; False makes it an InputError.
-            max_length, progress: as in every call.
+            max_length, truncation_side, progress: as in every call.
 
         Returns a float for a pair, float32 [n] for a list, and an iterator of float32 for an
         iterator. A model with several labels gives float32 [labels] for each pair.
@@ -277,6 +281,7 @@ class Runtime:
             "prompt_name": prompt_name,
             "truncation": truncation,
             "max_length": max_length,
+            "truncation_side": truncation_side,
         }
         return self._answer(self._calls.parse_score(options, "score"), (pairs,), progress)
 
@@ -292,6 +297,7 @@ class Runtime:
         prompt_name: str | None = None,
         truncation: bool | str = True,
         max_length: int | None = None,
+        truncation_side: str | None = None,
         progress: bool | ProgressCallback = False,
     ) -> list[dict[str, Any]]:
         """Rank documents by their scores with a query, as CrossEncoder.rank does.
@@ -301,7 +307,8 @@ class Runtime:
             documents: the documents; none give an empty answer.
             top_k: how many documents to return; all when None.
             return_documents: add each document as "text".
-            activation, prompt, prompt_name, truncation, max_length, progress: as for `score`.
+            activation, prompt, prompt_name, truncation, max_length, truncation_side, progress: as
+                for `score`.
 
         Returns `[{"corpus_id", "score"}, …]`, best first; `corpus_id` is the document's index.
 
@@ -315,6 +322,7 @@ class Runtime:
             "prompt_name": prompt_name,
             "truncation": truncation,
             "max_length": max_length,
+            "truncation_side": truncation_side,
         }
         call = self._calls.parse_score(options, "rank")
         scores = self._answer(call, ([(query, document) for document in documents],), progress)
@@ -326,13 +334,13 @@ class Runtime:
         Args:
             text: a text, or a list of texts.
             pair: the second text of a pair, or a list of as many.
-            options: `truncation` and `max_length`, as in every call.
+            options: `truncation`, `max_length` and `truncation_side`, as in every call.
 
         Raises InputError for texts that cannot be encoded.
         """
-        unknown = set(options) - {"truncation", "max_length"}
-        if unknown:
-            raise InputError(f"tokenize has no option {min(unknown)!r}: truncation, max_length")
+        known = ("truncation", "max_length", "truncation_side")
+        if unknown := set(options) - {*known}:
+            raise InputError(f"tokenize has no option {min(unknown)!r}: it has {', '.join(known)}")
         texts = text if isinstance(text, list) else [text]
         pairs = pair if isinstance(pair, list) else [pair] * len(texts)
         if not texts or len(pairs) != len(texts):

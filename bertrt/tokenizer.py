@@ -1,7 +1,8 @@
 """Encode text to token ids and decode it again, with the tokenizers library.
 
 A `tokenizers.Tokenizer` keeps its truncation as state, which threads would share. So `Tokenizer`
-never changes one once it is set up: it makes a copy for each (length, stride, strategy) in use.
+never changes one once it is set up: it makes a copy for each (length, stride, strategy, side) that
+is in use.
 """
 
 import functools
@@ -24,6 +25,7 @@ __all__ = ["Encoding", "Text", "Tokenizer", "Tokens", "pad", "write_vocabulary"]
 Text = str | Sequence[str]
 
 STRATEGIES = ("longest_first", "only_first", "only_second")
+SIDES = ("left", "right")
 
 _CLEAN_UP = (
     (" .", "."),
@@ -140,6 +142,7 @@ class Tokenizer:
         *,
         truncation: bool | str = False,
         max_length: int | None = None,
+        truncation_side: str | None = None,
         stride: int | None = None,
         special_tokens: bool = True,
         empty_pair: bool = False,
@@ -153,6 +156,8 @@ class Tokenizer:
             truncation: False makes a text that is too long an InputError; True (the same as
                 "longest_first"), "only_first" and "only_second" truncate that part.
             max_length: the maximum length in tokens; the model's when None.
+            truncation_side: the side that truncation cuts, "left" or "right"; the tokenizer's own
+                when None.
             stride: with truncation, how many tokens consecutive windows share; windows after the
                 first are in the result's `overflowing`. None is 0.
             special_tokens: whether to add [CLS] and [SEP].
@@ -164,6 +169,7 @@ class Tokenizer:
         Raises InputError if a text is not a string or a list of strings, or is too long.
         """
         limit = self._check_max_length(max_length)
+        side = self._check_side(truncation_side)
         if not empty_pair:
             pair = pair or None
         words = not isinstance(text, str)
@@ -181,7 +187,7 @@ class Tokenizer:
                     f"max_length is {limit}, which leaves no room for text beside {added} special "
                     f"tokens and a stride of {stride or 0}: raise it"
                 )
-            tokenizer = self._truncating_copy(limit, stride or 0, strategy)
+            tokenizer = self._truncating_copy(limit, stride or 0, strategy, side)
         try:
             encoding = tokenizer.encode(
                 text, pair, is_pretokenized=words, add_special_tokens=special_tokens
@@ -210,18 +216,19 @@ class Tokenizer:
         *,
         truncation: bool | str = False,
         max_length: int | None = None,
+        truncation_side: str | None = None,
     ) -> Tokens:
         """Return the tokens of a text that the caller has encoded; adds nothing.
 
         Args:
             ids: the token ids.
             vocab_size: how many ids the model has, which may be more than the tokenizer's.
-            truncation, max_length: as in `encode`; ids that are too many are cut on the side where
-                this tokenizer cuts a text.
+            truncation, max_length, truncation_side: as in `encode`.
 
         Raises InputError for no ids, for one that the model does not have, and for too many.
         """
         limit = self._check_max_length(max_length)
+        side = self._check_side(truncation_side)
         _check_strategy(truncation)
         numbers = _check_ids(ids, vocab_size)
         if len(numbers) <= limit:
@@ -232,7 +239,7 @@ class Tokenizer:
                 f"{limit}: give fewer, or pass",
                 truncation=True,
             )
-        if self.facts.truncation_side == "left":
+        if side == "left":
             return _GivenTokens(numbers[-limit:], numbers[:-limit])
         return _GivenTokens(numbers[:limit], numbers[limit:])
 
@@ -307,6 +314,14 @@ class Tokenizer:
             )
         return max_length
 
+    def _check_side(self, side: str | None) -> str:
+        """Return the side to cut. Raises InputError for what is none."""
+        if side is None:
+            return self.facts.truncation_side
+        if side not in SIDES:
+            raise InputError(f"truncation_side is {shorten(side)}: use {' or '.join(SIDES)}")
+        return side
+
     def _special_id(self, role: str) -> int:
         id = self.facts.special_ids.get(role)
         if id is None:
@@ -319,11 +334,11 @@ class Tokenizer:
         tokenizer.no_padding()
         return tokenizer
 
-    def _make_truncating_copy(self, limit: int, stride: int, strategy: str) -> tokenizers.Tokenizer:
+    def _make_truncating_copy(
+        self, limit: int, stride: int, strategy: str, side: str
+    ) -> tokenizers.Tokenizer:
         tokenizer = self._load()
-        tokenizer.enable_truncation(
-            limit, stride=stride, strategy=strategy, direction=self.facts.truncation_side
-        )
+        tokenizer.enable_truncation(limit, stride=stride, strategy=strategy, direction=side)
         return tokenizer
 
 

@@ -35,10 +35,13 @@ class Options:
         truncation: False makes a text that is too long an InputError; True, "longest_first",
             "only_first" and "only_second" truncate it.
         max_length: the maximum length in tokens; the model's when None.
+        truncation_side: the side that truncation cuts, "left" or "right"; the tokenizer's own when
+            None.
     """
 
     truncation: bool | str = False
     max_length: int | None = None
+    truncation_side: str | None = None
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,16 @@ class QuestionAnsweringOptions(Options):
     align_to_words: bool = True
 
     def __post_init__(self) -> None:
-        if self.truncation is not False or self.max_length is not None:
-            raise InputError(
-                "question-answering does not take truncation or max_length: it reads a context of "
-                "any length in windows of max_seq_len tokens"
-            )
+        for name, default in (
+            ("truncation", False),
+            ("max_length", None),
+            ("truncation_side", None),
+        ):
+            if getattr(self, name) is not default:
+                raise InputError(
+                    f"question-answering does not take {name}: it reads a context of any length in "
+                    "windows of max_seq_len tokens"
+                )
         check_top_k(self.top_k)
         check_whole("max_answer_len", self.max_answer_len, least=1)
         check_whole("max_question_len", self.max_question_len, least=1)

@@ -54,6 +54,11 @@ class TokenClassificationOptions(Options):
                     "stride needs an aggregation_strategy other than 'none': tokens that two "
                     "windows share would be returned twice"
                 )
+            if self.truncation_side is not None:
+                raise InputError(
+                    f"truncation_side is {shorten(self.truncation_side)}, but with a stride no "
+                    "side is cut: leave one of them out"
+                )
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ def check_tokenizer_kwargs(name: str, value: Any) -> None:
 def truncation_kwargs(
     options: Options, tokenizer_kwargs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the arguments `truncation` and `max_length` of `Tokenizer.encode`.
+    """Return the arguments of `Tokenizer.encode` that say whether, where and how it cuts.
 
     Values in `tokenizer_kwargs` take precedence over the options.
     """
-    defaults = {"truncation": options.truncation, "max_length": options.max_length}
-    return {**defaults, **(tokenizer_kwargs or {})}
+    own = {name: getattr(options, name) for name in ("truncation", "max_length", "truncation_side")}
+    return {**own, **(tokenizer_kwargs or {})}
 
 
 def check_room(

@@ -46,7 +46,7 @@ class Fields:
 
         return self._read(name, default, is_whole, f"a whole number of at least {least}")
 
-    def choice(self, name: str, default: str, choices: Collection[str]) -> Any:
+    def choice(self, name: str, default: str | None, choices: Collection[str]) -> Any:
         """Return one of some strings."""
         known = ", ".join(choices)
         return self._read(

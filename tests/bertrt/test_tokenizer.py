@@ -77,6 +77,25 @@ def test_truncation(both: tuple[Tokenizer, Any], strategy: str, max_length: int)
         assert encoding.ids == expected["input_ids"]
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_truncation_side(both: tuple[Tokenizer, Any], side: str) -> None:
+    ours, theirs = both
+    own, theirs.truncation_side = theirs.truncation_side, side
+    first, second = "the cat sat on the mat " * 4, "a dog is not a cat " * 5
+    for pair in (None, second):
+        for max_length in (12, 21):
+            options = {"truncation": True, "max_length": max_length}
+            expected = theirs(first, pair, **options)["input_ids"]
+            assert ours.encode(first, pair, truncation_side=side, **options).ids == expected
+    theirs.truncation_side = own
+    ids = list(range(5, 25))
+    cut = ours.take_ids(ids, 100, truncation=True, max_length=7, truncation_side=side)
+    assert cut.ids == (ids[-7:] if side == "left" else ids[:7])
+    for wrong in ("up", "Left", 3):
+        with pytest.raises(InputError, match="truncation_side is"):
+            ours.encode(first, truncation_side=wrong)  # type: ignore[arg-type]
+
+
 def test_windows(both: tuple[Tokenizer, Any]) -> None:
     ours, theirs = both
     text = "the cat sat on the mat and the dog sat on the cat " * 5

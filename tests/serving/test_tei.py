@@ -43,6 +43,35 @@ def test_token_ids_are_taken_as_they_are(
     assert (answer.status, answer.json["error_type"]) == (422, "Validation")
 
 
+@pytest.mark.parametrize("direction", ["Left", "left", "Right", "right", None])
+def test_the_side_that_is_cut(
+    client: Callable[..., Any], runtime: Callable[[str], Any], direction: str | None
+) -> None:
+    text, pair = f"who is {LONG}", f"london {LONG}"
+    kept = {"truncation": True, "truncation_side": direction and direction.lower()}
+    asked = {"truncation_direction": direction}
+    http, rt = client("embedder"), runtime("embedder")
+    close(http.post("/embed", {"inputs": text, **asked}).json, [rt.embed(text, **kept)])
+    close(http.post("/embed_all", {"inputs": text, **asked}).json, rt(text, **kept))
+    inputs = {"source_sentence": pair, "sentences": [text]}
+    vectors = rt.embed([pair, text], **kept)
+    got = http.post("/similarity", {"inputs": inputs, "parameters": asked}).json
+    close(got, vectors[1:] @ vectors[0])
+    tail = rt.embed(text, truncation=True, truncation_side="left")
+    is_tail = np.abs(tail - vectors[1]).max() < ATOL
+    assert is_tail == (direction in ("Left", "left"))
+    [[label, *_]] = client("nli").post("/predict", {"inputs": [[text, pair]], **asked}).json
+    [[expected, *_]] = runtime("nli")([(text, pair)], top_k=None, **kept)
+    assert label["label"] == expected["label"]
+    close(label["score"], expected["score"])
+    body = {"query": text, "texts": [pair], "raw_scores": True, **asked}
+    [ranked] = client("reranker").post("/rerank", body).json
+    close(ranked["score"], runtime("reranker").score((text, pair), activation="identity", **kept))
+    for path, wrong in (("/embed", "up"), ("/embed_all", 3)):
+        answer = http.post(path, {"inputs": text, "truncation_direction": wrong})
+        assert answer.json["error"] == "`truncation_direction` has to be right, Right, left, Left"
+
+
 def test_embed_all(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:
     answers = client("embedder").post("/embed_all", {"inputs": TEXTS}).json
     for got, expected in zip(answers, runtime("embedder")(TEXTS), strict=True):

@@ -42,7 +42,7 @@ async def _rerank(
         fields.string("query"),
         documents,
         raw_scores=fields.flag("raw_scores", False),
-        truncate=None,
+        truncation=context.truncation(None),
     )
     with_text = fields.flag("return_documents", False)
     results = [

@@ -64,7 +64,6 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
     model = context.models.choose("classify", request.model)
     inputs, single = _read_predict(fields.any("inputs"))
     function = "none" if fields.flag("raw_scores", False) else _function(model)
-    _direction(model, fields)
     answers = await context.answer(
         request,
         answering,
@@ -73,7 +72,7 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
         inputs,
         top_k=None,
         function_to_apply=function,
-        truncation=context.truncation(fields.flag("truncate", None)),
+        **_truncation(context, fields),
     )
     return await json_response(answers[0] if single else answers)
 
@@ -85,7 +84,6 @@ async def rerank(context: Context, request: Request, answering: Answering) -> Re
     query, texts = fields.string("query"), fields.strings("texts")
     if not texts:
         raise HttpError(400, "`texts` cannot be empty", "texts")
-    _direction(model, fields)
     ranked = await rank(
         context,
         request,
@@ -94,7 +92,7 @@ async def rerank(context: Context, request: Request, answering: Answering) -> Re
         query,
         texts,
         raw_scores=fields.flag("raw_scores", False),
-        truncate=fields.flag("truncate", None),
+        **_truncation(context, fields),
     )
     with_text = fields.flag("return_text", False)
     answers = [
@@ -113,7 +111,8 @@ async def rank(
     texts: Sequence[str],
     *,
     raw_scores: bool,
-    truncate: bool | None,
+    truncation: bool,
+    truncation_side: str | None = None,
 ) -> list[tuple[int, float]]:
     """Return each text's index and score, best first; texts with equal scores in their order.
 
@@ -126,7 +125,8 @@ async def rank(
         "score",
         [(query, text) for text in texts],
         activation="identity" if raw_scores else "sigmoid",
-        truncation=context.truncation(truncate),
+        truncation=truncation,
+        truncation_side=truncation_side,
     )
     order = np.argsort(-scores, kind="stable")
     return [(int(index), float(scores[index])) for index in order]
@@ -266,22 +266,18 @@ def _read_predict(value: Any) -> tuple[list[Any], bool]:
 
 
 def _text_options(context: Context, model: Model, fields: Fields) -> dict[str, Any]:
-    """Return the options that TEI's routes of texts share."""
-    _direction(model, fields)
+    """Return the options that TEI's routes of vectors share."""
+    prompt_name = _known_prompt(model, fields.string("prompt_name", None))
+    return {**_truncation(context, fields), "prompt_name": prompt_name}
+
+
+def _truncation(context: Context, fields: Fields) -> dict[str, Any]:
+    """Return the options that say whether and where long texts are cut."""
+    side = fields.choice("truncation_direction", None, _DIRECTIONS)
     return {
         "truncation": context.truncation(fields.flag("truncate", None)),
-        "prompt_name": _known_prompt(model, fields.string("prompt_name", None)),
+        "truncation_side": None if side is None else side.lower(),
     }
-
-
-def _direction(model: Model, fields: Fields) -> None:
-    """Check `truncation_direction`, which has to be the tokenizer's own."""
-    own = model.runtime.tokenizer.facts.truncation_side
-    direction = fields.choice("truncation_direction", own, _DIRECTIONS)
-    if direction.lower() != own:
-        invalid(
-            f"`truncation_direction` has to be {own!r}, the tokenizer's", "truncation_direction"
-        )
 
 
 def _known_prompt(model: Model, name: str | None) -> str | None:

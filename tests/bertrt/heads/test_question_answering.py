@@ -226,8 +226,9 @@ def test_a_context_without_tokens_has_no_answer(rt: Any) -> None:
         ((QUESTION, CONTEXT), {"max_seq_len": 2}, "room for 0 tokens"),
         ((QUESTION, CONTEXT), {"align_to_words": None}, "align_to_words is None"),
         ((QUESTION, CONTEXT), {"handle_impossible_answer": 1}, "handle_impossible_answer is 1"),
-        ((QUESTION, CONTEXT), {"truncation": True}, "does not take truncation or max_length"),
-        ((QUESTION, CONTEXT), {"max_length": 9}, "does not take truncation or max_length"),
+        ((QUESTION, CONTEXT), {"truncation": True}, "does not take truncation:"),
+        ((QUESTION, CONTEXT), {"max_length": 9}, "does not take max_length:"),
+        ((QUESTION, CONTEXT), {"truncation_side": "left"}, "does not take truncation_side:"),
         ((QUESTION, CONTEXT), {"topk": 3}, "did you mean top_k"),
     ],
 )

@@ -305,6 +305,11 @@ def test_a_tokenizer_that_does_not_mark_subwords(
         ((TEXT,), {"ignore_labels": None}, "ignore_labels is None"),
         ((TEXT,), {"ignore_labels": [0]}, "ignore_labels holds 0"),
         ((TEXT,), {"stride": 8}, "stride needs an aggregation_strategy other than 'none'"),
+        (
+            (TEXT,),
+            {"stride": 8, "aggregation_strategy": "max", "truncation_side": "left"},
+            "truncation_side is 'left', but with a stride no side",
+        ),
         ((TEXT,), {"stride": -1, "aggregation_strategy": "max"}, "stride is -1"),
         ((TEXT,), {"stride": 1.0, "aggregation_strategy": "max"}, "stride is 1.0"),
         ((TEXT,), {"stride": 62, "aggregation_strategy": "max"}, "a stride of 62"),
