@@ -18,6 +18,8 @@ from bertrt.errors import (
     ExportError,
     InputError,
     ParityError,
+    TooLargeError,
+    TooLongError,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ __all__ = [
     "Runtime",
     "TokenIds",
     "Tokenizer",
+    "TooLargeError",
+    "TooLongError",
     "__version__",
     "load",
     "quantize_embeddings",

@@ -2,6 +2,8 @@
 
     BertrtError
     ├── InputError       a text, array or option cannot be used
+    │   ├── TooLongError   a text has more tokens than the model reads
+    │   └── TooLargeError  a request has more than a dynamic batcher ever holds
     ├── ArtifactError    a directory is not a valid artifact
     ├── DeviceError      a device, a provider or ONNX Runtime is missing
     ├── BusyError        a dynamic batcher is full or too slow
@@ -23,6 +25,8 @@ __all__ = [
     "ExportError",
     "InputError",
     "ParityError",
+    "TooLargeError",
+    "TooLongError",
     "shorten",
 ]
 
@@ -45,6 +49,36 @@ class InputError(BertrtError, ValueError):
         super().__init__(f"{problem} {spelled}" if options else problem)
         self.problem = problem
         self.options = options
+
+
+class TooLongError(InputError):
+    """A text has more tokens than the model reads, and truncation is off.
+
+    Attributes:
+        tokens: how many the text has.
+        limit: how many are read.
+    """
+
+    def __init__(self, problem: str, *, tokens: int = 0, limit: int = 0, **options: Any) -> None:
+        super().__init__(problem, **options)
+        self.tokens = tokens
+        self.limit = limit
+
+
+class TooLargeError(InputError):
+    """A request has more texts or tokens than a dynamic batcher ever holds.
+
+    Attributes:
+        size: how many the request has.
+        unit: "texts" or "tokens".
+        limit: how many the batcher holds.
+    """
+
+    def __init__(self, problem: str, *, size: int = 0, unit: str = "texts", limit: int = 0) -> None:
+        super().__init__(problem)
+        self.size = size
+        self.unit = unit
+        self.limit = limit
 
 
 class ArtifactError(BertrtError):

@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import Encoding
 
 from bertrt.artifact.manifest import TokenizerFacts
-from bertrt.errors import ArtifactError, InputError, shorten
+from bertrt.errors import ArtifactError, InputError, TooLongError, shorten
 
 __all__ = ["Encoding", "Text", "Tokenizer", "Tokens", "pad", "write_vocabulary"]
 
@@ -166,7 +166,8 @@ class Tokenizer:
             advice: the truncation that the error for a text that is too long names; when None True
                 and, for a pair, "longest_first".
 
-        Raises InputError if a text is not a string or a list of strings, or is too long.
+        Raises InputError if a text is not a string or a list of strings, and TooLongError if it is
+        too long.
         """
         limit = self._check_max_length(max_length)
         side = self._check_side(truncation_side)
@@ -203,8 +204,10 @@ class Tokenizer:
             what = f"the text {shorten(text)}" + (" with its pair" if pair is not None else "")
             if advice is None:
                 advice = True if pair is None else "longest_first"
-            raise InputError(
+            raise TooLongError(
                 f"{what} has {len(encoding)} tokens and the limit is {limit}: shorten it, or pass",
+                tokens=len(encoding),
+                limit=limit,
                 truncation=advice,
             )
         return encoding
@@ -225,7 +228,8 @@ class Tokenizer:
             vocab_size: how many ids the model has, which may be more than the tokenizer's.
             truncation, max_length, truncation_side: as in `encode`.
 
-        Raises InputError for no ids, for one that the model does not have, and for too many.
+        Raises InputError for no ids and for one that the model does not have, and TooLongError for
+        too many.
         """
         limit = self._check_max_length(max_length)
         side = self._check_side(truncation_side)
@@ -234,9 +238,11 @@ class Tokenizer:
         if len(numbers) <= limit:
             return _GivenTokens(numbers)
         if truncation is False:
-            raise InputError(
+            raise TooLongError(
                 f"the token ids {shorten(list(numbers))} are {len(numbers)} and the limit is "
                 f"{limit}: give fewer, or pass",
+                tokens=len(numbers),
+                limit=limit,
                 truncation=True,
             )
         if side == "left":

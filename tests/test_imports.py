@@ -281,5 +281,5 @@ def test_public_names() -> None:
         for value in vars(bertrt).values()
         if isinstance(value, type) and issubclass(value, Exception)
     ]
-    assert len(errors) == 8
+    assert len(errors) == 10
     assert all(issubclass(error, bertrt.BertrtError) for error in errors)

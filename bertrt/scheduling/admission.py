@@ -1,6 +1,6 @@
 """Admission to a queue that is bounded in texts and in tokens: a request fits, or it does not."""
 
-from bertrt.errors import BusyError, InputError
+from bertrt.errors import BusyError, TooLargeError
 
 __all__ = ["Admission"]
 
@@ -26,16 +26,19 @@ class Admission:
     def check(self, texts: int, tokens: int, tokens_per_second: float) -> None:
         """Check that so much fits beside what waits.
 
-        Raises BusyError for what does not fit now, and InputError for what never will.
+        Raises BusyError for what does not fit now, and TooLargeError for what never will.
         """
         for unit, more, waiting, limit, option in (
             ("texts", texts, self.texts, self.max_texts, "max_waiting"),
             ("tokens", tokens, self.tokens, self.max_tokens, "max_waiting_tokens"),
         ):
             if more > limit:
-                raise InputError(
+                raise TooLargeError(
                     f"the request has {more} {unit}, and this batcher holds {limit}: ask for less "
-                    f"at a time, or open it with a larger {option}"
+                    f"at a time, or open it with a larger {option}",
+                    size=more,
+                    unit=unit,
+                    limit=limit,
                 )
             if waiting + more > limit:
                 raise BusyError(

@@ -162,7 +162,7 @@ class App:
                 reason = rejection(_GONE)
         except (Exception, asyncio.CancelledError) as error:
             # The server cancels what it has no time left for.
-            found = http_error(error)
+            found = http_error(error, family)
             reason = rejection(found.status)
             found.status = status_in(family, found.status)
             if found.status == 500:

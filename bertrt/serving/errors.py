@@ -18,6 +18,8 @@ from bertrt.errors import (
     DeadlineError,
     DeviceError,
     InputError,
+    TooLargeError,
+    TooLongError,
 )
 
 __all__ = ["HttpError", "error_body", "http_error", "invalid", "status_in"]
@@ -53,12 +55,21 @@ def invalid(message: str, param: str | None = None) -> NoReturn:
     raise HttpError(422, message, param)
 
 
-def http_error(error: BaseException) -> HttpError:
-    """Return the answer to a library's error; 500 for any other, whose text stays in the log."""
+def http_error(error: BaseException, family: str) -> HttpError:
+    """Return the answer to a library's error; 500 for any other, whose text stays in the log.
+
+    The family's clients may look for words of their own.
+    """
     if isinstance(error, HttpError):
         return error
     if isinstance(error, asyncio.CancelledError):
         return HttpError(503, "the server is shutting down", headers={"retry-after": "1"})
+    if isinstance(error, TooLargeError):
+        message = f"the request has {error.size} {error.unit}, and at most {error.limit} may wait"
+        return HttpError(413, f"{message}: ask for less at a time")
+    if isinstance(error, TooLongError) and family == "tei":
+        words = f"`inputs` must have less than {error.limit} tokens. Given: {error.tokens}"
+        return HttpError(422, f"Input validation error: {words}")
     if isinstance(error, InputError):
         # Options are spelled as fields, not as Python's keyword arguments.
         fields = ", ".join(f"{name} {_json(value)}" for name, value in error.options.items())

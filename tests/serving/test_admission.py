@@ -84,7 +84,10 @@ def test_a_full_queue_refuses_whole_requests(held: Held) -> None:
         assert int(headers["retry-after-ms"]) >= 1
         assert held.batcher.load.waiting_texts == 3
         status, _, body = await post(app, {"inputs": ["a"] * 5})
-        assert status == 422, "more than the queue ever holds"
+        assert (status, body["error_type"]) == (413, "Validation"), "more than is ever held"
+        assert body["error"] == (
+            "the request has 5 texts, and at most 4 may wait: ask for less at a time"
+        )
         held.release.set()
         assert (await running)[0] == (await waiting)[0] == 200
 

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from bertrt.errors import BusyError, DeadlineError, InputError
+from bertrt.errors import BusyError, DeadlineError, TooLargeError
 from bertrt.scheduling.admission import Admission
 from bertrt.scheduling.batcher_load import Speed
 
@@ -17,8 +17,8 @@ from bertrt.scheduling.batcher_load import Speed
         (8, 1, BusyError, r"3 texts are waiting and the request has 8.*holds 10.*max_waiting$"),
         (1, 61, BusyError, r"40 tokens are waiting.* has 61.*holds 100.*max_waiting_tokens$"),
         (10, 1, BusyError, "3 texts are waiting"),
-        (11, 1, InputError, r"has 11 texts, and this batcher holds 10.*larger max_waiting$"),
-        (1, 101, InputError, r"has 101 tokens.*holds 100.*larger max_waiting_tokens$"),
+        (11, 1, TooLargeError, r"has 11 texts, and this batcher holds 10.*larger max_waiting$"),
+        (1, 101, TooLargeError, r"has 101 tokens.*holds 100.*larger max_waiting_tokens$"),
     ],
 )
 def test_what_fits(texts: int, tokens: int, error: type | None, message: str) -> None:
