@@ -1,7 +1,7 @@
 """What a handler has besides its request: the models, the limits, and how to answer with them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bertrt.scheduling.answered import Answered
@@ -9,6 +9,7 @@ from bertrt.serving.errors import HttpError
 from bertrt.serving.message import Request, Response
 from bertrt.serving.metrics import Metrics
 from bertrt.serving.models import Model, Models
+from bertrt.serving.text_size import bound_options, bound_texts, most_characters
 
 __all__ = ["Context", "Limits"]
 
@@ -76,14 +77,21 @@ class Context:
     ) -> Any:
         """Answer a list of inputs, and note in `response` what it took.
 
-        Raises HttpError for more inputs than a request may have.
+        Raises HttpError for more inputs than a request may have, and for a text of more characters
+        than are read where none is cut.
         """
         if len(inputs) > self.limits.inputs:
             raise HttpError(
                 422, f"batch size {len(inputs)} > maximum allowed batch size {self.limits.inputs}"
             )
         response.model = model
-        answered = await model.answer(method, inputs, request.deadline, **options)
+        most = most_characters(model.runtime.tokenizer.max_length)
+        bound_options(options, most)
+        texts, cut = bound_texts(inputs, most, _side(model, options))
+        answered = await model.answer(method, texts, request.deadline, **options)
+        if cut > answered.truncated:
+            # What was cut may have had too few tokens for the tokenizer to cut more.
+            answered = replace(answered, truncated=cut)
         response.note(answered)
         self.metrics.answered(model.name, answered)
         return answered.answers
@@ -100,6 +108,17 @@ class Context:
     def truncation(self, truncate: bool | None) -> bool:
         """Return whether long texts are cut, given what a request says."""
         return self.limits.auto_truncate if truncate is None else truncate
+
+
+def _side(model: Model, options: Mapping[str, Any]) -> str | None:
+    """Return the side on which texts are cut; None where they are read whole or refused."""
+    if not options.get("truncation") or options.get("stride") is not None:
+        return None
+    if model.task == "text-generation":
+        # Its answers begin with the text.
+        return None
+    side = options.get("truncation_side")
+    return side if isinstance(side, str) else model.runtime.tokenizer.facts.truncation_side
 
 
 class Answering:

@@ -14,6 +14,7 @@ from bertrt.serving.errors import HttpError, invalid
 from bertrt.serving.fields import Fields
 from bertrt.serving.message import Request, Response, json_response
 from bertrt.serving.models import Model
+from bertrt.serving.text_size import bound_texts, most_characters
 from bertrt.tokenizer import Encoding
 
 __all__ = ["decode", "embed", "embed_all", "info", "predict", "rerank", "similarity", "tokenize"]
@@ -158,6 +159,7 @@ async def tokenize(context: Context, request: Request, answering: Answering) -> 
     texts = read_inputs(fields.any("inputs"), ids=False)
     prompt = _prompt(model, fields.string("prompt_name", None))
     special = fields.flag("add_special_tokens", True)
+    bound_texts(texts, most_characters(model.runtime.tokenizer.max_length), None)
     encode = model.runtime.tokenizer.encode_whole
     answers = []
     for text in texts:
