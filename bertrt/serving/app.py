@@ -73,6 +73,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/info"): Route(tei.info),
     ("POST", "/"): Route(hugging_face.root),
     ("POST", "/invocations"): Route(hugging_face.root),
+    ("POST", "/vertex"): Route(hugging_face.vertex),
     ("POST", "/embed"): Route(tei.embed),
     ("POST", "/embed_all"): Route(tei.embed_all),
     ("POST", "/predict"): Route(tei.predict),

@@ -80,10 +80,7 @@ class Context:
         Raises HttpError for more inputs than a request may have, and for a text of more characters
         than are read where none is cut.
         """
-        if len(inputs) > self.limits.inputs:
-            raise HttpError(
-                422, f"batch size {len(inputs)} > maximum allowed batch size {self.limits.inputs}"
-            )
+        self.check_count(len(inputs))
         response.model = model
         most = most_characters(model.runtime.tokenizer.max_length)
         bound_options(options, most)
@@ -95,6 +92,12 @@ class Context:
         response.note(answered)
         self.metrics.answered(model.name, answered)
         return answered.answers
+
+    def check_count(self, inputs: int) -> None:
+        """Raise HttpError for more inputs than a request may have."""
+        most = self.limits.inputs
+        if inputs > most:
+            raise HttpError(422, f"batch size {inputs} > maximum allowed batch size {most}")
 
     def check_answer(self, numbers: int) -> None:
         """Raise HttpError for an answer of more numbers than one may have."""

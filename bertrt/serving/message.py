@@ -32,6 +32,7 @@ class Request:
         model: the name of the model in the path's prefix `/models/NAME`; None without one.
         version: the model's version in a path of the Open Inference Protocol; None without one.
         deadline: the `time.monotonic()` by which the answer has to begin.
+        parsed: the body as JSON, once it was read.
     """
 
     method: str
@@ -41,22 +42,22 @@ class Request:
     model: str | None = None
     version: str | None = None
     deadline: float | None = None
-    _json: Any = field(default=_UNREAD, repr=False)
+    parsed: Any = field(default=_UNREAD, repr=False)
 
     async def json(self) -> Any:
         """Return the body as JSON. Raises HttpError for another type of content and for no JSON."""
-        if self._json is not _UNREAD:
-            return self._json
+        if self.parsed is not _UNREAD:
+            return self.parsed
         content_type = self.headers.get("content-type", "application/json").partition(";")[0]
         kind = content_type.strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise HttpError(415, "the content-type is not application/json")
         try:
             if len(self.body) > _LARGE:
-                self._json = await asyncio.to_thread(orjson.loads, self.body)
+                self.parsed = await asyncio.to_thread(orjson.loads, self.body)
             else:
-                self._json = orjson.loads(self.body)
-            return self._json
+                self.parsed = orjson.loads(self.body)
+            return self.parsed
         except orjson.JSONDecodeError as error:
             # Without the parser's own message, which may quote the text.
             raise HttpError(400, f"the body is not JSON (at byte {error.pos})") from None

@@ -103,3 +103,37 @@ def test_parameters_that_have_no_effect_are_refused(
     answer = client(model).post(f"/models/{model}", body)
     assert answer.status == 422
     assert message in answer.json["error"]
+
+
+def test_text_generation(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:
+    http, options = client("writer"), {"max_new_tokens": 5, "do_sample": False}
+    body = {"inputs": "the cat", "parameters": options, "stream": False}
+    assert http.post("/", body).json == runtime("writer")("the cat", **options)
+    sampled = {"max_new_tokens": 5, "temperature": 0.9, "top_k": 9, "top_p": 0.9, "seed": 3}
+    body = {"inputs": "the cat", "parameters": sampled}
+    assert http.post("/models/writer", body).json == runtime("writer")("the cat", **sampled)
+    for path in ("/", "/v1/predict"):
+        answer = http.post(path, {**body, "stream": True})
+        assert answer.status == 400
+        assert b"`stream` has to be false: a text comes whole" in answer.body
+
+
+def test_vertex(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:
+    """Each prediction is what POST / answers to the instance."""
+    http = client("embedder")
+    similar = {"inputs": {"source_sentence": "the cat", "sentences": ["a cat", "london"]}}
+    instances = [{"inputs": "the cat"}, {"inputs": ["a", "b"], "dimensions": 5}, similar]
+    found = http.post("/vertex", {"instances": instances}).json["predictions"]
+    for got, instance in zip(found, instances, strict=True):
+        for one, other in zip(got, http.post("/", instance).json, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    for wrong, status in (
+        ([], 400),
+        ("a", 422),
+        ([{"inputs": "a"}, {"inputs": 3}], 422),
+        ([{"inputs": "a"}, []], 422),
+        ([{"inputs": "a"}] * 9, 422),
+    ):
+        answer = client("embedder", inputs=8).post("/vertex", {"instances": wrong})
+        assert answer.status == status, wrong
+        assert set(answer.json) == {"error", "error_type"}

@@ -78,6 +78,7 @@ ASKED: list[tuple[str, str, Any]] = [
     ("/", "/models/reader", {"inputs": QUESTION, "parameters": {}}),
     ("/", "/models/reader", {"inputs": [QUESTION], "parameters": {"top_k": 2}}),
     ("/invocations", "/models/reranker/invocations", {"query": "who", "texts": TEXTS}),
+    ("/vertex", "/models/nli/vertex", {"instances": [{"inputs": "a"}, {"inputs": TEXTS}]}),
     ("/v1/embeddings", "/v1/embeddings", {"input": TEXTS, "encoding_format": "base64"}),
     ("/embeddings", "/embeddings", {"input": "a"}),
     ("/openai/v1/embeddings", "/openai/v1/embeddings", {"input": [5, 6]}),

@@ -1,6 +1,8 @@
 """The task shape of the Hugging Face hub, which `InferenceClient(model=URL)` posts to that URL."""
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bertrt.serving.context import Answering, Context
@@ -10,7 +12,7 @@ from bertrt.serving.message import Request, Response, json_response
 from bertrt.serving.models import Model
 from bertrt.serving.routes import rerank, tei
 
-__all__ = ["root"]
+__all__ = ["refuse_stream", "root", "vertex"]
 
 # The options that each task takes, by the names that InferenceClient sends.
 _OPTIONS = {
@@ -64,10 +66,38 @@ async def root(context: Context, request: Request, answering: Answering) -> Resp
     return await _task(context, request, answering, model, Fields(body))
 
 
+async def vertex(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /vertex: `instances`, each a body of POST /, to `predictions`. One error fails all."""
+    instances = Fields(await request.json()).any("instances")
+    if not isinstance(instances, list):
+        invalid("`instances` has to be a list", "instances")
+    if not instances:
+        raise HttpError(400, "`instances` cannot be empty", "instances")
+    context.check_count(len(instances))
+    try:
+        # Together, so that they share batches.
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(root(context, replace(request, parsed=instance), answering))
+                for instance in instances
+            ]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    answers = b",".join(task.result().body for task in tasks)
+    return Response(b'{"predictions":[' + answers + b"]}")
+
+
+def refuse_stream(model: Model, fields: Fields) -> None:
+    """Raise HttpError if a text is to come piece by piece, as it is generated."""
+    if model.task == "text-generation" and fields.flag("stream", False):
+        raise HttpError(400, "`stream` has to be false: a text comes whole", "stream")
+
+
 async def _task(
     context: Context, request: Request, answering: Answering, model: Model, fields: Fields
 ) -> Response:
     """Answer the model's own task, with one input or a list of them."""
+    refuse_stream(model, fields)
     parameters = fields.object("parameters")
     task = model.task
     if "zero-shot-classification" in model.can and parameters.has("candidate_labels"):

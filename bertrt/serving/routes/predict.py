@@ -4,6 +4,7 @@ from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError
 from bertrt.serving.fields import Fields
 from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.routes.hugging_face import refuse_stream
 
 __all__ = ["predict"]
 
@@ -16,6 +17,7 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
     """
     fields = Fields(await request.json(), status=400)
     model = context.models.only(request.model, fields.string("model", None))
+    refuse_stream(model, fields)
     value = fields.any("inputs")
     inputs = value if isinstance(value, list) else [value]
     if not inputs:
