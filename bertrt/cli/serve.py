@@ -75,6 +75,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         ("--max-waiting-texts", 2048, "how many texts may wait for each model"),
         ("--max-waiting-tokens", 262_144, "how many tokens may wait for each model"),
         ("--max-inputs", 2048, "the maximum number of inputs in a request"),
+        ("--max-sequences", 4096, "the maximum number of texts x labels, windows or choices"),
+        ("--max-response", 64 << 20, "about the maximum number of bytes of an answer"),
         ("--max-body", 16 << 20, "the maximum number of bytes in a request's body"),
         ("--max-connections", 1024, "the maximum number of connections"),
     ]
@@ -142,6 +144,8 @@ def run(arguments: argparse.Namespace) -> int:
     limits = Limits(
         inputs=arguments.max_inputs,
         body=arguments.max_body,
+        sequences=arguments.max_sequences,
+        response=arguments.max_response,
         seconds=arguments.request_timeout,
         auto_truncate=arguments.auto_truncate,
     )

@@ -5,13 +5,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bertrt.scheduling.answered import Answered
+from bertrt.serving.cost import Cost, estimate
 from bertrt.serving.errors import HttpError
-from bertrt.serving.message import Request, Response
+from bertrt.serving.fields import check_count
+from bertrt.serving.message import Request, Response, off_loop
 from bertrt.serving.metrics import Metrics
 from bertrt.serving.models import Model, Models
+from bertrt.serving.side_thread import SideThread
 from bertrt.serving.text_size import bound_options, bound_texts, most_characters
 
 __all__ = ["Context", "Limits"]
+
+# How long an input takes to look at, as a number of bytes for `off_loop`.
+_INPUT = 256
 
 
 @dataclass(frozen=True)
@@ -21,14 +27,16 @@ class Limits:
     Attributes:
         inputs: the most inputs of a request.
         body: the most bytes of a body, before and after decompression.
-        answer: about the most numbers of an answer.
+        sequences: the most sequences of a request: texts times labels, windows, choices.
+        response: about the most bytes of an answer.
         seconds: how long a request may wait.
         auto_truncate: whether a text that is too long is cut where a request does not say.
     """
 
     inputs: int = 2048
     body: int = 16 << 20
-    answer: int = 16 << 20
+    sequences: int = 4096
+    response: int = 64 << 20
     seconds: float = 30.0
     auto_truncate: bool = True
 
@@ -44,6 +52,7 @@ class Context:
             answered while it is ready, and still while it drains.
         is_draining: whether the server is about to stop.
         metrics: what was counted.
+        texts: a thread for texts that no model runs.
     """
 
     models: Models
@@ -51,6 +60,7 @@ class Context:
     is_ready: bool = True
     is_draining: bool = False
     metrics: Metrics = field(default_factory=Metrics)
+    texts: SideThread = field(default_factory=lambda: SideThread("bertrt-texts"))
 
     def __post_init__(self) -> None:
         self._count(self.models)
@@ -77,14 +87,23 @@ class Context:
     ) -> Any:
         """Answer a list of inputs, and note in `response` what it took.
 
-        Raises HttpError for more inputs than a request may have, and for a text of more characters
-        than are read where none is cut.
+        Raises HttpError for more inputs, sequences or bytes of the answer than a request may have,
+        and for a text of more characters than are read where none is cut.
         """
-        self.check_count(len(inputs))
+        check_count(len(inputs), self.limits.inputs)
         response.model = model
         most = most_characters(model.runtime.tokenizer.max_length)
         bound_options(options, most)
-        texts, cut = bound_texts(inputs, most, _side(model, options))
+
+        def read() -> tuple[list[Any], int, Cost]:
+            texts, cut = bound_texts(inputs, most, _side(model, options))
+            return texts, cut, estimate(model, method, texts, options)
+
+        texts, cut, cost = await off_loop(_INPUT * len(inputs), read)
+        if response.cost.sequences + cost.sequences > self.limits.sequences and cost.has_windows:
+            # A text has fewer tokens than characters.
+            cost = await self._count_windows(request, model, texts, options)
+        self.check_cost(response, cost)
         answered = await model.answer(method, texts, request.deadline, **options)
         if cut > answered.truncated:
             # What was cut may have had too few tokens for the tokenizer to cut more.
@@ -93,20 +112,33 @@ class Context:
         self.metrics.answered(model.name, answered)
         return answered.answers
 
-    def check_count(self, inputs: int) -> None:
-        """Raise HttpError for more inputs than a request may have."""
-        most = self.limits.inputs
-        if inputs > most:
-            raise HttpError(422, f"batch size {inputs} > maximum allowed batch size {most}")
+    def check_cost(self, response: "Answering", cost: Cost) -> None:
+        """Add a cost to what a request has cost. Raises HttpError if it may not cost so much."""
+        response.cost += cost
+        for count, most, what in (
+            (response.cost.sequences, self.limits.sequences, "sequences"),
+            (response.cost.size, self.limits.response, "bytes of answer"),
+        ):
+            if count > most:
+                raise HttpError(
+                    413,
+                    f"the request has about {count} {what}, and at most {most} are allowed: "
+                    "ask for less at a time",
+                )
 
-    def check_answer(self, numbers: int) -> None:
-        """Raise HttpError for an answer of more numbers than one may have."""
-        if numbers > self.limits.answer:
-            raise HttpError(
-                413,
-                f"the answer would have {numbers} numbers, and at most {self.limits.answer} are "
-                "allowed: ask for fewer texts at a time",
+    async def _count_windows(
+        self, request: Request, model: Model, inputs: Sequence[Any], options: Mapping[str, Any]
+    ) -> Cost:
+        """Return what inputs cost, by the tokens that their texts have."""
+        encode = model.runtime.tokenizer.encode_whole
+
+        def count(item: Any) -> Cost:
+            return estimate(
+                model, "call", [item], options, lambda text: len(encode(text, special_tokens=False))
             )
+
+        async with self.texts.admitted(request.deadline):
+            return sum(await self.texts.map(count, inputs), Cost(0, 0))
 
     def truncation(self, truncate: bool | None) -> bool:
         """Return whether long texts are cut, given what a request says."""
@@ -129,6 +161,7 @@ class Answering:
 
     def __init__(self) -> None:
         self.model: Model | None = None
+        self.cost = Cost(0, 0)
         self.tokens = 0
         self.truncated = 0
         self.tokenization = self.queue = self.inference = 0.0

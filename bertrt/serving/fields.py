@@ -5,7 +5,7 @@ from typing import Any
 
 from bertrt.serving.errors import HttpError, invalid
 
-__all__ = ["Fields"]
+__all__ = ["Fields", "check_count"]
 
 _MISSING = object()
 
@@ -53,9 +53,11 @@ class Fields:
             name, default, lambda value: isinstance(value, str) and value in choices, known
         )
 
-    def strings(self, name: str) -> list[str]:
-        """Return a required list of strings."""
+    def strings(self, name: str, most: int) -> list[str]:
+        """Return a required list of strings, of which there are at most so many."""
         value = self.any(name)
+        if isinstance(value, list):
+            check_count(len(value), most)
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             self._fail(f"`{name}` has to be a list of strings", name)
         strings: list[str] = value
@@ -84,3 +86,9 @@ class Fields:
         if self._status == 422:
             invalid(message, name)
         raise HttpError(self._status, message, name)
+
+
+def check_count(inputs: int, most: int) -> None:
+    """Raise HttpError for more inputs than a request may have."""
+    if inputs > most:
+        raise HttpError(422, f"batch size {inputs} > maximum allowed batch size {most}")

@@ -4,19 +4,22 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from bertrt.serving.errors import HttpError
+from bertrt.serving.json_pieces import write_pieces
 
-__all__ = ["Receive", "Request", "Response", "Send", "json_response", "read_body"]
+__all__ = ["Receive", "Request", "Response", "Send", "json_response", "off_loop", "read_body"]
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# Larger bodies are parsed and written in a thread, so that the event loop is not held.
+_T = TypeVar("_T")
+
+# More bytes are read and written in a thread, so that the event loop is not held.
 _LARGE = 1 << 16
 _UNREAD = object()
 
@@ -53,10 +56,7 @@ class Request:
         if kind != "application/json" and not kind.endswith("+json"):
             raise HttpError(415, "the content-type is not application/json")
         try:
-            if len(self.body) > _LARGE:
-                self.parsed = await asyncio.to_thread(orjson.loads, self.body)
-            else:
-                self.parsed = orjson.loads(self.body)
+            self.parsed = await off_loop(len(self.body), lambda: orjson.loads(self.body))
             return self.parsed
         except orjson.JSONDecodeError as error:
             # Without the parser's own message, which may quote the text.
@@ -78,15 +78,16 @@ async def json_response(value: Any, *, size: int = 0, **headers: str) -> Respons
 
     Args:
         value: what to write.
-        size: about how many numbers it holds; many are written in a thread.
+        size: about how many bytes it has; many are written in a thread.
         headers: names with underscores in place of hyphens.
     """
-
-    def write() -> bytes:
-        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-
-    body = await asyncio.to_thread(write) if size > _LARGE // 8 else write()
+    body = await off_loop(size, lambda: b"".join(write_pieces(value)))
     return Response(body, headers={name.replace("_", "-"): text for name, text in headers.items()})
+
+
+async def off_loop(size: int, function: Callable[[], _T]) -> _T:
+    """Call a function, in a thread if it has to do with many bytes."""
+    return await asyncio.to_thread(function) if size > _LARGE else function()
 
 
 async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
@@ -112,16 +113,18 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
             raise _too_large(limit)
         parts.append(part)
         more = message.get("more_body", False)
-    return _decompress(b"".join(parts), headers.get("content-encoding", "identity"), limit)
-
-
-def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    name = encoding.strip().lower()
+    body = b"".join(parts)
+    name = headers.get("content-encoding", "identity").strip().lower()
     if name in ("identity", ""):
         return body
     if name not in ("gzip", "x-gzip", "deflate"):
-        message = "the content-encoding is neither gzip nor deflate"
-        raise HttpError(415, message, headers={"accept-encoding": "gzip, deflate"})
+        problem = "the content-encoding is neither gzip nor deflate"
+        raise HttpError(415, problem, headers={"accept-encoding": "gzip, deflate"})
+    # It may be as large as the limit, however small it is now.
+    return await asyncio.to_thread(_decompress, body, name, limit)
+
+
+def _decompress(body: bytes, name: str, limit: int) -> bytes:
     # gzip's window bits with its header, and zlib's for deflate.
     decompressor = zlib.decompressobj(zlib.MAX_WBITS | (16 if "gzip" in name else 0))
     try:

@@ -28,6 +28,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "tagger": ("BertForTokenClassification", {}),
     "reader": ("BertForQuestionAnswering", {}),
     "filler": ("BertForMaskedLM", {}),
+    "chooser": ("BertForMultipleChoice", {}),
     "writer": ("BertLMHeadModel", {"is_decoder": True}),
 }
 

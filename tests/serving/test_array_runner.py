@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertrt.errors import BusyError
-from bertrt.serving import array_runner
+from bertrt.serving import side_thread
 from bertrt.serving.array_runner import ArrayRunner
 from bertrt.serving.errors import HttpError
 
@@ -34,7 +34,7 @@ def request(runner: ArrayRunner, id: int, deadline: float | None = None) -> Any:
 
 
 def test_requests_run_in_turn_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(array_runner, "_MOST_WAITING", 3)
+    monkeypatch.setattr(side_thread, "_MOST_WAITING", 3)
     runtime = SlowRuntime()
     runner = ArrayRunner(runtime)  # type: ignore[arg-type]
 

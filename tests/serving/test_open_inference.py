@@ -489,7 +489,7 @@ def test_an_error_holds_no_text(client: Callable[..., Any]) -> None:
 def test_busy_and_large_answers(
     client: Callable[..., Any], served: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = client("embedder", answer=100).post("/v2/models/embedder/infer", {"inputs": [IDS]})
+    answer = client("embedder", response=100).post("/v2/models/embedder/infer", {"inputs": [IDS]})
     assert (answer.status, set(answer.json)) == (413, {"error"})
 
     def full(*args: Any, **options: Any) -> None:
@@ -532,7 +532,7 @@ def test_timeout_is_the_deadline(
 
 def test_mutated_requests_are_never_a_server_error(client: Callable[..., Any]) -> None:
     """A wrong request is the client's error, whatever is wrong with it."""
-    http = client("embedder", "nli", inputs=8, answer=4096)
+    http = client("embedder", "nli", inputs=8, response=49152)
     chance = random.Random(0)
     ids = np.full((2, 3), 7)
     seeds: list[tuple[bytes, dict[str, str]]] = [

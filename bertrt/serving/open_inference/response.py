@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
+from bertrt.serving.json_pieces import write_pieces
 from bertrt.serving.message import Response
 from bertrt.serving.open_inference.tensors import OutputTensor
 
@@ -31,7 +30,7 @@ def write_response(
     answer = {"model_name": model, "model_version": version, "outputs": described}
     if id is not None:
         answer = {"id": id, **answer}
-    header = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    header = b"".join(write_pieces(answer))
     if not parts:
         return Response(header)
     return Response(

@@ -7,7 +7,7 @@ from typing import Any
 
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError, invalid
-from bertrt.serving.fields import Fields
+from bertrt.serving.fields import Fields, check_count
 from bertrt.serving.message import Request, Response, json_response
 from bertrt.serving.models import Model
 from bertrt.serving.routes import rerank, tei
@@ -73,7 +73,7 @@ async def vertex(context: Context, request: Request, answering: Answering) -> Re
         invalid("`instances` has to be a list", "instances")
     if not instances:
         raise HttpError(400, "`instances` cannot be empty", "instances")
-    context.check_count(len(instances))
+    check_count(len(instances), context.limits.inputs)
     try:
         # Together, so that they share batches.
         async with asyncio.TaskGroup() as group:
@@ -121,9 +121,10 @@ async def _task(
         options["truncation"] = context.truncation(None)
     answers = await context.answer(request, answering, model, "call", inputs, **options)
     answers = [_SHAPES.get(task, lambda answer: answer)(answer) for answer in answers]
+    size = answering.cost.size
     if task == "text-classification" and not isinstance(value, list):
-        return await json_response([answers[0]])
-    return await json_response(answers if isinstance(value, list) else answers[0])
+        return await json_response([answers[0]], size=size)
+    return await json_response(answers if isinstance(value, list) else answers[0], size=size)
 
 
 def _classification(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """The routes of the Open Inference Protocol, version 2, as clients of Triton speak it."""
 
-import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from bertrt._version import __version__
 from bertrt.serving.context import Answering, Context
+from bertrt.serving.cost import Cost
 from bertrt.serving.errors import HttpError
-from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.message import Request, Response, json_response, off_loop
 from bertrt.serving.models import Model
 from bertrt.serving.open_inference.answers import pair_up, write_answers
 from bertrt.serving.open_inference.request import InferRequest, RequestedOutput, read_request
@@ -28,10 +28,8 @@ from bertrt.serving.open_inference.tensors import InputTensor, OutputTensor, ref
 
 __all__ = ["infer", "model", "ready", "server"]
 
-_T = TypeVar("_T")
-
-# Larger bodies and answers are read and written in a thread, so that the event loop is not held.
-_LARGE = 1 << 16
+# About the bytes of a number as JSON.
+_NUMBER = 12
 
 # Heads whose calls have no truncation to switch on.
 _CUT_THEMSELVES = ("question-answering", "text-generation")
@@ -72,7 +70,7 @@ async def infer(context: Context, request: Request, answering: Answering) -> Res
     """POST /v2/models/NAME/infer: answers to texts, or the graph's outputs for token ids."""
     found = _named(context, request)
     header = request.headers.get("inference-header-content-length")
-    asked = await _off_loop(len(request.body), lambda: read_request(request.body, header))
+    asked = await off_loop(len(request.body), lambda: read_request(request.body, header))
     if asked.timeout is not None:
         deadline = time.monotonic() + asked.timeout
         request = replace(request, deadline=min(deadline, request.deadline or deadline))
@@ -87,8 +85,8 @@ async def infer(context: Context, request: Request, answering: Answering) -> Res
         names = [output.name for output in wanted]
         tensors = await _run_arrays(context, request, answering, found, asked.inputs, names)
     chosen = [(tensors[output.name], output.is_binary) for output in wanted]
-    elements = sum(math.prod(tensor.shape) for tensor, _ in chosen)
-    return await _off_loop(elements, lambda: write_response(found.name, VERSION, asked.id, chosen))
+    size = _NUMBER * sum(math.prod(tensor.shape) for tensor, _ in chosen)
+    return await off_loop(size, lambda: write_response(found.name, VERSION, asked.id, chosen))
 
 
 def _named(context: Context, request: Request) -> Model:
@@ -134,8 +132,8 @@ async def _answer_texts(
     if pair is not None and pair.shape[0] != text.shape[0]:
         signature.inputs[1].refuse_shape(pair, model.name)
     size = sum(len(tensor.data) for tensor in inputs.values())
-    texts = await _off_loop(size, text.texts)
-    pairs = None if pair is None else await _off_loop(size, pair.texts)
+    texts = await off_loop(size, text.texts)
+    pairs = None if pair is None else await off_loop(size, pair.texts)
     items = pair_up(model.task, texts, pairs)
     options: dict[str, Any] = {}
     if model.task not in _CUT_THEMSELVES:
@@ -156,9 +154,11 @@ async def _run_arrays(
     names: list[str],
 ) -> dict[str, OutputTensor]:
     """Run the graph on token ids, and return its outputs of these names."""
-    context.check_answer(count_elements(model, inputs["input_ids"].shape, names))
+    rows = _sequences(inputs)
+    size = _NUMBER * count_elements(model, inputs["input_ids"].shape, names)
+    context.check_cost(answering, Cost(rows, size))
     arrays = {
-        name: await _off_loop(len(tensor.data), tensor.numbers) for name, tensor in inputs.items()
+        name: await off_loop(len(tensor.data), tensor.numbers) for name, tensor in inputs.items()
     }
     answering.model = model
     answered = await model.arrays.run(arrays, names, request.deadline)
@@ -166,8 +166,3 @@ async def _run_arrays(
     return {
         name: OutputTensor.of_numbers(name, values) for name, values in answered.answers.items()
     }
-
-
-async def _off_loop(size: int, function: Callable[[], _T]) -> _T:
-    """Call a function, in a thread if it has much to do."""
-    return await asyncio.to_thread(function) if size > _LARGE else function()

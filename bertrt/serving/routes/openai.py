@@ -9,7 +9,7 @@ from bertrt.heads.base import TokenIds
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError
 from bertrt.serving.fields import Fields
-from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.message import Request, Response, json_response, off_loop
 from bertrt.serving.models import Model
 from bertrt.serving.routes.tei import is_id
 
@@ -21,8 +21,9 @@ async def embeddings(context: Context, request: Request, answering: Answering) -
     fields = Fields(await request.json(), status=400)
     name = fields.string("model", None)
     chosen = context.models.choose("embed", request.model, name)
-    inputs = _read_input(fields.any("input"), context.limits.inputs, chosen.vocab_size)
     fields.choice("modality", "text", ("text",))  # infinity's, which also embeds pictures
+    value, most, vocabulary = fields.any("input"), context.limits.inputs, chosen.vocab_size
+    inputs = await off_loop(len(request.body), lambda: _read_input(value, most, vocabulary))
     format = fields.choice("encoding_format", "float", ("float", "base64"))
     # infinity's own client sends 0 for all of them.
     least = 0 if request.path == "/embeddings" else 1
@@ -39,17 +40,15 @@ async def embeddings(context: Context, request: Request, answering: Answering) -
         dimensions=dimensions,
         truncation=context.truncation(None),
     )
-    data = [
-        {"object": "embedding", "index": index, "embedding": _encode(vector, format)}
-        for index, vector in enumerate(vectors)
-    ]
+    size = answering.cost.size
+    data = await off_loop(size, lambda: _entries(vectors, format))
     answer = {
         "object": "list",
         "data": data,
         "model": chosen.name,
         "usage": {"prompt_tokens": answering.tokens, "total_tokens": answering.tokens},
     }
-    return await json_response(answer, size=vectors.size)
+    return await json_response(answer, size=size)
 
 
 async def models(context: Context, request: Request, answering: Answering) -> Response:
@@ -90,6 +89,13 @@ def _read_input(value: Any, most: int, vocab_size: int) -> list[Any]:
         else:
             raise HttpError(400, "`input` has to hold strings or lists of token ids", "input")
     return inputs
+
+
+def _entries(vectors: np.ndarray, format: str) -> list[dict[str, Any]]:
+    return [
+        {"object": "embedding", "index": index, "embedding": _encode(vector, format)}
+        for index, vector in enumerate(vectors)
+    ]
 
 
 def _encode(vector: np.ndarray, format: str) -> Any:

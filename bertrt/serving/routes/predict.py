@@ -26,4 +26,6 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
     if "progress" in options:
         raise HttpError(400, "`parameters` has no `progress`", "parameters")
     answers = await context.answer(request, answering, model, "call", inputs, **options)
-    return await json_response(answers if isinstance(value, list) else answers[0])
+    return await json_response(
+        answers if isinstance(value, list) else answers[0], size=answering.cost.size
+    )

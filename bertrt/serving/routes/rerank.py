@@ -7,7 +7,7 @@ from typing import Any
 
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError, invalid
-from bertrt.serving.fields import Fields
+from bertrt.serving.fields import Fields, check_count
 from bertrt.serving.message import Request, Response, json_response
 from bertrt.serving.routes import tei
 
@@ -32,7 +32,7 @@ async def _rerank(
 ) -> Response:
     fields = Fields(await request.json())
     model = context.models.choose("rerank", request.model, fields.string("model", None))
-    documents = _read_documents(fields.any("documents"))
+    documents = _read_documents(fields.any("documents"), context.limits.inputs)
     top_n = fields.whole("top_n", None)
     ranked = await tei.rank(
         context,
@@ -61,14 +61,15 @@ async def _rerank(
         "usage": {"prompt_tokens": answering.tokens, "total_tokens": answering.tokens},
         "meta": {"api_version": {"version": "2"}},
     }
-    return await json_response(answer)
+    size = answering.cost.size + len(request.body) * with_text
+    return await json_response(answer, size=size)
 
 
 async def classify(context: Context, request: Request, answering: Answering) -> Response:
     """POST /classify: each text's labels with their scores, as infinity answers."""
     fields = Fields(await request.json())
     model = context.models.choose("classify", request.model, fields.string("model", None))
-    texts = fields.strings("input")
+    texts = fields.strings("input", context.limits.inputs)
     if not texts:
         raise HttpError(400, "`input` cannot be empty", "input")
     answers = await context.answer(
@@ -89,15 +90,16 @@ async def classify(context: Context, request: Request, answering: Answering) -> 
         "id": str(uuid.uuid4()),
         "created": int(time.time()),
     }
-    return await json_response(answer)
+    return await json_response(answer, size=answering.cost.size)
 
 
-def _read_documents(value: Any) -> list[str]:
+def _read_documents(value: Any, most: int) -> list[str]:
     """Return the texts of documents, each a string or `{"text": …}`."""
     if not isinstance(value, list):
         invalid("`documents` has to be a list", "documents")
     if not value:
         raise HttpError(400, "`documents` cannot be empty", "documents")
+    check_count(len(value), most)
     texts: Sequence[Any] = [one.get("text") if isinstance(one, dict) else one for one in value]
     if not all(isinstance(text, str) for text in texts):
         invalid('`documents` has to hold strings or objects {"text": …}', "documents")

@@ -10,9 +10,11 @@ from bertrt.heads.base import TokenIds
 from bertrt.heads.prompts import choose_prompt
 from bertrt.heads.similarity import similarity as cosines
 from bertrt.serving.context import Answering, Context
+from bertrt.serving.cost import Cost
 from bertrt.serving.errors import HttpError, invalid
-from bertrt.serving.fields import Fields
-from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.fields import Fields, check_count
+from bertrt.serving.json_pieces import write_pieces
+from bertrt.serving.message import Request, Response, json_response, off_loop
 from bertrt.serving.models import Model
 from bertrt.serving.text_size import bound_texts, most_characters
 from bertrt.tokenizer import Encoding
@@ -26,7 +28,7 @@ async def embed(context: Context, request: Request, answering: Answering) -> Res
     """POST /embed: vectors, `[[float]]`."""
     fields = Fields(await request.json())
     model = context.models.choose("embed", request.model)
-    texts = read_inputs(fields.any("inputs"))
+    texts = await _read(context, request, fields)
     dimensions = fields.whole("dimensions", None, least=0)
     if dimensions == 0:
         invalid("`dimensions` should be positive", "dimensions")
@@ -40,30 +42,27 @@ async def embed(context: Context, request: Request, answering: Answering) -> Res
         dimensions=_dimensions(model, dimensions),
         **_text_options(context, model, fields),
     )
-    return await json_response(vectors, size=vectors.size)
+    return await json_response(vectors, size=answering.cost.size)
 
 
 async def embed_all(context: Context, request: Request, answering: Answering) -> Response:
     """POST /embed_all: one vector a token, `[[[float]]]`."""
     fields = Fields(await request.json())
     model = context.models.choose("feature-extraction", request.model)
-    texts = read_inputs(fields.any("inputs"), ids=False)
+    texts = await _read(context, request, fields, ids=False)
     options = _text_options(context, model, fields)
     prompt = _prompt(model, options.pop("prompt_name"))
-    hidden, limit = model.artifact.config.hidden_size, model.runtime.tokenizer.max_length
-    # A character is a token at most, and there are two special ones.
-    context.check_answer(hidden * sum(min(len(prompt + text) + 2, limit) for text in texts))
     answers = await context.answer(
         request, answering, model, "call", [f"{prompt}{text}" for text in texts], **options
     )
-    return await json_response([answer[0] for answer in answers], size=hidden * answering.tokens)
+    return await json_response([answer[0] for answer in answers], size=answering.cost.size)
 
 
 async def predict(context: Context, request: Request, answering: Answering) -> Response:
     """POST /predict: labels with their scores, best first."""
     fields = Fields(await request.json())
     model = context.models.choose("classify", request.model)
-    inputs, single = _read_predict(fields.any("inputs"))
+    inputs, single = _read_predict(fields.any("inputs"), context.limits.inputs)
     function = "none" if fields.flag("raw_scores", False) else _function(model)
     answers = await context.answer(
         request,
@@ -75,14 +74,14 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
         function_to_apply=function,
         **_truncation(context, fields),
     )
-    return await json_response(answers[0] if single else answers)
+    return await json_response(answers[0] if single else answers, size=answering.cost.size)
 
 
 async def rerank(context: Context, request: Request, answering: Answering) -> Response:
     """POST /rerank with `texts`: their scores with a query, best first."""
     fields = Fields(await request.json())
     model = context.models.choose("rerank", request.model)
-    query, texts = fields.string("query"), fields.strings("texts")
+    query, texts = fields.string("query"), fields.strings("texts", context.limits.inputs)
     if not texts:
         raise HttpError(400, "`texts` cannot be empty", "texts")
     ranked = await rank(
@@ -100,7 +99,8 @@ async def rerank(context: Context, request: Request, answering: Answering) -> Re
         {"index": index, "score": score, **({"text": texts[index]} if with_text else {})}
         for index, score in ranked
     ]
-    return await json_response(answers)
+    size = answering.cost.size + len(request.body) * with_text
+    return await json_response(answers, size=size)
 
 
 async def rank(
@@ -138,7 +138,7 @@ async def similarity(context: Context, request: Request, answering: Answering) -
     fields = Fields(await request.json())
     model = context.models.choose("embed", request.model)
     inputs, parameters = fields.object("inputs"), fields.object("parameters")
-    sentences = inputs.strings("sentences")
+    sentences = inputs.strings("sentences", context.limits.inputs)
     if not sentences:
         raise HttpError(400, "`sentences` cannot be empty", "inputs")
     vectors = await context.answer(
@@ -153,36 +153,44 @@ async def similarity(context: Context, request: Request, answering: Answering) -
 
 
 async def tokenize(context: Context, request: Request, answering: Answering) -> Response:
-    """POST /tokenize: each text's tokens."""
+    """POST /tokenize: each text's tokens.
+
+    No model runs, but the tokenizer holds the interpreter's lock, so a thread of its own runs it.
+    """
     fields = Fields(await request.json())
     model = context.models.only(request.model)
-    texts = read_inputs(fields.any("inputs"), ids=False)
+    texts = await _read(context, request, fields, ids=False)
     prompt = _prompt(model, fields.string("prompt_name", None))
     special = fields.flag("add_special_tokens", True)
     bound_texts(texts, most_characters(model.runtime.tokenizer.max_length), None)
     encode = model.runtime.tokenizer.encode_whole
-    answers = []
-    for text in texts:
+
+    def write(text: str) -> bytes:
         full = f"{prompt}{text}"
-        answers.append(_tokens(full, encode(full, special_tokens=special)))
-    return await json_response(answers)
+        part = b"".join(write_pieces(_tokens(full, encode(full, special_tokens=special))))
+        context.check_cost(answering, Cost(0, len(part)))
+        return part
+
+    async with context.texts.admitted(request.deadline):
+        parts = await context.texts.map(write, texts)
+    return Response(b"[" + b",".join(parts) + b"]")
 
 
 async def decode(context: Context, request: Request, answering: Answering) -> Response:
     """POST /decode: the texts of token ids, `[str]`."""
     fields = Fields(await request.json())
     model = context.models.only(request.model)
-    lists = fields.any("ids")
-    if isinstance(lists, list) and lists and all(is_id(one) for one in lists):
-        lists = [lists]
-    if not isinstance(lists, list) or not all(_is_ids(one) for one in lists):
-        invalid("`ids` has to be a list of token ids, or a list of such lists", "ids")
-    size = model.vocab_size
-    if any(id >= size for ids in lists for id in ids):
-        invalid(f"`ids` has to be below {size}, the size of the vocabulary", "ids")
+    size, value = model.vocab_size, fields.any("ids")
+    most = most_characters(model.runtime.tokenizer.max_length)
+    lists = await off_loop(len(request.body), lambda: _read_lists(value, size, most))
+    check_count(len(lists), context.limits.inputs)
     skip = fields.flag("skip_special_tokens", True)
     tokenizer = model.runtime.tokenizer
-    return await json_response([tokenizer.decode(ids, skip_special_tokens=skip) for ids in lists])
+    async with context.texts.admitted(request.deadline):
+        texts = await context.texts.map(
+            lambda ids: tokenizer.decode(ids, skip_special_tokens=skip), lists
+        )
+    return await json_response(texts, size=sum(map(len, texts)))
 
 
 async def info(context: Context, request: Request, answering: Answering) -> Response:
@@ -211,10 +219,18 @@ async def info(context: Context, request: Request, answering: Answering) -> Resp
     return await json_response(answer)
 
 
-def read_inputs(value: Any, *, ids: bool = True) -> list[Any]:
+async def _read(
+    context: Context, request: Request, fields: Fields, *, ids: bool = True
+) -> list[Any]:
+    """Return the texts and token ids of a request."""
+    value, most = fields.any("inputs"), context.limits.inputs
+    return await off_loop(len(request.body), lambda: read_inputs(value, most, ids=ids))
+
+
+def read_inputs(value: Any, most: int, *, ids: bool = True) -> list[Any]:
     """Return texts, and token ids as TokenIds: `"a"`, `["a"]`, `[1, 2]` or `[[1, 2], "a"]`.
 
-    Raises HttpError for anything else, and for none or an empty one.
+    Raises HttpError for anything else, for more than `most`, and for none or an empty one.
     """
     if isinstance(value, str) or (
         ids and isinstance(value, list) and value and all(is_id(one) for one in value)
@@ -222,6 +238,7 @@ def read_inputs(value: Any, *, ids: bool = True) -> list[Any]:
         value = [value]
     if not isinstance(value, list):
         invalid("`inputs` has to be a string or a list", "inputs")
+    check_count(len(value), most)
     if not value or any(one in ("", []) for one in value):
         raise HttpError(400, "`inputs` cannot be empty", "inputs")
     texts: list[Any] = []
@@ -236,6 +253,20 @@ def read_inputs(value: Any, *, ids: bool = True) -> list[Any]:
     return texts
 
 
+def _read_lists(value: Any, vocab_size: int, most: int) -> list[list[int]]:
+    """Return lists of token ids, of which each has at most so many."""
+    lists = value
+    if isinstance(value, list) and value and all(is_id(one) for one in value):
+        lists = [value]
+    if not isinstance(lists, list) or not all(_is_ids(one) for one in lists):
+        invalid("`ids` has to be a list of token ids, or a list of such lists", "ids")
+    if any(id >= vocab_size for ids in lists for id in ids):
+        invalid(f"`ids` has to be below {vocab_size}, the size of the vocabulary", "ids")
+    if longest := max((len(ids) for ids in lists if len(ids) > most), default=0):
+        invalid(f"`ids` has {longest} token ids and the limit is {most}: give fewer", "ids")
+    return lists
+
+
 def is_id(value: Any) -> bool:
     """Whether a value is a whole number of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
@@ -245,11 +276,13 @@ def _is_ids(value: Any) -> bool:
     return isinstance(value, list) and all(is_id(one) for one in value)
 
 
-def _read_predict(value: Any) -> tuple[list[Any], bool]:
+def _read_predict(value: Any, most: int) -> tuple[list[Any], bool]:
     """Return texts and pairs, and whether there was a single one.
 
     `"a"` and `["a"]` are one text, `["a", "b"]` is a pair, and `[["a"], ["b", "c"]]` is a batch.
     """
+    if isinstance(value, list):
+        check_count(len(value), most)
     single = isinstance(value, str) or (
         isinstance(value, list) and all(isinstance(part, str) for part in value)
     )
