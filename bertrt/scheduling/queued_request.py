@@ -60,7 +60,8 @@ class QueuedRequest:
         self.ended = False
         self.answers: list[Answer] = [None] * size
         self._finish = finish
-        self._requests: Sequence[HeadRequest] = ()
+        self._requests: list[HeadRequest | None] = []
+        self._truncated = [False] * size
         self._samples: dict[int, list[SampleOutputs | None]] = {}
         self._missing = size
         self._accepted = time.perf_counter()
@@ -72,7 +73,7 @@ class QueuedRequest:
 
     def fill(self, requests: Sequence[HeadRequest], tokenization: float) -> None:
         """Take the encoded inputs, which took so many seconds to encode."""
-        self._requests = requests
+        self._requests = [*requests]
         self._tokenization = tokenization
         # Texts of one call may differ in the outputs that they need; each finds its own in all.
         names = {name for request in requests for name in request.outputs or ()}
@@ -111,8 +112,15 @@ class QueuedRequest:
         return self._samples.pop(part.input)
 
     def answer(self, input: int, samples: Sequence[SampleOutputs]) -> Answer:
-        """Return one input's answer; it may run the graph itself, and raise anything."""
-        return self._requests[input].finish(samples)
+        """Return one input's answer, once; it may run the graph itself, and raise anything.
+
+        Its encodings are freed: all of them at the end would take long, in the event loop.
+        """
+        request = self._requests[input]
+        assert request is not None
+        self._requests[input] = None
+        self._truncated[input] = request.truncated
+        return request.finish(samples)
 
     def store_answer(self, input: int, answer: Answer) -> bool:
         """Store one input's answer; return whether all are there."""
@@ -136,7 +144,7 @@ class QueuedRequest:
         return Answered(
             answers,
             tokens=self.tokens,
-            truncated=sum(request.truncated for request in self._requests),
+            truncated=sum(self._truncated),
             tokenization=self._tokenization,
             queue=max(0.0, began - self._accepted - self._tokenization),
             inference=now - began,
