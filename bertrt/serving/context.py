@@ -83,6 +83,7 @@ class Context:
         model: Model,
         method: str,
         inputs: Sequence[Any],
+        /,
         **options: Any,
     ) -> Any:
         """Answer a list of inputs, and note in `response` what it took.

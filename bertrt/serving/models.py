@@ -79,7 +79,7 @@ class Model:
         return ArrayRunner(self.runtime)
 
     async def answer(
-        self, method: str, inputs: Sequence[Any], deadline: float | None, **options: Any
+        self, method: str, inputs: Sequence[Any], deadline: float | None, /, **options: Any
     ) -> Answered:
         """Answer a list of inputs through the batcher; see `DynamicBatcher.amany`."""
         self.in_flight += 1

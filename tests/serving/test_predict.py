@@ -48,7 +48,10 @@ def same(got: Any, expected: Any) -> None:
         {"inputs": "a", "model": "none"},
         {"inputs": "a", "parameters": {"top": 3}},
         {"inputs": "a", "parameters": [1]},
-        {"inputs": "a", "parameters": {"progress": True}},
+        *(
+            {"inputs": "a", "parameters": {name: 3}}
+            for name in ("progress", "deadline", "inputs", "method", "self", "request", "model")
+        ),
         {"inputs": 3},
     ],
 )

@@ -8,6 +8,9 @@ from bertrt.serving.routes.hugging_face import refuse_stream
 
 __all__ = ["predict"]
 
+# Arguments of the library's methods that are not options of a call.
+_NO_OPTIONS = ("deadline", "inputs", "method", "progress", "self")
+
 
 async def predict(context: Context, request: Request, answering: Answering) -> Response:
     """POST /v1/predict: `{"model", "inputs", "parameters"}` to what the runtime answers.
@@ -23,8 +26,9 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
     if not inputs:
         raise HttpError(400, "`inputs` cannot be empty", "inputs")
     options = fields.object("parameters").items()
-    if "progress" in options:
-        raise HttpError(400, "`parameters` has no `progress`", "parameters")
+    for name in _NO_OPTIONS:
+        if name in options:
+            raise HttpError(400, f"`parameters` has no `{name}`", "parameters")
     answers = await context.answer(request, answering, model, "call", inputs, **options)
     return await json_response(
         answers if isinstance(value, list) else answers[0], size=answering.cost.size
