@@ -94,13 +94,13 @@ class Context:
         check_count(len(inputs), self.limits.inputs)
         response.model = model
         most = most_characters(model.runtime.tokenizer.max_length)
-        bound_options(options, most)
 
         def read() -> tuple[list[Any], int, Cost]:
+            bound_options(options, most)
             texts, cut = bound_texts(inputs, most, _side(model, options))
             return texts, cut, estimate(model, method, texts, options)
 
-        texts, cut, cost = await off_loop(_INPUT * len(inputs), read)
+        texts, cut, cost = await off_loop(_INPUT * len(inputs) + len(request.body), read)
         if response.cost.sequences + cost.sequences > self.limits.sequences and cost.has_windows:
             # A text has fewer tokens than characters.
             cost = await self._count_windows(request, model, texts, options)
