@@ -83,6 +83,7 @@ ASKED: list[tuple[str, str, Any]] = [
     ("/embeddings", "/embeddings", {"input": "a"}),
     ("/openai/v1/embeddings", "/openai/v1/embeddings", {"input": [5, 6]}),
     ("/v1/models", "/v1/models", None),
+    ("/models", "/models", None),
     ("/v1/models/{model}", "/v1/models/nli", None),
     ("/v1/predict", "/v1/predict", {"model": "reader", "inputs": QUESTION}),
     *(
