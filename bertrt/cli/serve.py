@@ -1,13 +1,10 @@
 """`bertrt serve`: answer HTTP requests with artifacts, by the protocols of existing clients."""
 
 import argparse
-import ipaddress
 import json
 import logging
 import math
 import os
-import re
-import ssl
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +12,7 @@ from pathlib import Path
 
 from bertrt.cli.arguments import add_session_options, whole
 from bertrt.cli.formatting import escape_control
+from bertrt.cli.serve_secrets import ENVIRONMENT, read_certificate, read_keys
 from bertrt.errors import ArtifactError, BertrtError, DeviceError, InputError
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
@@ -32,10 +30,6 @@ SIGTERM and SIGINT let it finish what it has accepted, and it exits with 0, or w
 were cut; a second signal ends it at once. An artifact that cannot be served is exit status 2."""
 JSON_HELP = "print the line about where it listens as one JSON document"
 
-# What is in an API key: it has to fit into a header.
-_KEY = re.compile(r"[\x21-\x7e]+")
-_ENVIRONMENT = "BERTRT_API_KEY"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -49,19 +43,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)"
     )
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--port",
         metavar="N",
         type=_port,
         default=8080,
         help="the port to listen on; 0 is any free one (default: 8080)",
     )
+    where.add_argument(
+        "--uds",
+        metavar="PATH",
+        type=Path,
+        help="listen on a Unix socket in place of an address and a port; its owner and its group "
+        "may connect",
+    )
     parser.add_argument(
         "--api-key-file",
         metavar="FILE",
         type=Path,
         help="a file of keys, one a line, of which each request needs one (default: those in "
-        f"the environment variable {_ENVIRONMENT}, if any)",
+        f"the environment variable {ENVIRONMENT}, if any)",
     )
     parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="a certificate, for HTTPS")
     parser.add_argument("--tls-key", metavar="FILE", type=Path, help="the certificate's key")
@@ -111,10 +113,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from bertrt.serving.app import App
         from bertrt.serving.context import Context, Limits
+        from bertrt.serving.endpoint import Endpoint, allow_descriptors
+        from bertrt.serving.listener import Listener
         from bertrt.serving.loading import open_model
         from bertrt.serving.models import Models
         from bertrt.serving.protocol import ConnectionLimits
-        from bertrt.serving.server import Server, listen
+        from bertrt.serving.server import Server
         from bertrt.serving.server import run as run_server
     except ImportError as error:
         raise BertrtError(
@@ -126,18 +130,23 @@ def run(arguments: argparse.Namespace) -> int:
     if twice := next((name for name in names if names.count(name) > 1), None):
         return _refuse(f"the name {twice!r} is given twice: give another one as NAME=DIR")
     try:
-        keys = _read_keys(arguments.api_key_file)
-        tls = _tls(arguments.tls_cert, arguments.tls_key)
+        keys = read_keys(arguments.api_key_file)
+        tls = read_certificate(arguments.tls_cert, arguments.tls_key)
     except InputError as error:
         return _refuse(str(error))
 
     logging.basicConfig(format="bertrt: %(levelname)s: %(message)s", level=logging.WARNING)
     connections = ConnectionLimits(connections=arguments.max_connections)
-    listening = listen(arguments.host, arguments.port, connections)
-    address, port = listening.getsockname()[:2]
-    if not keys and not ipaddress.ip_address(address).is_loopback:
+    backlog = arguments.max_connections
+    allow_descriptors(2 * backlog + 256)
+    if arguments.uds is not None:
+        endpoint = Endpoint.unix(arguments.uds, backlog)
+    else:
+        endpoint = Endpoint.tcp(arguments.host, arguments.port, backlog)
+    url = endpoint.url("https" if tls else "http")
+    if not keys and not endpoint.is_private:
         print(
-            f"bertrt: warning: anyone who can reach {address} can use this server: give "
+            f"bertrt: warning: anyone who can reach {endpoint.address} can use this server: give "
             "--api-key-file, or --host 127.0.0.1",
             file=sys.stderr,
         )
@@ -152,9 +161,8 @@ def run(arguments: argparse.Namespace) -> int:
     context = Context(Models([]), limits, is_ready=False)
     context.metrics.expect(models=names)
     server = Server(
-        App(context, keys),
         context,
-        listening,
+        Listener(App(context, keys), endpoint, connections),
         [
             partial(
                 open_model,
@@ -168,11 +176,10 @@ def run(arguments: argparse.Namespace) -> int:
             )
             for name, directory in arguments.models
         ],
-        limits=connections,
         drain_delay=arguments.drain_delay,
         drain_timeout=arguments.drain_timeout,
         tls=tls,
-        on_ready=partial(_announce, address, port, names, tls is not None, arguments.json),
+        on_ready=partial(_announce, url, names, arguments.json),
     )
     try:
         return run_server(server)
@@ -186,56 +193,16 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _announce(address: str, port: int, names: Sequence[str], tls: bool, as_json: bool) -> None:
+def _announce(url: str, names: Sequence[str], as_json: bool) -> None:
     """Print where the server listens, and what it serves."""
-    host = f"[{address}]" if ":" in address else address
-    url = f"{'https' if tls else 'http'}://{host}:{port}"
     if as_json:
         print(json.dumps({"url": url, "models": list(names)}, ensure_ascii=False), flush=True)
     else:
-        print(f"ready on {url} with {', '.join(map(escape_control, names))}", flush=True)
-
-
-def _read_keys(path: Path | None) -> list[str]:
-    """Return the API keys of a file and of the environment.
-
-    Raises InputError for a file that cannot be read or holds none, and for a key that no header can
-    hold. The message holds no key.
-    """
-    sources = {}
-    if path is not None:
-        try:
-            sources[str(path)] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the API keys in {str(path)!r} cannot be read: {error}") from error
-    if _ENVIRONMENT in os.environ:
-        sources[_ENVIRONMENT] = os.environ[_ENVIRONMENT]
-    keys = []
-    for source, text in sources.items():
-        found = [line.strip() for line in text.splitlines() if line.strip()]
-        if not found:
-            raise InputError(f"{source} holds no API key: write one on each line")
-        if not all(_KEY.fullmatch(key) for key in found):
-            raise InputError(f"{source} holds an API key with other than visible ASCII characters")
-        keys += found
-    return keys
-
-
-def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Return the context for HTTPS, if there is a certificate.
-
-    Raises InputError for one without a key, and for what cannot be used.
-    """
-    if cert is None and key is None:
-        return None
-    if cert is None or key is None:
-        raise InputError("--tls-cert and --tls-key belong together: give both")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(cert, key, password="")
-    except OSError as error:
-        raise InputError(f"{cert} and {key} are no certificate and its key: {error}") from error
-    return context
+        print(
+            f"ready on {escape_control(url)} with",
+            ", ".join(map(escape_control, names)),
+            flush=True,
+        )
 
 
 def _named(text: str) -> tuple[str, Path]:

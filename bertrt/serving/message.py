@@ -11,11 +11,22 @@ import orjson
 from bertrt.serving.errors import HttpError
 from bertrt.serving.json_pieces import write_pieces
 
-__all__ = ["Receive", "Request", "Response", "Send", "json_response", "off_loop", "read_body"]
+__all__ = [
+    "Application",
+    "Receive",
+    "Request",
+    "Response",
+    "Scope",
+    "Send",
+    "json_response",
+    "off_loop",
+    "read_body",
+]
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _T = TypeVar("_T")
 

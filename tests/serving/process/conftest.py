@@ -19,10 +19,12 @@ import uvloop
 
 from bertrt.serving.app import App
 from bertrt.serving.context import Context, Limits
+from bertrt.serving.endpoint import Endpoint
+from bertrt.serving.listener import Listener
 from bertrt.serving.loading import open_model
 from bertrt.serving.models import Model, Models
 from bertrt.serving.protocol import ConnectionLimits
-from bertrt.serving.server import Server, listen
+from bertrt.serving.server import Server
 
 
 class Answer(NamedTuple):
@@ -80,8 +82,10 @@ class Process:
 
     def __init__(self, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-P", "-m", "bertrt", "serve", "--json", "--threads", "1"]
+        if "--uds" not in arguments:
+            command += ["--port", "0"]
         self.process = subprocess.Popen(
-            [*command, "--port", "0", *map(str, arguments)],
+            [*command, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -94,7 +98,8 @@ class Process:
         """Return the line that it prints then; sets `port`."""
         assert self.process.stdout is not None
         line = json.loads(self.process.stdout.readline())
-        self.port = int(line["url"].rpartition(":")[2])
+        if line["url"].startswith("http"):
+            self.port = int(line["url"].rpartition(":")[2])
         return dict(line)
 
     def stop(self) -> None:
@@ -135,20 +140,14 @@ class Thread:
         **options: Any,
     ) -> None:
         connections = connections or ConnectionLimits()
-        listening = listen("127.0.0.1", 0, connections)
-        self.port = listening.getsockname()[1]
+        endpoint = Endpoint.tcp("127.0.0.1", 0, connections.connections)
+        self.port = endpoint.socket.getsockname()[1]
         self.context = Context(Models([]), limits or Limits(), is_ready=False)
         self.ready = threading.Event()
         self.result: bool | BaseException | None = None
-        app = App(self.context, keys)
+        self.listener = Listener(App(self.context, keys), endpoint, connections)
         self.server = Server(
-            app,
-            self.context,
-            listening,
-            loaders,
-            limits=connections,
-            on_ready=self.ready.set,
-            **options,
+            self.context, self.listener, loaders, on_ready=self.ready.set, **options
         )
         self._loop = loop_factory()
         self._thread = threading.Thread(target=self._run)

@@ -234,9 +234,9 @@ def test_a_client_that_does_not_read(start: Any) -> None:
         connection.connect(("127.0.0.1", server.port))
         connection.sendall(request + body)
         deadline = time.monotonic() + 30
-        while server.server._state.connections and time.monotonic() < deadline:
+        while server.listener._state.connections and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert not server.server._state.connections
+        assert not server.listener._state.connections
 
 
 def test_a_client_that_goes_away(start: Any, ask: Any) -> None:

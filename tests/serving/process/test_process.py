@@ -151,7 +151,7 @@ def test_a_body_that_does_not_come_is_cut(start: Any, read_all: Any) -> None:
     server = start(drain_timeout=0.2)
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(b"POST /embed HTTP/1.1\r\ncontent-length: 100\r\n\r\n{")
-        while not server.server._state.tasks:
+        while not server.listener._state.tasks:
             pass
         server.stop()
         assert read_all(connection).startswith(b"HTTP/1.1 503 ")
