@@ -65,6 +65,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a file of keys, one a line, of which each request needs one (default: those in "
         f"the environment variable {ENVIRONMENT}, if any)",
     )
+    parser.add_argument(
+        "--metrics-port",
+        metavar="N",
+        type=_port,
+        help="a port for /metrics and probes alone, at the same address; /metrics is nowhere else "
+        "then (default: /metrics is on the server's port)",
+    )
+    parser.add_argument(
+        "--metrics-auth", action="store_true", help="ask for an API key for /metrics as well"
+    )
+    parser.add_argument(
+        "--tei-metrics",
+        action="store_true",
+        help="show the metrics by the names of Text Embeddings Inference as well",
+    )
     parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="a certificate, for HTTPS")
     parser.add_argument("--tls-key", metavar="FILE", type=Path, help="the certificate's key")
     _add_limits(parser)
@@ -111,14 +126,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     try:
-        from bertrt.serving.app import App
-        from bertrt.serving.context import Context, Limits
-        from bertrt.serving.endpoint import Endpoint, allow_descriptors
-        from bertrt.serving.listener import Listener
-        from bertrt.serving.loading import open_model
-        from bertrt.serving.models import Models
-        from bertrt.serving.protocol import ConnectionLimits
-        from bertrt.serving.server import Server
+        from bertrt.cli.build_server import build_server
         from bertrt.serving.server import run as run_server
     except ImportError as error:
         raise BertrtError(
@@ -134,53 +142,12 @@ def run(arguments: argparse.Namespace) -> int:
         tls = read_certificate(arguments.tls_cert, arguments.tls_key)
     except InputError as error:
         return _refuse(str(error))
+    if arguments.metrics_auth and not keys:
+        return _refuse("--metrics-auth needs keys: give --api-key-file")
 
     logging.basicConfig(format="bertrt: %(levelname)s: %(message)s", level=logging.WARNING)
-    connections = ConnectionLimits(connections=arguments.max_connections)
-    backlog = arguments.max_connections
-    allow_descriptors(2 * backlog + 256)
-    if arguments.uds is not None:
-        endpoint = Endpoint.unix(arguments.uds, backlog)
-    else:
-        endpoint = Endpoint.tcp(arguments.host, arguments.port, backlog)
-    url = endpoint.url("https" if tls else "http")
-    if not keys and not endpoint.is_private:
-        print(
-            f"bertrt: warning: anyone who can reach {endpoint.address} can use this server: give "
-            "--api-key-file, or --host 127.0.0.1",
-            file=sys.stderr,
-        )
-    limits = Limits(
-        inputs=arguments.max_inputs,
-        body=arguments.max_body,
-        sequences=arguments.max_sequences,
-        response=arguments.max_response,
-        seconds=arguments.request_timeout,
-        auto_truncate=arguments.auto_truncate,
-    )
-    context = Context(Models([]), limits, is_ready=False)
-    context.metrics.expect(models=names)
-    server = Server(
-        context,
-        Listener(App(context, keys), endpoint, connections),
-        [
-            partial(
-                open_model,
-                name,
-                directory,
-                threads=arguments.threads,
-                allow_spinning=arguments.allow_spinning,
-                max_batch_tokens=arguments.max_batch_tokens,
-                max_waiting_texts=arguments.max_waiting_texts,
-                max_waiting_tokens=arguments.max_waiting_tokens,
-            )
-            for name, directory in arguments.models
-        ],
-        drain_delay=arguments.drain_delay,
-        drain_timeout=arguments.drain_timeout,
-        tls=tls,
-        on_ready=partial(_announce, url, names, arguments.json),
-    )
+    on_ready = partial(_announce, names, arguments.json)
+    server = build_server(arguments, keys, tls, on_ready)
     try:
         return run_server(server)
     except (ArtifactError, DeviceError, InputError) as error:
@@ -193,16 +160,16 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _announce(url: str, names: Sequence[str], as_json: bool) -> None:
+def _announce(names: Sequence[str], as_json: bool, urls: dict[str, str]) -> None:
     """Print where the server listens, and what it serves."""
     if as_json:
-        print(json.dumps({"url": url, "models": list(names)}, ensure_ascii=False), flush=True)
-    else:
-        print(
-            f"ready on {escape_control(url)} with",
-            ", ".join(map(escape_control, names)),
-            flush=True,
-        )
+        print(json.dumps({**urls, "models": list(names)}, ensure_ascii=False), flush=True)
+        return
+    models = ", ".join(map(escape_control, names))
+    line = f"ready on {escape_control(urls['url'])} with {models}"
+    if "metrics_url" in urls:
+        line += f", metrics on {urls['metrics_url']}"
+    print(line, flush=True)
 
 
 def _named(text: str) -> tuple[str, Path]:

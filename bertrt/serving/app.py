@@ -18,7 +18,7 @@ from typing import Any
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError, error_body, http_error, status_in
 from bertrt.serving.message import Receive, Request, Response, Send, json_response, read_body
-from bertrt.serving.metrics import NO_MODEL, rejection
+from bertrt.serving.metrics import NO_MODEL, NO_ROUTE, rejection
 from bertrt.serving.routes import (
     document,
     health,
@@ -32,7 +32,7 @@ from bertrt.serving.routes import (
     tei,
 )
 
-__all__ = ["ROUTES", "App", "split_model"]
+__all__ = ["ROUTES", "App", "Route", "Routes", "split_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,14 +52,25 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(frozen=True)
 class Route:
-    """A route: its handler, the form of its errors, and whether it needs no key."""
+    """A route.
+
+    Attributes:
+        handler: what answers.
+        family: the form of its errors.
+        is_open: whether it needs no key, and answers while models are loaded.
+        is_keyed: whether it needs a key even if it is open.
+    """
 
     handler: Handler
     family: str = "tei"
     is_open: bool = False
+    is_keyed: bool = False
 
 
-ROUTES: dict[tuple[str, str], Route] = {
+Routes = Mapping[tuple[str, str], Route]
+
+
+ROUTES: Routes = {
     ("GET", "/livez"): Route(health.live, is_open=True),
     **{
         ("GET", path): Route(health.ready, is_open=True) for path in ("/health", "/ping", "/readyz")
@@ -99,20 +110,21 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/v2/models/*/ready"): Route(open_inference.ready, "oip"),
     ("POST", "/v2/models/*/infer"): Route(open_inference.infer, "oip"),
 }
-_PATHS = {path for _, path in ROUTES}
-# The label of requests for routes that do not exist.
-_NO_ROUTE = "none"
 
 
 class App:
     """The ASGI application."""
 
-    def __init__(self, context: Context, api_keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self, context: Context, api_keys: Sequence[str] = (), routes: Routes = ROUTES
+    ) -> None:
         """Answer with these models; requests need one of the keys, if there are any."""
         self._context = context
+        self._routes = routes
+        self._paths = {path for _, path in routes}
         self._keys = [sha256(key.encode()).digest() for key in api_keys]
         # What runs a model is posted.
-        context.metrics.expect(routes=[path for method, path in ROUTES if method == "POST"])
+        context.metrics.expect(routes=[path for method, path in routes if method == "POST"])
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -142,18 +154,18 @@ class App:
         started: float,
     ) -> Response:
         family = _family(path)
-        label = _NO_ROUTE
+        label = NO_ROUTE
         reason = None
         answering = Answering()
         try:
             model, version, inner = split_model(path)
             route = self._route(method, inner)
-            family = route.family
             label = inner
-            if not route.is_open:
+            family = route.family
+            if route.is_keyed or not route.is_open:
                 self._check_key(headers)
-                if not (self._context.is_ready or self._context.is_draining):
-                    raise HttpError(503, "the server is not ready", headers={"retry-after": "1"})
+            if not (route.is_open or self._context.is_ready or self._context.is_draining):
+                raise HttpError(503, "the server is not ready", headers={"retry-after": "1"})
             limits = self._context.limits
             body = b"" if method == "GET" else await read_body(receive, headers, limits.body)
             deadline = time.monotonic() + limits.seconds
@@ -182,12 +194,12 @@ class App:
         return response
 
     def _route(self, method: str, path: str) -> Route:
-        route = ROUTES.get((method, path))
-        if route is not None:
+        """Return the route of a path. Raises HttpError if there is none."""
+        if (route := self._routes.get((method, path))) is not None:
             return route
-        if path not in _PATHS:
+        if path not in self._paths:
             raise HttpError(404, "there is no such route")
-        allowed = ", ".join(sorted(name for name, known in ROUTES if known == path))
+        allowed = ", ".join(sorted(name for name, known in self._routes if known == path))
         raise HttpError(405, f"this route takes {allowed}", headers={"allow": allowed})
 
     def _check_key(self, headers: Mapping[str, str]) -> None:

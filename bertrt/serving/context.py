@@ -91,8 +91,8 @@ class Context:
         Raises HttpError for more inputs, sequences or bytes of the answer than a request may have,
         and for a text of more characters than are read where none is cut.
         """
-        check_count(len(inputs), self.limits.inputs)
         response.model = model
+        check_count(len(inputs), self.limits.inputs)
         most = most_characters(model.runtime.tokenizer.max_length)
 
         def read() -> tuple[list[Any], int, Cost]:
@@ -110,7 +110,7 @@ class Context:
             # What was cut may have had too few tokens for the tokenizer to cut more.
             answered = replace(answered, truncated=cut)
         response.note(answered)
-        self.metrics.answered(model.name, answered)
+        self.metrics.answered(model.name, answered, len(inputs))
         return answered.answers
 
     def check_cost(self, response: "Answering", cost: Cost) -> None:

@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from bertrt.serving.endpoint import Endpoint
 from bertrt.serving.message import Application
-from bertrt.serving.protocol import Connection, ConnectionLimits
+from bertrt.serving.protocol import Connection, ConnectionLimits, OnRefused
 
 __all__ = ["Listener"]
 
@@ -22,10 +22,17 @@ _POLL = 0.02
 class Listener:
     """An application, the endpoint that it answers at, and the connections there."""
 
-    def __init__(self, app: Application, endpoint: Endpoint, limits: ConnectionLimits) -> None:
-        """Prepare to answer at an endpoint with an application, within limits."""
+    def __init__(
+        self,
+        app: Application,
+        endpoint: Endpoint,
+        limits: ConnectionLimits,
+        on_refused: OnRefused,
+    ) -> None:
+        """Prepare to answer at an endpoint with an application; see `OnRefused`."""
         self.endpoint = endpoint
         self._limits = limits
+        self._on_refused = on_refused
         self._state = ServerState()
         self._server: asyncio.Server | None = None
         self._config = Config(
@@ -45,7 +52,9 @@ class Listener:
     async def open(self, tls: ssl.SSLContext | None) -> None:
         """Accept connections from now on, by HTTPS if there is a context for it."""
         loop = asyncio.get_running_loop()
-        connect = partial(Connection, self._config, self._state, self._limits, loop)
+        connect = partial(
+            Connection, self._config, self._state, self._limits, loop, self._on_refused
+        )
         bound = self.endpoint.socket
         is_unix = bound.family == getattr(socket, "AF_UNIX", None)
         create = loop.create_unix_server if is_unix else loop.create_server

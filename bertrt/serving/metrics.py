@@ -13,17 +13,20 @@ from pathlib import Path
 from bertrt._version import __version__
 from bertrt.scheduling.answered import Answered
 from bertrt.serving.models import Model, Models
-from bertrt.serving.prometheus import Counter, Gauge, Histogram, render
+from bertrt.serving.prometheus import TEXT, Counter, Gauge, Histogram, Metric, render
+from bertrt.serving.tei_metrics import tei_metrics
 
-__all__ = ["NO_MODEL", "Metrics", "rejection"]
+__all__ = ["NO_MODEL", "NO_ROUTE", "Metrics", "rejection"]
 
-# The label of requests that no model was found for, or that need none.
-NO_MODEL = ""
+# The labels of requests that no model was found for, or that need none; and that have no route.
+NO_MODEL, NO_ROUTE = "", "none"
 
 _REASONS = {
     401: "auth",
+    408: "deadline",
     413: "too_large",
     429: "full",
+    431: "too_large",
     499: "disconnect",
     503: "draining",
     504: "deadline",
@@ -40,8 +43,9 @@ _STARTED = time.time()
 class Metrics:
     """The server's metrics."""
 
-    def __init__(self) -> None:
-        """Begin at 0, with neither routes nor models."""
+    def __init__(self, *, with_tei: bool = False) -> None:
+        """Begin at 0, with neither routes nor models; `with_tei` adds those of `tei_metrics`."""
+        self._with_tei = with_tei
         model, request = ("model",), ("route", "model")
         self._models: list[str] = []
         self._routes: list[str] = []
@@ -79,6 +83,9 @@ class Metrics:
         self.input_tokens = Histogram(
             "bertrt_input_tokens", "Tokens of a request, after cutting.", _SIZES, model
         )
+        self.several = Counter(
+            "bertrt_batch_requests_total", "Requests answered that had several inputs.", model
+        )
         self.rejected = Counter(
             "bertrt_rejected_total", "Requests that were not answered, by why.", ("model", "reason")
         )
@@ -98,7 +105,7 @@ class Metrics:
                 metric.expect(model)
             for metric in (self.batch_texts, self.batch_tokens):
                 metric.expect(model)
-            for counter in (self.truncated, self.tokens, self.padding):
+            for counter in (self.truncated, self.tokens, self.padding, self.several):
                 counter.expect(model)
         for model in (NO_MODEL, *self._models):
             for reason in (_INVALID, *_REASONS.values()):
@@ -113,7 +120,13 @@ class Metrics:
         """Count a request that was not answered."""
         self.rejected.add(1, model, reason)
 
-    def answered(self, model: str, answered: Answered) -> None:
+    def refuse(self, status: int, reason: str | None = None) -> None:
+        """Count an answer that the protocol gave by itself; it was not a whole request."""
+        self.requests.add(1, NO_ROUTE, NO_MODEL, str(status))
+        if reason := reason or rejection(status):
+            self.reject(NO_MODEL, reason)
+
+    def answered(self, model: str, answered: Answered, inputs: int) -> None:
         """Count the inputs of a request, and what they took."""
         self.tokenization.observe(answered.tokenization, model)
         self.queue.observe(answered.queue, model)
@@ -121,6 +134,7 @@ class Metrics:
         self.input_tokens.observe(answered.tokens, model)
         self.tokens.add(answered.tokens, model)
         self.truncated.add(answered.truncated, model)
+        self.several.add(inputs > 1, model)
 
     def observer(self, model: str) -> Callable[[int, int, int, float], None]:
         """Return a function for `DynamicBatcher.observe`."""
@@ -132,8 +146,8 @@ class Metrics:
 
         return observe
 
-    def text(self, served: Models, is_ready: bool) -> str:
-        """Return all metrics in Prometheus's text format, with the gauges of this moment."""
+    def text(self, served: Models, is_ready: bool, content_type: str = TEXT) -> str:
+        """Return all metrics in a format of `prometheus`, with the gauges of this moment."""
         counted = (
             self.requests,
             self.seconds,
@@ -143,12 +157,17 @@ class Metrics:
             self.batch_texts,
             self.batch_tokens,
             self.input_tokens,
+            self.several,
             self.rejected,
             self.truncated,
             self.tokens,
             self.padding,
         )
-        return render([*counted, *self._gauges(served, is_ready), *_process()])
+        found: list[Metric] = [*counted, *self._gauges(served, is_ready)]
+        if self._with_tei:
+            kinds = {one.name: "embed" if "embed" in one.can else "predict" for one in served}
+            found += tei_metrics({metric.name: metric for metric in found}, kinds)
+        return render([*found, *_process()], content_type)
 
     def _gauges(self, served: Models, is_ready: bool) -> Iterable[Gauge]:
         models: list[Model] = list(served)

@@ -21,7 +21,11 @@ from uvicorn.server import ServerState
 
 from bertrt.serving.errors import HttpError, error_body
 
-__all__ = ["Connection", "ConnectionLimits"]
+__all__ = ["Connection", "ConnectionLimits", "OnRefused"]
+
+# Called for each error that a connection answers by itself: with its status, and why if the status
+# does not say it, as a label of `bertrt_rejected_total`.
+OnRefused = Callable[[int, str | None], None]
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,11 @@ class Connection(HttpToolsProtocol):
         server_state: ServerState,
         limits: ConnectionLimits,
         loop: asyncio.AbstractEventLoop,
+        on_refused: OnRefused,
     ) -> None:
         super().__init__(config, server_state, {}, loop)
         self._limits = limits
+        self._on_refused = on_refused
         # "head" and "body" are being received; "" is neither.
         self._part = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -84,7 +90,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
-            self._end(HttpError(503, "too many connections", headers={"retry-after": "1"}))
+            self._end(HttpError(503, "too many connections", headers={"retry-after": "1"}), "full")
         else:
             self._wait(self._limits.head_seconds, self.transport.close)
 
@@ -187,7 +193,7 @@ class Connection(HttpToolsProtocol):
         message = f"the request's {self._part} did not come in time"
         self._end(HttpError(408, message, headers={"x-should-retry": "false"}))
 
-    def _end(self, error: HttpError) -> None:
+    def _end(self, error: HttpError, reason: str | None = None) -> None:
         """Answer with an error, and close the connection once the client has had time to read it.
 
         Earlier requests that are still being answered are answered first, and the error is not
@@ -210,6 +216,7 @@ class Connection(HttpToolsProtocol):
         elif self._part == "body":
             self.transport.close()
             return
+        self._on_refused(error.status, reason)
         self.transport.write(self._error_bytes(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -33,6 +33,7 @@ class Server:
         listener: Listener,
         loaders: Sequence[Callable[[], Model]],
         *,
+        metrics: Listener | None = None,
         drain_delay: float = 0.0,
         drain_timeout: float = 30.0,
         tls: ssl.SSLContext | None = None,
@@ -44,6 +45,8 @@ class Server:
             context: the application's.
             listener: the application, and where it answers.
             loaders: each opens one model; they run one after the other, in a thread.
+            metrics: what answers probes and shows the metrics at an endpoint of its own, until the
+                end.
             drain_delay: seconds for which the server goes on after `stop`, so that balancers see
                 that it is not ready any more.
             drain_timeout: seconds that accepted requests have to be answered after that.
@@ -52,6 +55,7 @@ class Server:
         """
         self._context = context
         self._listener = listener
+        self._listeners = [listener, *filter(None, [metrics])]
         self._loaders = loaders
         self._drain_delay, self._drain_timeout = drain_delay, drain_timeout
         self._tls = tls
@@ -65,7 +69,8 @@ class Server:
         """
         dates = asyncio.get_running_loop().create_task(self._keep_date())
         try:
-            await self._listener.open(self._tls)
+            for listener in self._listeners:
+                await listener.open(self._tls)
             if not await self._load():
                 return False
             self._on_ready()
@@ -73,7 +78,8 @@ class Server:
             return await self._drain()
         finally:
             dates.cancel()
-            self._listener.abort()
+            for listener in self._listeners:
+                listener.abort()
             await asyncio.to_thread(self._context.models.close)
 
     def stop(self) -> None:
@@ -112,7 +118,8 @@ class Server:
     async def _keep_date(self) -> None:
         """Keep the answers' Date header."""
         while True:
-            self._listener.set_date(formatdate(usegmt=True).encode())
+            for listener in self._listeners:
+                listener.set_date(formatdate(usegmt=True).encode())
             await asyncio.sleep(1)
 
 

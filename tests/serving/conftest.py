@@ -112,6 +112,12 @@ def served(make_artifact: Callable[..., Path]) -> Iterator[Callable[[str], Model
 
 
 @pytest.fixture(scope="session")
+def make_client() -> type[Client]:
+    """A factory: an application to a client of it."""
+    return Client
+
+
+@pytest.fixture(scope="session")
 def client(served: Callable[[str], Model]) -> Callable[..., Client]:
     """A factory: names in MODELS, limits and keys to a client of an application with these."""
 

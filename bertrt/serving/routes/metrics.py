@@ -2,12 +2,13 @@
 
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.message import Request, Response
-from bertrt.serving.prometheus import CONTENT_TYPE
+from bertrt.serving.prometheus import choose_format
 
 __all__ = ["metrics"]
 
 
 async def metrics(context: Context, request: Request, answering: Answering) -> Response:
-    """GET /metrics: Prometheus's text format 0.0.4. Also while models are loaded."""
-    text = context.metrics.text(context.models, context.is_ready)
-    return Response(text.encode(), content_type=CONTENT_TYPE)
+    """GET /metrics: Prometheus's text format or OpenMetrics. Also while models are loaded."""
+    content_type = choose_format(request.headers.get("accept", ""))
+    text = context.metrics.text(context.models, context.is_ready, content_type)
+    return Response(text.encode(), content_type=content_type, headers={"vary": "accept"})

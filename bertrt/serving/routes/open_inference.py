@@ -163,6 +163,7 @@ async def _run_arrays(
     answering.model = model
     answered = await model.arrays.run(arrays, names, request.deadline)
     answering.note(answered)
+    context.metrics.answered(model.name, answered, inputs["input_ids"].shape[0])
     return {
         name: OutputTensor.of_numbers(name, values) for name, values in answered.answers.items()
     }

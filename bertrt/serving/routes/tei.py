@@ -158,7 +158,7 @@ async def tokenize(context: Context, request: Request, answering: Answering) -> 
     No model runs, but the tokenizer holds the interpreter's lock, so a thread of its own runs it.
     """
     fields = Fields(await request.json())
-    model = context.models.only(request.model)
+    answering.model = model = context.models.only(request.model)
     texts = await _read(context, request, fields, ids=False)
     prompt = _prompt(model, fields.string("prompt_name", None))
     special = fields.flag("add_special_tokens", True)
@@ -179,7 +179,7 @@ async def tokenize(context: Context, request: Request, answering: Answering) -> 
 async def decode(context: Context, request: Request, answering: Answering) -> Response:
     """POST /decode: the texts of token ids, `[str]`."""
     fields = Fields(await request.json())
-    model = context.models.only(request.model)
+    answering.model = model = context.models.only(request.model)
     size, value = model.vocab_size, fields.any("ids")
     most = most_characters(model.runtime.tokenizer.max_length)
     lists = await off_loop(len(request.body), lambda: _read_lists(value, size, most))
@@ -197,6 +197,7 @@ async def info(context: Context, request: Request, answering: Answering) -> Resp
     """GET /info: the model of the path, or the first one."""
     models = list(context.models)
     model = models[0] if request.model is None else context.models.named(request.model)
+    answering.model = model
     facts = model.runtime.info
     limits = context.limits
     answer = {

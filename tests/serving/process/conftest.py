@@ -145,7 +145,9 @@ class Thread:
         self.context = Context(Models([]), limits or Limits(), is_ready=False)
         self.ready = threading.Event()
         self.result: bool | BaseException | None = None
-        self.listener = Listener(App(self.context, keys), endpoint, connections)
+        self.listener = Listener(
+            App(self.context, keys), endpoint, connections, self.context.metrics.refuse
+        )
         self.server = Server(
             self.context, self.listener, loaders, on_ready=self.ready.set, **options
         )

@@ -142,7 +142,9 @@ def test_known_requests_are_counted(start: Any, ask: Any, read: Any, embedder: P
     samples = read(server.port)
     counted = {"route": "/embed", "model": "emb"}
     assert value(samples, "bertrt_requests_total", status="200", **counted) == 4
-    assert value(samples, "bertrt_request_duration_seconds_count", **counted) == 4
+    # With the one of too many inputs.
+    assert value(samples, "bertrt_requests_total", status="422", **counted) == 1
+    assert value(samples, "bertrt_request_duration_seconds_count", **counted) == 5
     assert value(samples, "bertrt_requests_total", status="401", route="/embed", model="") == 2
     assert value(samples, "bertrt_requests_total", status="404", route="none", model="") == 3
     for status in ("200", "404"):
@@ -183,9 +185,9 @@ def test_batches_are_counted(start: Any, read: Any) -> None:
 
     assert grown("bertrt_batch_texts_count") == 2
     assert grown("bertrt_batch_texts_sum") == 4
-    assert grown("bertrt_batch_texts_bucket", le="1") == 1
-    assert grown("bertrt_batch_texts_bucket", le="2") == 1
-    assert grown("bertrt_batch_texts_bucket", le="4") == 2
+    assert grown("bertrt_batch_texts_bucket", le="1.0") == 1
+    assert grown("bertrt_batch_texts_bucket", le="2.0") == 1
+    assert grown("bertrt_batch_texts_bucket", le="4.0") == 2
     assert grown("bertrt_batch_tokens_sum") == 45
     assert grown("bertrt_padding_tokens_total") == 24
 
@@ -215,11 +217,13 @@ def test_metrics_while_models_are_loaded(start: Any, ask: Any, embedder: Path) -
         (200, None),
         (400, "invalid"),
         (401, "auth"),
+        (408, "deadline"),
         (404, "invalid"),
         (413, "too_large"),
         (422, "invalid"),
         (424, "invalid"),
         (429, "full"),
+        (431, "too_large"),
         (499, "disconnect"),
         (500, None),
         (503, "draining"),
@@ -236,7 +240,7 @@ def test_a_value_on_a_bound_belongs_to_its_bucket() -> None:
         histogram.observe(size)
     samples, kinds = parse(render([histogram]))
     check_histograms(samples, kinds)
-    counts = [value(samples, "sizes_bucket", le=bound) for bound in ("1", "2", "4", "+Inf")]
+    counts = [value(samples, "sizes_bucket", le=bound) for bound in ("1.0", "2.0", "4.0", "+Inf")]
     assert counts == [2, 4, 5, 6]
     assert value(samples, "sizes_sum") == 13.5
 
