@@ -8,6 +8,7 @@ from functools import partial
 
 from bertrt.serving.app import App, Routes
 from bertrt.serving.context import Context, Limits
+from bertrt.serving.cors import Cors
 from bertrt.serving.endpoint import Endpoint, allow_descriptors
 from bertrt.serving.listener import Listener
 from bertrt.serving.loading import open_model
@@ -49,6 +50,8 @@ def build_server(
 
     def listener(endpoint: Endpoint, routes: Routes) -> Listener:
         app: Application = App(context, keys, routes)
+        if arguments.cors_origin:
+            app = Cors(app, arguments.cors_origin)
         limits = ConnectionLimits(connections=arguments.max_connections)
         return Listener(app, endpoint, limits, context.metrics.refuse)
 

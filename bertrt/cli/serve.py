@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -29,6 +30,9 @@ The server listens at once, and answers 503 until every artifact is loaded; then
 SIGTERM and SIGINT let it finish what it has accepted, and it exits with 0, or with 1 if requests
 were cut; a second signal ends it at once. An artifact that cannot be served is exit status 2."""
 JSON_HELP = "print the line about where it listens as one JSON document"
+
+# What a browser sends as Origin.
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]+")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +83,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tei-metrics",
         action="store_true",
         help="show the metrics by the names of Text Embeddings Inference as well",
+    )
+    parser.add_argument(
+        "--cors-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        type=_origin,
+        help="an origin, such as https://example.com, whose pages may call the server from a "
+        "browser; may be given several times, and * is any (default: none)",
     )
     parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="a certificate, for HTTPS")
     parser.add_argument("--tls-key", metavar="FILE", type=Path, help="the certificate's key")
@@ -191,6 +204,14 @@ def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) < 1 << 16:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number below 65536")
+
+
+def _origin(text: str) -> str:
+    if text == "*" or _ORIGIN.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not an origin: give a scheme, a host and perhaps a port, and nothing else"
+    )
 
 
 def _seconds(text: str) -> float:
