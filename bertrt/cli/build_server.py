@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from bertrt.serving.app import App, Routes
-from bertrt.serving.context import Context, Limits
+from bertrt.serving.context import Context, Finished, Limits
 from bertrt.serving.cors import Cors
 from bertrt.serving.endpoint import Endpoint, allow_descriptors
 from bertrt.serving.listener import Listener
@@ -26,7 +26,9 @@ def build_server(
     arguments: argparse.Namespace,
     keys: Sequence[str],
     tls: ssl.SSLContext | None,
+    *,
     on_ready: Callable[[dict[str, str]], None],
+    on_finished: Callable[[Finished], None] | None,
 ) -> Server:
     """Listen, and return the server that will answer there.
 
@@ -36,6 +38,7 @@ def build_server(
         tls: for HTTPS.
         on_ready: called when it is ready, with the URL of the server as "url", and that of the
             metrics' port as "metrics_url" if there is one.
+        on_finished: called after each request.
 
     Raises BertrtError if it cannot listen.
     """
@@ -49,7 +52,7 @@ def build_server(
     context = _context(arguments)
 
     def listener(endpoint: Endpoint, routes: Routes) -> Listener:
-        app: Application = App(context, keys, routes)
+        app: Application = App(context, keys, routes, on_finished)
         if arguments.cors_origin:
             app = Cors(app, arguments.cors_origin)
         limits = ConnectionLimits(connections=arguments.max_connections)

@@ -10,11 +10,15 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertrt.cli.arguments import add_session_options, whole
 from bertrt.cli.formatting import escape_control
 from bertrt.cli.serve_secrets import ENVIRONMENT, read_certificate, read_keys
 from bertrt.errors import ArtifactError, BertrtError, DeviceError, InputError
+
+if TYPE_CHECKING:
+    from bertrt.serving.telemetry import Telemetry
 
 __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 
@@ -85,6 +89,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show the metrics by the names of Text Embeddings Inference as well",
     )
     parser.add_argument(
+        "--otel",
+        action="store_true",
+        help="send traces and metrics by OpenTelemetry; its own environment variables OTEL_* say "
+        "where to and how",
+    )
+    parser.add_argument(
         "--cors-origin",
         metavar="ORIGIN",
         action="append",
@@ -153,18 +163,39 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         keys = read_keys(arguments.api_key_file)
         tls = read_certificate(arguments.tls_cert, arguments.tls_key)
+        if arguments.metrics_auth and not keys:
+            raise InputError("--metrics-auth needs keys: give --api-key-file")
+        telemetry = _telemetry("https" if tls else "http") if arguments.otel else None
     except InputError as error:
         return _refuse(str(error))
-    if arguments.metrics_auth and not keys:
-        return _refuse("--metrics-auth needs keys: give --api-key-file")
 
     logging.basicConfig(format="bertrt: %(levelname)s: %(message)s", level=logging.WARNING)
-    on_ready = partial(_announce, names, arguments.json)
-    server = build_server(arguments, keys, tls, on_ready)
+    server = build_server(
+        arguments,
+        keys,
+        tls,
+        on_ready=partial(_announce, names, arguments.json),
+        on_finished=None if telemetry is None else telemetry.describe,
+    )
     try:
         return run_server(server)
     except (ArtifactError, DeviceError, InputError) as error:
         return _refuse(str(error))
+    finally:
+        if telemetry is not None:
+            telemetry.close()
+
+
+def _telemetry(scheme: str) -> "Telemetry":
+    """Return what describes requests to OpenTelemetry. Raises InputError for wrong variables."""
+    try:
+        from bertrt.serving.telemetry import Telemetry
+    except ImportError as error:
+        raise BertrtError(
+            f"--otel needs packages that cannot be imported ({error}): install them with "
+            "pip install 'bertrt[otel]'"
+        ) from error
+    return Telemetry.from_environment(scheme)
 
 
 def _refuse(message: str) -> int:

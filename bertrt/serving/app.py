@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from bertrt.serving.context import Answering, Context
+from bertrt.serving.context import Answering, Context, Finished
 from bertrt.serving.errors import HttpError, error_body, http_error, status_in
 from bertrt.serving.message import Receive, Request, Response, Send, json_response, read_body
 from bertrt.serving.metrics import NO_MODEL, NO_ROUTE, rejection
@@ -116,10 +116,22 @@ class App:
     """The ASGI application."""
 
     def __init__(
-        self, context: Context, api_keys: Sequence[str] = (), routes: Routes = ROUTES
+        self,
+        context: Context,
+        api_keys: Sequence[str] = (),
+        routes: Routes = ROUTES,
+        on_finished: Callable[[Finished], None] | None = None,
     ) -> None:
-        """Answer with these models; requests need one of the keys, if there are any."""
+        """Answer with these models.
+
+        Args:
+            context: the models, and the limits.
+            api_keys: requests need one of them, if there are any.
+            routes: what is answered.
+            on_finished: called after each request, for traces.
+        """
         self._context = context
+        self._on_finished = on_finished
         self._routes = routes
         self._paths = {path for _, path in routes}
         self._keys = [sha256(key.encode()).digest() for key in api_keys]
@@ -191,6 +203,10 @@ class App:
         self._context.metrics.request(label, name, response.status, seconds)
         if reason is not None:
             self._context.metrics.reject(name, reason)
+        if self._on_finished is not None:
+            self._on_finished(
+                Finished(method, headers, label, response.status, answering, started, seconds)
+            )
         return response
 
     def _route(self, method: str, path: str) -> Route:

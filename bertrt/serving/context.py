@@ -1,5 +1,6 @@
 """What a handler has besides its request: the models, the limits, and how to answer with them."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from bertrt.serving.models import Model, Models
 from bertrt.serving.side_thread import SideThread
 from bertrt.serving.text_size import bound_options, bound_texts, most_characters
 
-__all__ = ["Context", "Limits"]
+__all__ = ["Answering", "Context", "Finished", "Limits"]
 
 # How long an input takes to look at, as a number of bytes for `off_loop`.
 _INPUT = 256
@@ -166,6 +167,8 @@ class Answering:
         self.tokens = 0
         self.truncated = 0
         self.tokenization = self.queue = self.inference = 0.0
+        # By `time.perf_counter`; 0 without inputs.
+        self.answered_at = 0.0
 
     def note(self, answered: Answered) -> None:
         """Add what some inputs took."""
@@ -174,6 +177,7 @@ class Answering:
         self.tokenization += answered.tokenization
         self.queue += answered.queue
         self.inference += answered.inference
+        self.answered_at = time.perf_counter()
 
     def add_headers(self, response: Response, seconds: float) -> None:
         """Add the times in milliseconds, by the names of Text Embeddings Inference."""
@@ -194,3 +198,25 @@ class Answering:
         }
         if self.truncated:
             response.headers["x-bertrt-truncated"] = str(self.truncated)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A request that has been answered, for those who watch.
+
+    Attributes:
+        method, headers: as they came.
+        route: the template of its path, or `metrics.NO_ROUTE`.
+        status: of its answer.
+        answering: its model, and what its inputs took.
+        started: when its head was there, by `time.perf_counter`.
+        seconds: from then until its answer.
+    """
+
+    method: str
+    headers: Mapping[str, str]
+    route: str
+    status: int
+    answering: Answering
+    started: float
+    seconds: float

@@ -220,3 +220,18 @@ def talk_fixture() -> Callable[..., bytes]:
 def read_all_fixture() -> Callable[..., bytes]:
     """The function `read_all`."""
     return read_all
+
+
+@pytest.fixture
+def bertrt_without() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command of bertrt without a package."""
+
+    def run(package: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        code = f"import sys; sys.modules[{package!r}] = None; from bertrt.cli import main; "
+        code += "sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=dict(os.environ)
+        )
+
+    return run

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import re
 import shutil
 import signal
@@ -416,19 +415,3 @@ def test_a_missing_extra_is_one_sentence(bertrt_without: Any, embedder: Path) ->
     assert done.returncode == 1
     assert "pip install 'bertrt[serve]'" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-@pytest.fixture
-def bertrt_without() -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Run a command of bertrt without a package."""
-    import sys
-
-    def run(package: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-        code = f"import sys; sys.modules[{package!r}] = None; from bertrt.cli import main; "
-        code += "sys.exit(main(sys.argv[1:]))"
-        command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, env=dict(os.environ)
-        )
-
-    return run
