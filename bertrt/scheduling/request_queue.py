@@ -4,8 +4,10 @@ A request is accepted before it is encoded, when only the number of its inputs i
 what waits to be encoded is bounded too, and a full queue refuses at once.
 """
 
+import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -19,6 +21,8 @@ from bertrt.scheduling.queued_request import QueuedRequest, RequestPart
 from bertrt.scheduling.turns import Turns
 
 __all__ = ["BATCHES", "GENERATION", "Observer", "RequestQueue"]
+
+_log = logging.getLogger(__name__)
 
 # Called after each batch with its texts, its tokens, those with padding, and its seconds.
 Observer = Callable[[int, int, int, float], None]
@@ -197,6 +201,9 @@ class RequestQueue:
 
     def break_down(self, error: BaseException, batch: Iterable[RequestPart] = ()) -> None:
         """Fail everything that waits, and a dying worker's batch; refuse what comes later."""
+        # Without the error's own message, which may hold a text.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        _log.error("a thread of a batcher has died of %s\n%s", type(error).__name__, where)
         with self._lock:
             self._cause_of_death = self._cause_of_death or error
             requests = [*(part.request for part in batch), *self._waiting()]

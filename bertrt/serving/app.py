@@ -188,7 +188,9 @@ class App:
         except (Exception, asyncio.CancelledError) as error:
             # The server cancels what it has no time left for.
             found = http_error(error, family)
-            reason = rejection(found.status)
+            # While it is ready, a 503 says that a model's thread has died: our own fault.
+            is_fault = found.status == 503 and self._context.is_ready
+            reason = None if is_fault else rejection(found.status)
             found.status = status_in(family, found.status)
             if found.status == 500:
                 # Without the error's own message, which may hold a text.

@@ -72,6 +72,11 @@ class Context:
         self.models = models
         self.is_ready = True
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether every thread that answers for a model lives."""
+        return all(model.batcher.load.alive for model in self.models)
+
     def _count(self, models: Models) -> None:
         self.metrics.expect(models=[model.name for model in models])
         for model in models:

@@ -4,19 +4,24 @@ It is a subclass of the protocol of uvicorn 0.54, and overrides what httptools a
 What uvicorn does with a request stays as it is: `RequestResponseCycle` runs the application.
 pyproject.toml holds uvicorn to the version that was read; with another one, read these again:
 `data_received`, `on_message_begin`, `on_url`, `on_header`, `on_headers_complete`, `on_body`,
-`on_message_complete`, `on_response_complete`, `send_400_response`, and the fields of the cycle that
-are used here (`more_body`, `response_complete`, `keep_alive`, `disconnected`, `message_event`).
+`on_message_complete`, `on_response_complete`, `_start_asgi_task`, `connection_lost`,
+`send_400_response`, and the fields of the cycle that are used here (`more_body`,
+`response_complete`, `keep_alive`, `disconnected`, `message_event`).
 """
 
 import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import orjson
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from bertrt.serving.errors import HttpError, error_body
@@ -58,8 +63,9 @@ class ConnectionLimits:
 class Connection(HttpToolsProtocol):
     """A connection of a client, within limits.
 
-    There is at most one timer, for what the client is to send next: the `_part` of a request. While
-    a request is answered there is none: the application has a limit of its own.
+    There is at most one timer for what the client is to send next: the `_part` of a request. While
+    a request is answered there is none: the application has a limit of its own. And there is at
+    most one for what the client is to read.
     """
 
     def __init__(
@@ -76,6 +82,10 @@ class Connection(HttpToolsProtocol):
         # "head" and "body" are being received; "" is neither.
         self._part = ""
         self._timer: asyncio.TimerHandle | None = None
+        # Until the client has to have read what was sent.
+        self._read_timer: asyncio.TimerHandle | None = None
+        # The request that the application answers, or has answered last.
+        self._running: RequestResponseCycle | None = None
         self._body_deadline = 0.0
         # Of the request that is being received: bytes of its head and body by httptools' count,
         # and all bytes since the read after the one that it began in.
@@ -95,8 +105,17 @@ class Connection(HttpToolsProtocol):
             self._wait(self._limits.head_seconds, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn tells only the last request, and keeps its timer if the connection was reset.
+        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
         self._cancel_timer()
+        if self._read_timer is not None:
+            self._read_timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -159,10 +178,16 @@ class Connection(HttpToolsProtocol):
 
     # What uvicorn calls.
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(self._limits.write_seconds, self._abort_unless_read)
+        if self.transport.get_write_buffer_size() and self._read_timer is None:
+            self._read_timer = self.loop.call_later(
+                self._limits.write_seconds, self._abort_unless_read
+            )
         if self._part == "body" and self.cycle.response_complete:
             # Reading on for a moment lets the client see why its body is not wanted: a connection
             # that is closed while bytes come is reset, and the answer lost.
@@ -249,6 +274,7 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _abort_unless_read(self) -> None:
+        self._read_timer = None
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 

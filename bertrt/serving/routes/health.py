@@ -8,15 +8,12 @@ __all__ = ["live", "ready"]
 
 async def live(context: Context, request: Request, answering: Answering) -> Response:
     """GET /livez: the event loop answers, and every worker that was started lives."""
-    alive = all(model.batcher.load.alive for model in context.models)
-    return Response() if alive else _unavailable()
+    return Response() if context.is_alive else _unavailable()
 
 
 async def ready(context: Context, request: Request, answering: Answering) -> Response:
     """GET /health and /readyz: every model is loaded and lives, and the server is not draining."""
-    if context.is_ready and all(model.batcher.load.alive for model in context.models):
-        return Response()
-    return _unavailable()
+    return Response() if context.is_ready and context.is_alive else _unavailable()
 
 
 def _unavailable() -> Response:

@@ -10,5 +10,6 @@ __all__ = ["metrics"]
 async def metrics(context: Context, request: Request, answering: Answering) -> Response:
     """GET /metrics: Prometheus's text format or OpenMetrics. Also while models are loaded."""
     content_type = choose_format(request.headers.get("accept", ""))
-    text = context.metrics.text(context.models, context.is_ready, content_type)
+    is_ready = context.is_ready and context.is_alive
+    text = context.metrics.text(context.models, is_ready, content_type)
     return Response(text.encode(), content_type=content_type, headers={"vary": "accept"})
