@@ -45,6 +45,24 @@ def test_text_classification(inference: Callable[[str], Any], runtime: Any) -> N
     assert len(inference("nli").text_classification("the cat", top_k=2)) == 2
 
 
+@pytest.mark.parametrize("model", ["nli", "tagger", "filler"])
+def test_clients_say_how_a_text_is_cut(
+    client: Callable[..., Any], runtime: Callable[[str], Any], model: str
+) -> None:
+    """Many send the options of transformers' pipelines."""
+    text, http = "the [MASK] sat " + "and the cat sat " * 100, client(model)
+    cut = {"truncation": True, "max_length": 6}
+    own = {"nli": {"top_k": None}, "tagger": {"aggregation_strategy": "simple"}, "filler": {}}
+    expected = runtime(model)([text], **own[model], **cut)
+    found = http.post("/", {"inputs": [text], "parameters": cut}).json
+    whole = http.post("/", {"inputs": [text], "parameters": {}}).json
+    scores = [[one["score"] for one in answer[0]] for answer in (expected, found, whole)]
+    np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
+    assert scores[2] != scores[1]
+    refused = http.post("/", {"inputs": text, "parameters": {"truncation": False}})
+    assert refused.status == 422
+
+
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_zero_shot_classification(
     inference: Callable[[str], Any], runtime: Any, multi_label: bool

@@ -14,11 +14,13 @@ from bertrt.serving.routes import rerank, tei
 
 __all__ = ["refuse_stream", "root", "vertex"]
 
+# How a text is cut, by the names of transformers' pipelines, which many clients send.
+_CUT = ("max_length", "truncation")
 # The options that each task takes, by the names that InferenceClient sends.
 _OPTIONS = {
-    "text-classification": ("function_to_apply", "top_k"),
-    "token-classification": ("aggregation_strategy", "ignore_labels", "stride"),
-    "fill-mask": ("targets", "top_k"),
+    "text-classification": ("function_to_apply", "top_k", *_CUT),
+    "token-classification": ("aggregation_strategy", "ignore_labels", "stride", *_CUT),
+    "fill-mask": ("targets", "top_k", *_CUT),
     "question-answering": (
         "align_to_words",
         "doc_stride",
@@ -28,7 +30,12 @@ _OPTIONS = {
         "max_seq_len",
         "top_k",
     ),
-    "zero-shot-classification": ("candidate_labels", "hypothesis_template", "multi_label"),
+    "zero-shot-classification": (
+        "candidate_labels",
+        "hypothesis_template",
+        "multi_label",
+        *_CUT,
+    ),
     "text-generation": (
         "do_sample",
         "max_new_tokens",
@@ -118,7 +125,7 @@ async def _task(
     if adapt is not None:
         options = adapt(options)
     if task not in ("question-answering", "text-generation"):
-        options["truncation"] = context.truncation(None)
+        options.setdefault("truncation", context.truncation(None))
     answers = await context.answer(request, answering, model, "call", inputs, **options)
     answers = [_SHAPES.get(task, lambda answer: answer)(answer) for answer in answers]
     size = answering.cost.size
