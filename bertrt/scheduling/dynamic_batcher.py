@@ -11,7 +11,7 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -30,6 +30,9 @@ from bertrt.scheduling.queued_request import QueuedRequest
 from bertrt.scheduling.request_queue import BATCHES, GENERATION, Observer, RequestQueue
 
 __all__ = ["DynamicBatcher"]
+
+# How many kinds of options are kept as they were parsed.
+_MOST_PARSED = 64
 
 _LIVE: "weakref.WeakValueDictionary[int, DynamicBatcher]" = weakref.WeakValueDictionary()
 
@@ -73,6 +76,8 @@ class DynamicBatcher:
 
     def _reset(self, observe: Observer | None = None) -> None:
         self._lock = threading.Lock()
+        # Most requests have the options of earlier ones.
+        self._parsed: dict[Hashable, Call] = {}
         self._threads: list[threading.Thread] = []
         self._encoder_thread: threading.Thread | None = None
         self._queue = RequestQueue(
@@ -290,11 +295,24 @@ class DynamicBatcher:
     def _parse(self, method: str, options: dict[str, Any]) -> Call:
         if method == "call":
             return self._calls.parse(options)
+        if method not in ("embed", "score"):
+            raise InputError(f"method is {shorten(method)}: use call, embed or score")
+        # With types, since True equals 1.
+        key = (method, *((name, type(value), value) for name, value in options.items()))
+        try:
+            return self._parsed[key]
+        except KeyError:
+            call = self._parse_anew(method, options)
+        except TypeError:  # a list among the options
+            return self._parse_anew(method, options)
+        if len(self._parsed) == _MOST_PARSED:
+            self._parsed.clear()
+        return self._parsed.setdefault(key, call)
+
+    def _parse_anew(self, method: str, options: dict[str, Any]) -> Call:
         if method == "embed":
             return self._calls.parse_embed(options)
-        if method == "score":
-            return self._calls.parse_score(options, "score")
-        raise InputError(f"method is {shorten(method)}: use call, embed or score")
+        return self._calls.parse_score(options, "score")
 
     def _accept(
         self, bound: BoundCall, finish: Callable[[QueuedRequest], Any], **limits: Any

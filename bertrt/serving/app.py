@@ -266,23 +266,27 @@ def _family(path: str) -> str:
 
 async def _unless_gone(answer: Awaitable[Response], receive: Receive) -> Response:
     """Return an answer, and cancel the work for it if the client goes away first."""
-    work = asyncio.ensure_future(answer)
-    gone = asyncio.ensure_future(_wait_until_gone(receive))
-    try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
+    work = asyncio.current_task()
+    is_gone = False
+
+    async def watch() -> None:
+        nonlocal is_gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        is_gone = True
+        if work is not None:
             work.cancel()
-            # Nobody reads this answer.
-            return Response(status=_GONE)
-        return work.result()
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if not is_gone or (work is not None and work.uncancel()):
+            raise  # the server has no time left
+        # Nobody reads this answer.
+        return Response(status=_GONE)
     finally:
-        work.cancel()
-        gone.cancel()
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()
 
 
 async def _send(response: Response, send: Send) -> None:

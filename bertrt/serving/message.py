@@ -92,7 +92,10 @@ async def json_response(value: Any, *, size: int = 0, **headers: str) -> Respons
         size: about how many bytes it has; many are written in a thread.
         headers: names with underscores in place of hyphens.
     """
-    body = await off_loop(size, lambda: b"".join(write_pieces(value)))
+    if size > _LARGE:
+        body = await asyncio.to_thread(lambda: b"".join(write_pieces(value)))
+    else:
+        body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, headers={name.replace("_", "-"): text for name, text in headers.items()})
 
 

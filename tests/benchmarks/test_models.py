@@ -66,7 +66,9 @@ def test_every_defined_contender_is_registered() -> None:
     for path in folder.glob("*.py"):
         module = importlib.import_module(f"benchmarks.contenders.{path.stem}")
         defined += getattr(module, "CONTENDERS", {})
-    listed = [name for device in registry.DEVICES for name in registry.names_on(device)]
+    listed = registry.all_names()
+    on_devices = [name for device in registry.DEVICES for name in registry.names_on(device)]
+    assert sorted(listed) == sorted([*on_devices, *registry.SERVERS])
     assert sorted(defined) == sorted(listed)
     assert len({registry.find(name).title for name in listed}) == len(listed)
 

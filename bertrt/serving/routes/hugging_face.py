@@ -64,7 +64,7 @@ async def root(context: Context, request: Request, answering: Answering) -> Resp
         return await tei.similarity(context, request, answering)
     if "texts" in body or "documents" in body:
         return await rerank.rerank_bare(context, request, answering)
-    model = context.models.only(request.model)
+    answering.model = model = context.models.only(request.model)
     if "parameters" not in body:
         if "embed" in model.can:
             return await tei.embed(context, request, answering)

@@ -20,7 +20,7 @@ async def embeddings(context: Context, request: Request, answering: Answering) -
     """POST /v1/embeddings: vectors as lists of numbers, or as base64 of little-endian float32."""
     fields = Fields(await request.json(), status=400)
     name = fields.string("model", None)
-    chosen = context.models.choose("embed", request.model, name)
+    answering.model = chosen = context.models.choose("embed", request.model, name)
     fields.choice("modality", "text", ("text",))  # infinity's, which also embeds pictures
     value, most, vocabulary = fields.any("input"), context.limits.inputs, chosen.vocab_size
     inputs = await off_loop(len(request.body), lambda: _read_input(value, most, vocabulary))

@@ -19,7 +19,7 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
     the runtime's call.
     """
     fields = Fields(await request.json(), status=400)
-    model = context.models.only(request.model, fields.string("model", None))
+    answering.model = model = context.models.only(request.model, fields.string("model", None))
     refuse_stream(model, fields)
     value = fields.any("inputs")
     inputs = value if isinstance(value, list) else [value]

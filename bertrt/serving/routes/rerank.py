@@ -31,7 +31,8 @@ async def _rerank(
     context: Context, request: Request, answering: Answering, *, as_object: bool
 ) -> Response:
     fields = Fields(await request.json())
-    model = context.models.choose("rerank", request.model, fields.string("model", None))
+    name = fields.string("model", None)
+    answering.model = model = context.models.choose("rerank", request.model, name)
     documents = _read_documents(fields.any("documents"), context.limits.inputs)
     top_n = fields.whole("top_n", None)
     ranked = await tei.rank(
@@ -68,7 +69,8 @@ async def _rerank(
 async def classify(context: Context, request: Request, answering: Answering) -> Response:
     """POST /classify: each text's labels with their scores, as infinity answers."""
     fields = Fields(await request.json())
-    model = context.models.choose("classify", request.model, fields.string("model", None))
+    name = fields.string("model", None)
+    answering.model = model = context.models.choose("classify", request.model, name)
     texts = fields.strings("input", context.limits.inputs)
     if not texts:
         raise HttpError(400, "`input` cannot be empty", "input")

@@ -27,7 +27,7 @@ _DIRECTIONS = ("right", "Right", "left", "Left")
 async def embed(context: Context, request: Request, answering: Answering) -> Response:
     """POST /embed: vectors, `[[float]]`."""
     fields = Fields(await request.json())
-    model = context.models.choose("embed", request.model)
+    answering.model = model = context.models.choose("embed", request.model)
     texts = await _read(context, request, fields)
     dimensions = fields.whole("dimensions", None, least=0)
     if dimensions == 0:
@@ -48,7 +48,7 @@ async def embed(context: Context, request: Request, answering: Answering) -> Res
 async def embed_all(context: Context, request: Request, answering: Answering) -> Response:
     """POST /embed_all: one vector a token, `[[[float]]]`."""
     fields = Fields(await request.json())
-    model = context.models.choose("feature-extraction", request.model)
+    answering.model = model = context.models.choose("feature-extraction", request.model)
     texts = await _read(context, request, fields, ids=False)
     options = _text_options(context, model, fields)
     prompt = _prompt(model, options.pop("prompt_name"))
@@ -61,7 +61,7 @@ async def embed_all(context: Context, request: Request, answering: Answering) ->
 async def predict(context: Context, request: Request, answering: Answering) -> Response:
     """POST /predict: labels with their scores, best first."""
     fields = Fields(await request.json())
-    model = context.models.choose("classify", request.model)
+    answering.model = model = context.models.choose("classify", request.model)
     inputs, single = _read_predict(fields.any("inputs"), context.limits.inputs)
     function = "none" if fields.flag("raw_scores", False) else _function(model)
     answers = await context.answer(
@@ -80,7 +80,7 @@ async def predict(context: Context, request: Request, answering: Answering) -> R
 async def rerank(context: Context, request: Request, answering: Answering) -> Response:
     """POST /rerank with `texts`: their scores with a query, best first."""
     fields = Fields(await request.json())
-    model = context.models.choose("rerank", request.model)
+    answering.model = model = context.models.choose("rerank", request.model)
     query, texts = fields.string("query"), fields.strings("texts", context.limits.inputs)
     if not texts:
         raise HttpError(400, "`texts` cannot be empty", "texts")
@@ -136,7 +136,7 @@ async def rank(
 async def similarity(context: Context, request: Request, answering: Answering) -> Response:
     """POST /similarity: the cosine of a sentence with each of others, `[float]`."""
     fields = Fields(await request.json())
-    model = context.models.choose("embed", request.model)
+    answering.model = model = context.models.choose("embed", request.model)
     inputs, parameters = fields.object("inputs"), fields.object("parameters")
     sentences = inputs.strings("sentences", context.limits.inputs)
     if not sentences:

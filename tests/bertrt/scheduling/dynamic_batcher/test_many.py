@@ -227,3 +227,32 @@ def test_wrong_lists_are_refused(rt: Any, batches: Any) -> None:
                 asyncio.run(batcher.amany(method, inputs, **options))
         assert (batcher.load.waiting_texts, batcher.load.waiting_tokens) == (0, 0)
     assert batches.lengths == []
+
+
+def test_options_that_were_seen_before_are_still_checked(
+    make_artifact: Callable[..., Path],
+) -> None:
+    """Parsed options are kept; True equals 1, and only one of them is an option."""
+    with bertrt.load(make_artifact("BertModel"), threads=1) as rt, rt.batcher() as batcher:
+        texts = TEXTS[:2]
+        for options in ({"normalize": True}, {"normalize": False}, {"dimensions": 3}):
+            for _ in range(2):
+                answered = batcher.submit_many("embed", texts, **options).result()
+                np.testing.assert_allclose(answered.answers, rt.embed(texts, **options), atol=1e-5)
+        for wrong in ({"normalize": 1}, {"dimensions": 3.0}, {"pooling": [["mean"]]}):
+            for _ in range(2):
+                with pytest.raises(InputError):
+                    batcher.submit_many("embed", texts, **wrong)
+        # Another order, a list, and more kinds of options than are kept.
+        ordered = [
+            batcher.submit_many("embed", texts, **dict(pairs)).result().answers
+            for options in [(("normalize", False), ("dimensions", 3))]
+            for pairs in (options, options[::-1])
+        ]
+        np.testing.assert_allclose(ordered[0], ordered[1], atol=1e-5)
+        pooled = batcher.submit_many("embed", texts, pooling=["mean", "max"]).result().answers
+        np.testing.assert_allclose(pooled, rt.embed(texts, pooling=["mean", "max"]), atol=1e-5)
+        for number in range(200):
+            prompt = f"{number}: "
+            answered = batcher.submit_many("embed", texts, prompt=prompt).result()
+        np.testing.assert_allclose(answered.answers, rt.embed(texts, prompt=prompt), atol=1e-5)
