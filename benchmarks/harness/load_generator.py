@@ -135,7 +135,7 @@ async def _serve_live(loaded: Any, texts: Sequence[str], arrivals: np.ndarray) -
 
 def measure_saturated(
     loaded: Any, texts: Sequence[str], seconds: float, *, size: int = 1, in_flight: int = 64
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Keep a server busy: so many requests at a time, each with `size` texts.
 
     The model has `async live_answers(texts)`, which answers texts as one request. A request that is
@@ -148,7 +148,7 @@ def measure_saturated(
 
 async def _saturate(
     loaded: Any, texts: Sequence[str], seconds: float, size: int, in_flight: int
-) -> dict[str, Any]:
+) -> dict[str, float]:
     starts = itertools.count(step=size)
     answered = 0
     cpu = _cpu_seconds(loaded)

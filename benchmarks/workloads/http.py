@@ -11,7 +11,6 @@ two, the server has one and the client the other.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from benchmarks.contenders.registry import find
 from benchmarks.data.corpus import SEED, mixed
 from benchmarks.data.models import Model
 from benchmarks.harness import load_generator
+from benchmarks.harness.calibration import machine_speed, steadiest
 from benchmarks.harness.config import BenchConfig
 from benchmarks.harness.correctness import Errors, dismiss_wrong, reference_answers_to_texts
 from benchmarks.harness.rounds import rotations, speedups
@@ -44,16 +44,21 @@ CONTENDERS = (
 _TEXTS = 256
 # Of busy clients: the texts in a request, and how many requests there are at a time.
 _BUSY = {1: 64, 32: 8}
-_TURNS, _TURN_SECONDS = 5, 4.0
-_QUICK_TURNS, _QUICK_TURN_SECONDS = 3, 2.0
+# Turns are short, so that the machine is likely to be as fast in all turns of a round. Rounds in
+# which it was not are left out, down to the steadiest few.
+_TURN_SECONDS, _ROUNDS, _LEAST_ROUNDS = 1.5, 16, 6
+_QUICK_ROUNDS = 3
 # Loads are shares of the capacity of one of these, its texts per second when saturated.
 _CEILING, _COMMON = "bertrt" + LIVE, "fastapi"
 _LOADS = ((0.9, _COMMON), (0.5, _CEILING), (0.9, _CEILING), (1.2, _CEILING))
 _QUICK_LOADS = ((0.9, _COMMON), (0.5, _CEILING))
-_OFFER_SECONDS, _QUICK_OFFER_SECONDS = 10.0, 3.0
+_OFFER_SECONDS, _QUICK_OFFER_SECONDS = 6.0, 3.0
 # A growing queue shows nothing new after a while, and takes that many times longer to empty.
 _MOST_OVERLOAD = 2.5
 _PAUSE = 0.3
+
+# What `measure_saturated` returns.
+_Turn = dict[str, float]
 
 
 def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
@@ -61,8 +66,9 @@ def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) 
 
     A row of busy clients has the shape "busy clients, N texts a request" and the metric
     texts_per_s, `cpu_ms`, CPU time of the server for each text, and `memory_mib`, the server's
-    memory then. A row of an offered load has the fields of `offer_load` and `load`, the share of
-    the capacity of bertrt's batcher.
+    memory then; in its settings, of how many rounds, and how unsteady the machine was in the worst
+    one that counts. A row of an offered load has the fields of `offer_load` and `load`, the share
+    of the capacity of bertrt's batcher.
     """
     texts = mixed(_TEXTS)
     expected = reference_answers_to_texts(config, model, task, texts)
@@ -97,32 +103,28 @@ def _busy_clients(
     texts: list[str],
     errors: Errors,
 ) -> Iterator[Row]:
-    turns = _QUICK_TURNS if config.quick else _TURNS
-    seconds = _QUICK_TURN_SECONDS if config.quick else _TURN_SECONDS
+    least, most = (_QUICK_ROUNDS, _QUICK_ROUNDS) if config.quick else (_LEAST_ROUNDS, _ROUNDS)
     for size, in_flight in _BUSY.items():
         config.report(f"  {_busy(size)}")
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in pool.workers}
-        # The first turn warms up.
-        for number, order in enumerate(rotations(list(found), 1 + turns)):
+        rounds: list[tuple[float, dict[str, _Turn]]] = []
+        # The first round warms up.
+        for number, order in enumerate(rotations(list(pool.workers), 1 + most)):
+            speeds, turns = [], {}
             for name in order:
                 if name not in pool.workers:
                     continue
-                arguments: dict[str, Any] = {"size": size, "in_flight": in_flight}
+                speeds.append(machine_speed())
                 try:
-                    turn = apply(
-                        pool,
-                        name,
-                        load_generator.measure_saturated,
-                        texts=texts,
-                        seconds=seconds,
-                        **arguments,
-                    )
+                    turns[name] = _turn(pool, name, texts, size, in_flight)
                 except RefusedError as error:
                     pool.dismiss(name, str(error))
-                    continue
-                if number:
-                    found[name].append(turn)
                 time.sleep(_PAUSE)
+            if number:
+                rounds.append((max(speeds) / min(speeds), turns))
+        whole = [(spread, turns) for spread, turns in rounds if set(turns) >= set(pool.workers)]
+        chosen = steadiest(whole, least)
+        spread = sorted(spread for spread, _ in whole)[len(chosen) - 1]
+        found = {name: [turns[name] for turns in chosen] for name in pool.workers}
         # The seconds of a text, for ratios.
         times = {
             services[name].name: [1 / turn["rate"] for turn in found[name]] for name in pool.workers
@@ -142,13 +144,32 @@ def _busy_clients(
                 median=float(median),
                 p20=float(p20),
                 p80=float(p80),
-                n=turns,
+                n=len(chosen),
                 memory_mib=_memory(pool, name),
                 cpu_ms=1000 * float(np.median([turn["cpu"] for turn in found[name]])),
                 speedup=speedups(times, service.name),
-                settings={"threads": config.threads, "corpus_seed": SEED, "in_flight": in_flight},
+                settings={
+                    "threads": config.threads,
+                    "corpus_seed": SEED,
+                    "in_flight": in_flight,
+                    "rounds": len(whole),
+                    "spread": round(spread, 3),
+                },
             )
             yield {**row, "contender": service.name, "title": service.title}
+
+
+def _turn(pool: WorkerPool, name: str, texts: list[str], size: int, in_flight: int) -> _Turn:
+    found: _Turn = apply(
+        pool,
+        name,
+        load_generator.measure_saturated,
+        texts=texts,
+        seconds=_TURN_SECONDS,
+        size=size,
+        in_flight=in_flight,
+    )
+    return found
 
 
 def _offers(

@@ -176,7 +176,7 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "_CAPACITY_SECONDS", 0.05)
     monkeypatch.setattr(live, "_QUICK_TEXTS", 8)
     monkeypatch.setattr(http, "_TEXTS", 8)
-    monkeypatch.setattr(http, "_QUICK_TURN_SECONDS", 0.05)
+    monkeypatch.setattr(http, "_TURN_SECONDS", 0.05)
     monkeypatch.setattr(http, "_QUICK_OFFER_SECONDS", 0.1)
 
     def measure(module, **contenders):
@@ -364,7 +364,10 @@ def test_servers_are_compared_with_the_batcher_in_process(measured):
         assert ours["cpu_ms"] == pytest.approx(250)
         assert fastapi["cpu_ms"] == pytest.approx(500)
         assert ours["memory_mib"] == 3
-    assert rows["bertrt_serve", many]["settings"]["in_flight"] == 8
+    settings = rows["bertrt_serve", many]["settings"]
+    assert settings["in_flight"] == 8
+    assert settings["rounds"] == 3
+    assert settings["spread"] >= 1
     common = rows["bertrt_serve", "90 % of the capacity of FastAPI, sentence-transformers"]
     assert common["rate"] == pytest.approx(0.9 * rows["fastapi", one]["median"])
     half = rows["bertrt_serve", "50 % of the capacity of bertrt in process, live batcher"]
