@@ -71,7 +71,7 @@ class HttpServer:
             preexec_fn=_end_with_parent,
         )
         self._client: HttpClient | None = None
-        _leave_cpus()
+        self._cpus = _leave_cpus()
         try:
             self._wait()
         except BaseException:
@@ -148,6 +148,7 @@ class HttpServer:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+        os.sched_setaffinity(0, self._cpus)  # for the next server
 
     def __del__(self) -> None:
         self.close()
@@ -170,14 +171,15 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _leave_cpus() -> None:
-    """Move this process to the CPUs that the server does not have, if there are any."""
+def _leave_cpus() -> set[int]:
+    """Move this process to the CPUs that the server does not have, if there are any.
+
+    Returns the server's CPUs, which this process had.
+    """
     taken = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    if left := os.sched_getaffinity(0) - taken:
-        os.sched_setaffinity(0, left)
-    else:
-        os.sched_setaffinity(0, taken)
+    os.sched_setaffinity(0, os.sched_getaffinity(0) - taken or taken)
+    return taken
 
 
 def _free_port() -> int:

@@ -146,7 +146,7 @@ def worker_pool(config, model, task, names):
     yield pool
 
 
-def prepare_once(config, name, model, task):
+def prepare_once(config, name, model, task, process=None):
     if MODELS[name] is None:
         raise RefusedError("it is not installed")
     return config.folder
@@ -170,6 +170,7 @@ def measured(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "_PAUSE", 0.0)
     for module in (cold_start, memory):
         monkeypatch.setattr(module, "WorkerProcess", InProcess)
+    for module in (cold_start, memory, http):
         monkeypatch.setattr(module, "prepare_once", prepare_once)
     monkeypatch.setattr(memory, "_IDLE_SECONDS", 0.0)
     monkeypatch.setattr(live, "_QUICK_PASS_SECONDS", 0.1)
