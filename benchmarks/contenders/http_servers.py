@@ -102,14 +102,16 @@ class HttpServer:
         """Return the vectors of texts, which are one request; see `live_answer`."""
         import orjson
 
-        if self._client is None:
-            self._client = HttpClient(*self.address)
-        status, body = await self._client.post(self.path, self.body(texts))
+        status, body = await self._connected().post(self.path, self.body(texts))
         if status in (429, 503):
             raise OverflowError(f"status {status}")
         if status != 200:
             raise RuntimeError(f"the server answered {status}: {body[:200]!r}")
         return np.asarray(self._api.vectors(orjson.loads(body)), np.float32)
+
+    async def live_open(self, count: int) -> None:
+        """Open so many connections."""
+        await self._connected().connect(count)
 
     def body(self, texts: Sequence[str]) -> bytes:
         """Return the body of a request for the vectors of texts."""
@@ -152,6 +154,12 @@ class HttpServer:
 
     def __del__(self) -> None:
         self.close()
+
+    def _connected(self) -> HttpClient:
+        """Return the client of this event loop."""
+        if self._client is None:
+            self._client = HttpClient(*self.address)
+        return self._client
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

@@ -39,6 +39,10 @@ class HttpClient:
         )
         return await self._send(head.encode() + body)
 
+    async def connect(self, count: int) -> None:
+        """Open so many connections, which are idle."""
+        self._idle += await asyncio.gather(*(self._connect() for _ in range(count)))
+
     def close(self) -> None:
         """Close the idle connections."""
         for connection in self._idle:
@@ -71,7 +75,7 @@ class _Connection(asyncio.Protocol):
     """A connection with at most one request at a time."""
 
     def __init__(self) -> None:
-        self.is_reusable = False
+        self.is_reusable = True
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._parser = httptools.HttpResponseParser(self)

@@ -46,13 +46,13 @@ _TEXTS = 256
 _BUSY = {1: 64, 32: 8}
 # Turns are short, so that the machine is likely to be as fast in all turns of a round. Rounds in
 # which it was not are left out, down to the steadiest few.
-_TURN_SECONDS, _ROUNDS, _LEAST_ROUNDS = 1.5, 18, 9
+_TURN_SECONDS, _ROUNDS, _LEAST_ROUNDS = 2.0, 12, 6
 _QUICK_ROUNDS = 3
 # Where a process lies in memory makes it up to a fifth faster or slower for its whole life.
 _STARTS = 3
 # Loads are shares of the capacity of one of these, its texts per second when saturated.
 _CEILING, _COMMON = "bertrt" + LIVE, "fastapi"
-_LOADS = ((0.9, _COMMON), (0.5, _CEILING), (0.9, _CEILING), (1.2, _CEILING))
+_LOADS = ((0.9, _COMMON), (0.5, _CEILING), (0.9, _CEILING))
 _QUICK_LOADS = ((0.9, _COMMON), (0.5, _CEILING))
 _OFFER_SECONDS, _QUICK_OFFER_SECONDS = 6.0, 3.0
 # A growing queue shows nothing new after a while, and takes that many times longer to empty.

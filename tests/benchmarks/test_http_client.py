@@ -77,6 +77,20 @@ def test_a_connection_is_used_again_and_bodies_are_whole():
     assert seen[0][1]["content-type"] == "application/json"
 
 
+def test_connections_are_opened_beforehand():
+    async def answers(reader, writer):
+        while await read_request(reader):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            await writer.drain()
+
+    async def three(client):
+        return await asyncio.gather(*(client.get("/") for _ in range(3)))
+
+    results, connections = ask(answers, lambda client: client.connect(3), three, three)
+    assert results == [None, [(200, b"")] * 3, [(200, b"")] * 3]
+    assert connections == 3
+
+
 def test_chunked_answers_and_other_statuses_are_read():
     async def chunked(reader, writer):
         await read_request(reader)
