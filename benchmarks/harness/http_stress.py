@@ -6,6 +6,7 @@ returns plain numbers. Everything is bounded in count and time, and goes to the 
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from collections import Counter
@@ -186,8 +187,8 @@ def with_malformed_requests(
 ) -> dict[str, float]:
     """Offer a load alone, and again while malformed requests come, 500 a second at most.
 
-    They are seeded mutations of a valid request: bytes changed, cut out, repeated or moved, and
-    wrong JSON in a valid head.
+    They are seeded mutations of a request: bytes changed, cut out, repeated or inserted, in its
+    head or in its JSON, which is never valid: the model has no part in this.
 
     Returns {"p99_alone", "p99": seconds of the answers to the load, "n", "failed": requests of it,
     "malformed": how many were sent, "answered", "faults": how many got a status, and how many 500,
@@ -331,11 +332,21 @@ def _mutations(loaded: Any, text: str) -> Callable[[], bytes]:
 
     def make() -> bytes:
         if rng.random() < 0.5:
-            wrong = mutated(body)
-            return head(len(wrong)) + wrong
-        return mutated(head(len(body)) + body)
+            broken = body[:-1]  # whatever the head says, there is no answer
+            return mutated(head(len(broken))) + broken
+        while _is_json(broken := mutated(body)):
+            pass
+        return head(len(broken)) + broken
 
     return make
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 async def _expect(answer: Awaitable[tuple[int, bytes]], status: int) -> None:
