@@ -4,6 +4,8 @@ The estimate follows from the sizes and from rough rates of the chip. No number 
 run on a GPU; a measured launch in `bertrt.kernels.launch.measured_table` takes precedence.
 """
 
+from functools import lru_cache
+
 from bertrt.kernels.launch.configs import (
     AttentionTiles,
     Gpu,
@@ -50,7 +52,12 @@ _TILES = (
 )
 _SPLITS = (1, 2, 3, 4, 6, 8)
 
+# Ranking the candidates takes longer than a launch, so each size is ranked once. A model has a few
+# sizes for each number of rows, and numbers of rows are rounded up to some hundred.
+_MAX_SIZES = 4096
 
+
+@lru_cache(_MAX_SIZES)
 def choose_linear(
     gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int, has_activation: bool
 ) -> LinearLaunch:
@@ -60,6 +67,7 @@ def choose_linear(
     return linear_candidates(gpu, rows, depth, columns, itemsize)[0]
 
 
+@lru_cache(_MAX_SIZES)
 def choose_split_linear(
     gpu: Gpu, rows: int, depth: int, columns: int, itemsize: int
 ) -> LinearTiles:

@@ -1,5 +1,6 @@
 """Test the launch table and the cost model: launches fit the GPU and the sizes."""
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -80,6 +81,36 @@ def test_measured_launches_take_precedence(monkeypatch: pytest.MonkeyPatch) -> N
     assert measured_table.choose_split_linear(L4, 128, 768, 768, 2) != sums
     assert measured_table.choose_attention(H200, 128, 12, 64, 100, 2) != blocks
     assert measured_table.choose_attention(H200, 16384, 12, 64, 100, 4) != blocks
+
+
+def test_a_size_is_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimated = []
+    linear_candidates = cost_model.linear_candidates
+
+    def record(gpu: Gpu, *sizes: int, split: bool = False) -> list[LinearTiles]:
+        estimated.append((gpu.name, *sizes, split))
+        return linear_candidates(gpu, *sizes, split=split)
+
+    monkeypatch.setattr(cost_model, "linear_candidates", record)
+    gpus = [dataclasses.replace(gpu, name=f"{gpu.name}, never seen before") for gpu in (H200, L4)]
+    for gpu, rows, _ in itertools.product(gpus, (100, 200), range(3)):
+        measured_table.choose_linear(gpu, rows, 768, 3072, 2, True)
+        measured_table.choose_split_linear(gpu, rows, 3072, 768, 2)
+    assert estimated == [
+        (gpu.name, rows, depth, columns, 2, split)
+        for gpu, rows in itertools.product(gpus, (100, 200))
+        for depth, columns, split in ((768, 3072, False), (3072, 768, True))
+    ]
+
+
+def test_a_measured_launch_replaces_an_estimate_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (H200, 128, 768, 768, 2)
+    estimate = measured_table.choose_linear(*sizes, True)
+    product = LinearTiles(32, 32, 32, 4, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(measured_table, "LINEAR", {H200.name: {(768, 768, True): {128: product}}})
+        assert measured_table.choose_linear(*sizes, True) == product != estimate
+    assert measured_table.choose_linear(*sizes, True) == estimate
 
 
 def test_the_table_needs_no_torch() -> None:
