@@ -1,19 +1,25 @@
 """Run programs as CUDA graphs, one for each bucket."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
 from bertrt.kernels.engine.buckets import Bucket
+from bertrt.kernels.engine.capture import capture
 from bertrt.kernels.engine.lru_cache import LruCache
 from bertrt.kernels.engine.program import Program, remove_padding
 from bertrt.kernels.engine.upload_buffer import UploadBuffer
 
 __all__ = ["CudaGraphRunner"]
 
+_log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
+# The outputs, and the sizes that they are computed for.
+Key: TypeAlias = tuple[tuple[str, ...], Bucket]
 
 _MAX_GRAPHS = 128
 _MAX_RESULT_BYTES = 1 << 30
@@ -38,7 +44,7 @@ class CudaGraphRunner:
     The first run of a bucket launches the kernels and then captures them; later runs replay the
     graph. All graphs share one memory pool and one stream: they run one after another, and the
     results are consumed before the next run. So the pool is as large as the largest graph needs,
-    plus the results.
+    plus the results. A bucket whose capture fails is launched from then on.
     """
 
     def __init__(
@@ -57,15 +63,21 @@ class CudaGraphRunner:
                 larger is never captured.
         """
         self.device = device
-        self._graphs: LruCache[tuple[tuple[str, ...], Bucket], _CapturedGraph] = LruCache(
-            max_graphs, max_result_bytes
-        )
+        self._graphs: LruCache[Key, _CapturedGraph] = LruCache(max_graphs, max_result_bytes)
+        self._failed: set[Key] = set()
+        self._reason = ""
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def __len__(self) -> int:
         """Return the number of graphs that are kept."""
         return len(self._graphs)
+
+    def info(self) -> dict[str, Any]:
+        """Return whether CUDA graphs are used: True, or where not, with the first reason."""
+        if not self._failed:
+            return {"cuda_graphs": True}
+        return {"cuda_graphs": f"not for all sizes: {len(self._failed)} failed ({self._reason})"}
 
     def run(
         self,
@@ -80,7 +92,8 @@ class CudaGraphRunner:
         # The current device and the current stream are settings of each thread.
         with torch.cuda.device(self.device):
             caller_stream = torch.cuda.current_stream() if on_device else self._stream
-            captured = self._graphs.get((program.plan.outputs, bucket))
+            key = (program.plan.outputs, bucket)
+            captured = self._graphs.get(key)
             _wait(self._stream, caller_stream)
             try:
                 with torch.cuda.stream(self._stream), torch.inference_mode():
@@ -102,26 +115,33 @@ class CudaGraphRunner:
                 consumed = consume(remove_padding(program.plan, results, arrays))
             # The next replay must not overwrite results that are still being consumed.
             _wait(self._stream, caller_stream)
-            if captured is None:
+            if captured is None and key not in self._failed:
                 size = sum(result.nbytes for result in results.values())
                 del results
                 if self._graphs.fits(size):
-                    self._capture(program, bucket, buffer, size)
+                    self._capture(key, program, buffer, size)
             return consumed
 
-    def _capture(self, program: Program, bucket: Bucket, buffer: UploadBuffer, size: int) -> None:
-        """Capture a program that has been launched before, and so is compiled."""
-        graph = torch.cuda.CUDAGraph()
-        # "thread_local": what other threads do on the GPU does not invalidate this capture.
-        with (
-            torch.inference_mode(),
-            torch.cuda.graph(
-                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            ),
-        ):
-            results = program.launch(buffer.tensors, bucket.max_length)
-        captured = _CapturedGraph(graph, buffer, results)
-        self._graphs.put((program.plan.outputs, bucket), captured, size)
+    def _capture(self, key: Key, program: Program, buffer: UploadBuffer, size: int) -> None:
+        """Capture a program that has just run; its answer is not lost if that fails."""
+        _, bucket = key
+        try:
+            graph, results = capture(
+                lambda: program.launch(buffer.tensors, bucket.max_length), self._stream, self._pool
+            )
+        except Exception as error:
+            if not self._failed:
+                first_line, *_ = str(error).splitlines() or [""]
+                self._reason = f"{type(error).__name__}: {first_line}"
+                _log.warning(
+                    "a CUDA graph could not be captured, so batches of that size are launched "
+                    "kernel by kernel (%s)",
+                    self._reason,
+                )
+            self._failed.add(key)
+            self._pool = torch.cuda.graph_pool_handle()
+        else:
+            self._graphs.put(key, _CapturedGraph(graph, buffer, results), size)
 
 
 def _wait(stream: Any, other: Any) -> None:

@@ -20,6 +20,9 @@ class ProgramRunner(Protocol):
 
     device: torch.device
 
+    def info(self) -> dict[str, Any]:
+        """Return what `Runtime.info` says about how programs run here."""
+
     def run(
         self,
         program: Program,
@@ -52,6 +55,10 @@ class EagerRunner:
     def __init__(self, device: torch.device) -> None:
         """Run on this device."""
         self.device = device
+
+    def info(self) -> dict[str, Any]:
+        """Return nothing: launches have no state."""
+        return {}
 
     def run(
         self,

@@ -118,9 +118,14 @@ class TritonSession(ForkSafe):
         return device_id == (_DLPACK[device.type], device.index or 0)
 
     def info(self) -> dict[str, Any]:
-        """Return the device's number and name; only "cuda" until the graph is loaded."""
+        """Return the device's number and name, and whether CUDA graphs are used.
+
+        Until the graph is loaded, the device is only "cuda".
+        """
         loaded: LoadedGraph | None = self._inner
-        return {"device": "cuda" if loaded is None else loaded.device_name}
+        if loaded is None:
+            return {"device": "cuda"}
+        return {"device": loaded.device_name, **loaded.runner.info()}
 
     def inputs_with_defaults(self) -> list[str]:
         """Return the names of the graph's inputs that a caller may omit."""

@@ -1,6 +1,9 @@
-"""A tiny graph with every operator, and fake kernels that run the references."""
+"""A tiny graph with every operator, fake kernels that run the references, and a fake GPU."""
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +174,94 @@ class FakeKernels:
 def fake_kernels() -> FakeKernels:
     """Kernels that run the references; see `FakeKernels`."""
     return FakeKernels()
+
+
+class FakeStream:
+    """A stream that logs what it waits for."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self._log = name, log
+
+    def wait_stream(self, other: "FakeStream") -> None:
+        self._log.append(f"{self.name} waits for {other.name}")
+
+
+class FakeGraph:
+    """A CUDA graph that captures nothing. Captures and replays are logged."""
+
+    def __init__(self, cuda: "FakeCuda") -> None:
+        self._cuda = cuda
+        self._capturing = False
+
+    def capture_begin(self, *, pool: int, capture_error_mode: str) -> None:
+        assert capture_error_mode == "thread_local"
+        self._capturing = True
+        self._cuda.captures += 1
+        self._cuda.most_captures = max(self._cuda.most_captures, self._cuda.captures)
+        self._cuda.record(f"capture into pool {pool}")
+        time.sleep(self._cuda.seconds)
+
+    def capture_end(self) -> None:
+        self._cuda.captures -= self._capturing
+        self._capturing = False
+        self._cuda.record("captured")
+
+    def replay(self) -> None:
+        self._cuda.record("replay")
+
+    def reset(self) -> None:
+        self._cuda.record("reset")
+
+
+class FakeCuda:
+    """The part of `torch.cuda` that captures and replays graphs. It only logs.
+
+    A step whose name is in `failing` raises an error after it is logged. `seconds` is how long a
+    capture takes, and `most_captures` the largest number of captures at a time.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.failing: list[str] = []
+        self.seconds = 0.0
+        self.captures = self.most_captures = self._pools = 0
+        self._caller = FakeStream("caller", self.log)
+        self._current = threading.local()
+
+    def Stream(self, _: Any) -> FakeStream:
+        return FakeStream("session", self.log)
+
+    def current_stream(self) -> FakeStream:
+        return getattr(self._current, "stream", self._caller)
+
+    @contextmanager
+    def stream(self, stream: FakeStream) -> Iterator[None]:
+        previous, self._current.stream = self.current_stream(), stream
+        try:
+            yield
+        finally:
+            self._current.stream = previous
+
+    @contextmanager
+    def device(self, _: Any) -> Iterator[None]:
+        yield
+
+    def graph_pool_handle(self) -> int:
+        self._pools += 1
+        return self._pools
+
+    def CUDAGraph(self) -> FakeGraph:
+        return FakeGraph(self)
+
+    def record(self, step: str) -> None:
+        self.log.append(f"{step} on {self.current_stream().name}")
+        if step.split()[0] in self.failing:
+            raise RuntimeError(f"{step} failed\nsearch for it in the manual")
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """A fake `torch.cuda`; see `FakeCuda`."""
+    cuda = FakeCuda()
+    monkeypatch.setattr(torch, "cuda", cuda)
+    return cuda

@@ -1,7 +1,7 @@
-"""Test the order in which CUDA streams wait for each other, with a fake `torch.cuda`."""
+"""Test the order of streams, and captures that fail, with a fake `torch.cuda`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,64 +18,10 @@ from bertrt.kernels.engine.transfer import upload
 CPU = torch.device("cpu")
 
 
-class FakeStream:
-    """A stream that logs what it waits for."""
-
-    def __init__(self, name: str, log: list[str]) -> None:
-        self.name, self._log = name, log
-
-    def wait_stream(self, other: "FakeStream") -> None:
-        self._log.append(f"{self.name} waits for {other.name}")
-
-
-class FakeCuda:
-    """The part of `torch.cuda` that CudaGraphRunner uses. Replays do nothing but log."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.current = FakeStream("caller", self.log)
-
-    def Stream(self, _: Any) -> FakeStream:
-        return FakeStream("session", self.log)
-
-    def current_stream(self) -> FakeStream:
-        return self.current
-
-    @contextmanager
-    def stream(self, stream: FakeStream) -> Iterator[None]:
-        previous, self.current = self.current, stream
-        try:
-            yield
-        finally:
-            self.current = previous
-
-    @contextmanager
-    def device(self, _: Any) -> Iterator[None]:
-        yield
-
-    @contextmanager
-    def graph(self, _: Any, **options: Any) -> Iterator[None]:
-        self.log.append("capture")
-        with self.stream(options["stream"]):
-            yield
-
-    def graph_pool_handle(self) -> None:
-        return None
-
-    def CUDAGraph(self) -> "FakeCuda":
-        return self
-
-    def replay(self) -> None:
-        self.log.append(f"replay on {self.current.name}")
-
-    def record(self, what: str) -> None:
-        self.log.append(f"{what} on {self.current.name}")
-
-
 class FakeProgram:
     """A program that launches nothing; its results have 64 rows."""
 
-    def __init__(self, plan: Plan, cuda: FakeCuda) -> None:
+    def __init__(self, plan: Plan, cuda: Any) -> None:
         self.plan, self._cuda = plan, cuda
 
     def launch(self, uploads: Any, max_length: int) -> dict[str, torch.Tensor]:
@@ -84,58 +30,61 @@ class FakeProgram:
 
 
 @pytest.fixture
-def run(
-    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Callable[..., Any], FakeCuda, list[str]]:
-    cuda = FakeCuda()
-    monkeypatch.setattr(torch, "cuda", cuda)
-    plan = make_plan(read_graph(tiny_path)[0], ["logits"])
-    arrays = {name: np.arange(4, dtype=np.int32) for name in plan.uploads}
-    runner = CudaGraphRunner(CPU)
+def plan(tiny_path: Path) -> Plan:
+    return make_plan(read_graph(tiny_path)[0], ["logits"])
 
-    def run_once(*, on_device: bool, failing: bool = False) -> Any:
+
+@pytest.fixture
+def runner(fake_cuda: Any) -> CudaGraphRunner:
+    return CudaGraphRunner(CPU)
+
+
+@pytest.fixture
+def run(plan: Plan, runner: CudaGraphRunner, fake_cuda: Any) -> Callable[..., Any]:
+    """Run a program of `rows` tokens, each in a sequence of its own."""
+    program: Any = FakeProgram(plan, fake_cuda)
+
+    def run_once(*, on_device: bool = False, rows: int = 4) -> Any:
+        arrays = {name: np.arange(rows, dtype=np.int32) for name in plan.uploads}
         uploads: Any = upload(arrays, CPU) if on_device else arrays
-        program: Any = FakeProgram(plan, cuda)
-        if failing:
-            program.launch = None
 
         def consume(results: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            cuda.record("consume")
+            fake_cuda.record("consume")
             return results
 
         return runner.run(
             program, choose_bucket(plan, arrays), uploads, consume, on_device=on_device
         )
 
-    return run_once, cuda, cuda.log
+    return run_once
 
 
-def test_runs_on_the_host_never_wait(run: Any) -> None:
-    run_once, _, log = run
-    run_once(on_device=False)
-    assert log == ["launch on session", "consume on session", "capture", "launch on session"]
-    log.clear()
-    run_once(on_device=False)
-    assert log == ["replay on session", "consume on session"]
+CAPTURED = ["capture into pool 1 on session", "launch on session", "captured on session"]
 
 
-def test_runs_on_the_device_follow_the_callers_stream(run: Any) -> None:
-    run_once, cuda, log = run
+def test_runs_on_the_host_never_wait(run: Any, fake_cuda: Any) -> None:
+    run()
+    assert fake_cuda.log == ["launch on session", "consume on session", *CAPTURED]
+    fake_cuda.log.clear()
+    run()
+    assert fake_cuda.log == ["replay on session", "consume on session"]
+
+
+def test_runs_on_the_device_follow_the_callers_stream(run: Any, fake_cuda: Any) -> None:
     wait_for_caller, caller_waits = "session waits for caller", "caller waits for session"
-    results = run_once(on_device=True)
-    captured = ["capture", "launch on session"]
-    assert log == [
+    results = run(on_device=True)
+    assert fake_cuda.log == [
         wait_for_caller,
         "launch on session",
         caller_waits,
         "consume on caller",
         wait_for_caller,
-        *captured,
+        *CAPTURED,
     ]
-    log.clear()
-    again = run_once(on_device=True)
+    fake_cuda.log.clear()
+    again = run(on_device=True)
     # The last wait keeps the next replay from overwriting results that are being consumed.
-    assert log == [
+    assert fake_cuda.log == [
         wait_for_caller,
         "replay on session",
         caller_waits,
@@ -143,11 +92,64 @@ def test_runs_on_the_device_follow_the_callers_stream(run: Any) -> None:
         wait_for_caller,
     ]
     assert {len(tensor) for tensor in (*results.values(), *again.values())} == {4}
-    assert cuda.current.name == "caller"
+    assert fake_cuda.current_stream().name == "caller"
 
 
-def test_a_failed_run_keeps_the_order(run: Any) -> None:
-    run_once, _, log = run
-    with pytest.raises(TypeError):
-        run_once(on_device=True, failing=True)
-    assert log == ["session waits for caller", "caller waits for session"]
+def test_a_failed_run_keeps_the_order(run: Any, fake_cuda: Any) -> None:
+    fake_cuda.failing = ["launch"]
+    with pytest.raises(RuntimeError, match="launch failed"):
+        run(on_device=True)
+    assert fake_cuda.log == [
+        "session waits for caller",
+        "launch on session",
+        "caller waits for session",
+    ]
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("step", ["capture", "captured"])
+def test_a_failed_capture_keeps_the_answer(
+    run: Any,
+    runner: CudaGraphRunner,
+    fake_cuda: Any,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+    on_device: bool,
+) -> None:
+    assert runner.info() == {"cuda_graphs": True}
+    fake_cuda.failing = [step]
+    with caplog.at_level(logging.WARNING):
+        assert {len(tensor) for tensor in run(on_device=on_device).values()} == {4}
+        fake_cuda.log.clear()
+        for _ in range(2):  # launched, and not captured again
+            assert {len(tensor) for tensor in run(on_device=on_device).values()} == {4}
+        run(on_device=on_device, rows=20)
+    steps = [entry for entry in fake_cuda.log if "waits" not in entry]
+    consumer = "caller" if on_device else "session"
+    assert steps[:4] == ["launch on session", f"consume on {consumer}"] * 2
+    # Another size is tried, from a new pool.
+    assert "capture into pool 2 on session" in steps
+    assert len(runner) == 0
+    assert runner.info()["cuda_graphs"].startswith("not for all sizes: 2 failed (RuntimeError: ")
+    assert "manual" not in runner.info()["cuda_graphs"]
+    (record,) = caplog.records
+    assert "could not be captured" in record.getMessage()
+    assert f"RuntimeError: {step}" in record.getMessage()
+
+
+def test_other_sizes_are_captured_after_a_failure(
+    run: Any, runner: CudaGraphRunner, fake_cuda: Any
+) -> None:
+    fake_cuda.failing = ["captured"]
+    run()
+    fake_cuda.failing = []
+    run(rows=20)
+    fake_cuda.log.clear()
+    run(rows=20)
+    run()
+    assert fake_cuda.log == [
+        *("replay on session", "consume on session"),
+        *("launch on session", "consume on session"),
+    ]
+    assert len(runner) == 1
+    assert runner.info()["cuda_graphs"].startswith("not for all sizes: 1 failed")

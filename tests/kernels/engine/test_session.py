@@ -102,6 +102,9 @@ class StaticMemoryRunner:
         self.buffers: LruCache[Any, UploadBuffer] = LruCache(max_graphs, 1 << 30)
         self.created = 0
 
+    def info(self) -> dict[str, Any]:
+        return {"cuda_graphs": True}
+
     def run(
         self,
         program: Program,
@@ -205,6 +208,14 @@ def test_defaults_and_device(tiny_path: Path, fake_kernels: Any) -> None:
     session = make_session(tiny_path, fake_kernels)
     assert session.inputs_with_defaults() == ["masked_only"]
     assert session.providers() == ["cpu"]
+    assert session.info() == {"device": "cpu (Triton interpreter)"}
+
+
+def test_info_says_what_the_runner_says(tiny_path: Path, fake_kernels: Any) -> None:
+    session = TritonSession(tiny_path, kernels=fake_kernels.kernels, make_runner=StaticMemoryRunner)
+    assert session.info() == {"device": "cuda"}
+    session.providers()
+    assert session.info() == {"device": "cpu (Triton interpreter)", "cuda_graphs": True}
 
 
 def test_run_errors(tiny_path: Path, make_inputs: Inputs, fake_kernels: Any) -> None:

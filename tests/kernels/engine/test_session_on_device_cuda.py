@@ -186,3 +186,4 @@ def test_info_names_the_device(tiny_path: Path) -> None:
     assert session.providers() == [f"cuda:{torch.cuda.current_device()}"]
     assert session.info()["device"].startswith(f"cuda:{torch.cuda.current_device()} ")
     assert torch.cuda.get_device_name() in session.info()["device"]
+    assert session.info()["cuda_graphs"] is True
