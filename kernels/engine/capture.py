@@ -1,5 +1,6 @@
-"""Capture CUDA graphs."""
+"""Capture CUDA graphs, one at a time in a process."""
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ __all__ = ["capture"]
 
 Result = TypeVar("Result")
 
+# PyTorch allows one capture at a time in a process, and each session captures in its own threads.
+_ONE_AT_A_TIME = threading.Lock()
 # Graphs whose capture failed. PyTorch's allocator may go on asking them what they capture, so they
 # must not be freed.
 _FAILED: list[Any] = []
@@ -19,7 +22,8 @@ def capture(launch: Callable[[], Result], stream: Any, pool: Any) -> tuple[Any, 
     """Capture what `launch` puts on a stream; nothing of it runs before the graph is replayed.
 
     `torch.cuda.graph` also waits for the whole GPU and empties the allocator's cache. Both cost
-    time, and neither is needed: on one stream, memory is reused in the stream's order.
+    time, neither is needed (on one stream, memory is reused in the stream's order), and both fail
+    and spoil the capture if another thread captures. A capture waits until other sessions' end.
 
     Args:
         launch: has run on this stream before, so that kernels are compiled and cuBLAS has its
@@ -34,7 +38,7 @@ def capture(launch: Callable[[], Result], stream: Any, pool: Any) -> tuple[Any, 
     cannot: PyTorch up to 2.12 may count it as being captured from then on.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.stream(stream), torch.inference_mode():
+    with _ONE_AT_A_TIME, torch.cuda.stream(stream), torch.inference_mode():
         try:
             # "thread_local": what other threads do on the GPU does not invalidate this capture.
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")

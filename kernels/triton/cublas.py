@@ -1,5 +1,6 @@
 """PyTorch's matrix product, which on a GPU is cuBLAS's, followed by an activation."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from bertrt.kernels.triton.activations import activate
 __all__ = ["matmul"]
 
 _BLOCK = 1024
+_SETTINGS_LOCK = threading.Lock()
 
 
 @triton.jit
@@ -45,16 +47,21 @@ def matmul(
 
 @contextmanager
 def _sums_in_float32() -> Iterator[None]:
-    """Forbid cuBLAS to add up parts of a sum in half precision, which PyTorch allows by default."""
+    """Forbid cuBLAS to add up parts of a sum in half precision, which PyTorch allows by default.
+
+    The settings are the process's. One thread at a time changes them, so that no other session
+    launches under the settings that this one restores, or restores those that this one made.
+    """
     settings = torch.backends.cuda.matmul
-    before = (
-        settings.allow_fp16_reduced_precision_reduction,
-        settings.allow_bf16_reduced_precision_reduction,
-    )
-    settings.allow_fp16_reduced_precision_reduction = False
-    settings.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        settings.allow_fp16_reduced_precision_reduction = before[0]
-        settings.allow_bf16_reduced_precision_reduction = before[1]
+    with _SETTINGS_LOCK:
+        before = (
+            settings.allow_fp16_reduced_precision_reduction,
+            settings.allow_bf16_reduced_precision_reduction,
+        )
+        settings.allow_fp16_reduced_precision_reduction = False
+        settings.allow_bf16_reduced_precision_reduction = False
+        try:
+            yield
+        finally:
+            settings.allow_fp16_reduced_precision_reduction = before[0]
+            settings.allow_bf16_reduced_precision_reduction = before[1]

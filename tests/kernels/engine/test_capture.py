@@ -1,5 +1,6 @@
 """Test the capture of a CUDA graph, with a fake `torch.cuda`."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -36,3 +37,20 @@ def test_a_failed_capture_is_ended(fake_cuda: Any, step: str) -> None:
     assert fake_cuda.current_stream().name == "caller"
     fake_cuda.failing = []
     capture(lambda: fake_cuda.record("launch"), fake_cuda.Stream(0), 2)
+
+
+@pytest.mark.parametrize("failing", [[], ["captured"]])
+def test_one_capture_at_a_time(fake_cuda: Any, failing: list[str]) -> None:
+    fake_cuda.failing = failing
+    fake_cuda.seconds = 0.005
+
+    def run(index: int) -> bool:
+        try:
+            capture(lambda: None, fake_cuda.Stream(0), index)
+        except RuntimeError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(run, range(8))) == [not failing] * 8
+    assert fake_cuda.most_captures == 1

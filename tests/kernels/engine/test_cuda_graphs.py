@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,26 @@ def test_other_sizes_are_captured_after_a_failure(
     ]
     assert len(runner) == 1
     assert runner.info()["cuda_graphs"].startswith("not for all sizes: 1 failed")
+
+
+def test_two_sessions_in_two_threads(fake_cuda: Any, plan: Plan) -> None:
+    """Each session has its own lock; captures take turns all the same, and answers are right."""
+    fake_cuda.seconds = 0.002
+    program: Any = FakeProgram(plan, fake_cuda)
+    runners = [CudaGraphRunner(CPU), CudaGraphRunner(CPU)]
+
+    def run(runner: CudaGraphRunner) -> list[int]:
+        lengths = []
+        for rows in (4, 12, 20, 28, 36) * 2:
+            arrays = {name: np.arange(rows, dtype=np.int32) for name in plan.uploads}
+            bucket = choose_bucket(plan, arrays)
+            results = runner.run(program, bucket, arrays, dict, on_device=False)
+            lengths += [len(tensor) for tensor in results.values()]
+        return lengths
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, runners)) == [[4, 12, 20, 28, 36] * 2] * 2
+    assert fake_cuda.most_captures == 1
+    for runner in runners:
+        assert len(runner) == 5
+        assert runner.info() == {"cuda_graphs": True}

@@ -1,6 +1,7 @@
 """Test the Triton session on a GPU: replays match launches; graphs and memory stay bounded."""
 
 import multiprocessing
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,10 @@ import torch
 import bertrt
 from bertrt.errors import BertrtError
 from bertrt.kernels.engine.cuda_graphs import CudaGraphRunner
+from bertrt.kernels.engine.program import Kernels
 from bertrt.kernels.engine.runner import EagerRunner
 from bertrt.kernels.engine.session import TritonSession
+from bertrt.kernels.triton import KERNELS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -90,6 +93,49 @@ def test_many_threads(tiny_path: Path, make_inputs: Inputs) -> None:
     for i, answer in enumerate(answers):
         for name, value in answer.items():
             np.testing.assert_array_equal(value, expected[i % len(batches)][name])
+
+
+def test_two_sessions_capture_in_two_threads(tiny_path: Path, make_inputs: Inputs) -> None:
+    """PyTorch allows one capture at a time in a process; each session meets each size first."""
+    batches = [make_inputs(lengths) for lengths in BATCHES]
+    launched = TritonSession(tiny_path, make_runner=lambda: EagerRunner(gpu()))
+    expected = [launched.run(inputs) for inputs in batches]
+    for _ in range(5):
+        sessions = [TritonSession(tiny_path), TritonSession(tiny_path)]
+        both = threading.Barrier(2)
+
+        def run(session: TritonSession, both: threading.Barrier = both) -> list[Any]:
+            session.providers()
+            both.wait()
+            return [session.run(inputs) for inputs in batches * 2]
+
+        with ThreadPoolExecutor(2) as pool:
+            for answers in pool.map(run, sessions):
+                for got, reference in zip(answers, expected * 2, strict=True):
+                    for name, value in reference.items():
+                        np.testing.assert_array_equal(got[name], value)
+        assert [session.info()["cuda_graphs"] for session in sessions] == [True, True]
+
+
+def test_a_failed_capture_keeps_the_answer(
+    tiny_path: Path, make_inputs: Inputs, expected: Inputs
+) -> None:
+    """The bucket is launched from then on, and the stream can still capture others."""
+
+    def unit_rows(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] == 2 and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("not in a capture")
+        return KERNELS["UnitRows"](x)
+
+    runner = CudaGraphRunner(gpu())
+    kernels = Kernels({**KERNELS, "UnitRows": unit_rows})
+    session = TritonSession(tiny_path, kernels=kernels, make_runner=lambda: runner)
+    for lengths in [[5, 2], [7], [3, 4], [7], [5, 2]]:
+        inputs = make_inputs(lengths)
+        got, reference = session.run(inputs, ["unit"]), expected(inputs)
+        np.testing.assert_allclose(got["unit"], reference["unit"], rtol=1e-4, atol=1e-4)
+    assert len(runner) == 1
+    assert "1 failed (RuntimeError: not in a capture)" in session.info()["cuda_graphs"]
 
 
 def test_closing_frees_the_weights(tiny_path: Path, make_inputs: Inputs) -> None:

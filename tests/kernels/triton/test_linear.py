@@ -1,6 +1,9 @@
 """Test each launch of Linear against PyTorch's linear and against its reference."""
 
-from collections.abc import Callable
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -131,9 +134,57 @@ def test_the_table_chooses_the_launch(monkeypatch: pytest.MonkeyPatch, normal: M
     assert calls == [(3, 32, 30, 2, True), (3, 32, 30, 2, False)]
 
 
-def test_pytorch_settings_are_restored(normal: Make) -> None:
+def get_settings() -> list[bool]:
     settings = torch.backends.cuda.matmul
-    before = settings.allow_fp16_reduced_precision_reduction
+    return [
+        settings.allow_fp16_reduced_precision_reduction,
+        settings.allow_bf16_reduced_precision_reduction,
+    ]
+
+
+@pytest.fixture
+def set_settings() -> Iterator[Callable[[bool], None]]:
+    """Set both of PyTorch's settings that `get_settings` returns; they are restored afterwards."""
+    settings = torch.backends.cuda.matmul
+
+    def set_both(allowed_fp16: bool, allowed_bf16: bool) -> None:
+        settings.allow_fp16_reduced_precision_reduction = allowed_fp16
+        settings.allow_bf16_reduced_precision_reduction = allowed_bf16
+
+    before = get_settings()
+    yield lambda allowed: set_both(allowed, allowed)
+    set_both(*before)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_sums_are_in_float32_in_every_thread(
+    allowed: bool,
+    set_settings: Callable[[bool], None],
+    normal: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyTorch's settings are the process's: threads must not restore each other's."""
+    set_settings(allowed)
     x = normal(16, 16, dtype=torch.float16)
-    linear(x, x, launch="torch")
-    assert settings.allow_fp16_reduced_precision_reduction == before
+    mm, seen = torch.mm, []
+    seconds = itertools.cycle([0.001, 0.01])  # so that one thread restores while another computes
+
+    def slow_mm(*arguments: torch.Tensor) -> torch.Tensor:
+        seen.extend(get_settings())
+        time.sleep(next(seconds))
+        seen.extend(get_settings())
+        return mm(*arguments)
+
+    monkeypatch.setattr(torch, "mm", slow_mm)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: linear(x, x, launch="torch"), range(8)))
+    assert seen == [False] * 32
+    assert get_settings() == [allowed] * 2
+
+
+def test_settings_are_restored_after_an_error(normal: Make) -> None:
+    before = get_settings()
+    x, y = normal(16, 16, dtype=torch.float16), normal(8, 16, dtype=torch.float16)
+    with pytest.raises(RuntimeError):
+        linear(x, y, launch="torch")
+    assert get_settings() == before
