@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import test_linear
+import test_packed_attention
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -81,8 +83,26 @@ def _read_resources(cubin: bytes) -> dict[str, int]:
 
 def _cases(dtypes: list[str]) -> Iterator[tuple[str, str, tuple[Any, ...], dict[str, Any]]]:
     for dtype in dtypes:
-        for case, name, arguments, options in _cases_of(getattr(torch, dtype)):
-            yield f"{dtype} {case}", name, arguments, options
+        for cases in (_cases_of, _cases_of_tests):
+            for case, name, arguments, options in cases(getattr(torch, dtype)):
+                yield f"{dtype} {case}", name, arguments, options
+
+
+def _cases_of_tests(
+    dtype: torch.dtype,
+) -> Iterator[tuple[str, str, tuple[Any, ...], dict[str, Any]]]:
+    """The launches that the tests ask for, which on a GPU are compiled too."""
+    offsets = torch.empty(9, dtype=torch.int32)
+    for case, tiles in test_packed_attention.TILES.items():
+        if tiles is not None:
+            max_length = test_packed_attention.MAX_LENGTH if case == "one step" else 1030
+            options = {"num_heads": 2, "max_length": max_length, "tiles": tiles}
+            qkv = torch.empty(1037, 3 * 2 * 32, dtype=dtype)
+            yield f"test: {case}", "PackedAttention", (qkv, offsets), options
+    for tiles in (*test_linear.LAUNCHES, test_linear.SPLIT):
+        if tiles != "torch":
+            x, weight = torch.empty(70, 96, dtype=dtype), torch.empty(96, 80, dtype=dtype)
+            yield f"test: {tiles}", "Linear", (x, weight), {"launch": tiles}
 
 
 def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """Test each launch of Linear against PyTorch's linear and against its reference."""
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ Make = Callable[..., torch.Tensor]
 Near = Callable[..., None]
 linear = KERNELS["Linear"]
 
+# test_compile.py compiles these, because the interpreter takes tiles of any size.
 LAUNCHES = ["torch", LinearTiles(16, 32, 16, 4, 2), LinearTiles(64, 16, 32, 4, 1)]
+SPLIT = LinearTiles(32, 32, 32, 4, 2)
 # T, K, N: smaller than a block, whole blocks, several blocks and a part of one, and odd sizes.
 SHAPES = [(1, 30, 2), (64, 32, 32), (70, 96, 80), (33, 48, 30)]
 
@@ -65,7 +68,7 @@ def test_partial_sums(
     splits: int, depth: int, dtype: torch.dtype, normal: Make, near: Near
 ) -> None:
     x, weight, bias = (normal(*s, dtype=dtype) for s in ((35, depth), (depth, 40), (40,)))
-    tiles = LinearTiles(32, 32, 32, 4, 2, splits=splits)
+    tiles = dataclasses.replace(SPLIT, splits=splits)
     for addend in (bias, None):
         got = linear(x, weight, addend, partials=True, launch=tiles)
         assert got.dtype == torch.float32
