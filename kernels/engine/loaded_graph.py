@@ -26,6 +26,7 @@ from bertrt.kernels.engine.boundary_ops import (
 from bertrt.kernels.engine.buckets import choose_bucket
 from bertrt.kernels.engine.device_inputs import DeviceInputs
 from bertrt.kernels.engine.graph import Graph
+from bertrt.kernels.engine.padded_columns import pad_columns
 from bertrt.kernels.engine.plan import make_plan
 from bertrt.kernels.engine.program import Kernels, Program
 from bertrt.kernels.engine.runner import ProgramRunner
@@ -52,7 +53,8 @@ class LoadedGraph:
             self.device_name = f"{runner.device} {torch.cuda.get_device_name(runner.device)}"
         self._kernels = kernels
         weights = make_plan(graph, graph.outputs).weights
-        self._weights = {name: to_tensor(initializers[name], runner.device) for name in weights}
+        padded, self._columns = pad_columns(graph, initializers)
+        self._weights = {name: to_tensor(padded[name], runner.device) for name in weights}
         # The small constants that ENTRY and EXIT read.
         self._host_initializers = {
             name: array for name, array in initializers.items() if name not in self._weights
@@ -116,7 +118,7 @@ class LoadedGraph:
         if key not in self._programs:
             # Two threads may both get here; they make equal programs.
             plan = make_plan(self.graph, key)
-            self._programs[key] = Program(plan, self._weights, self._kernels)
+            self._programs[key] = Program(plan, self._weights, self._kernels, self._columns)
         return self._programs[key]
 
     def _initial_values(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,11 +32,26 @@ class Kernels:
 class Program:
     """A plan with its weights and kernels. It holds no state of a run."""
 
-    def __init__(self, plan: Plan, weights: Mapping[str, torch.Tensor], kernels: Kernels) -> None:
-        """Combine a plan with weights on the device, which may be more than the plan needs."""
+    def __init__(
+        self,
+        plan: Plan,
+        weights: Mapping[str, torch.Tensor],
+        kernels: Kernels,
+        columns: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Combine a plan with weights and kernels.
+
+        Args:
+            plan: the plan.
+            weights: its weights on the device, and possibly more.
+            kernels: what runs its nodes.
+            columns: the number of columns without padding of values that have padding columns; see
+                `bertrt.kernels.engine.padded_columns`.
+        """
         self.plan = plan
         self._weights = {name: weights[name] for name in plan.weights}
         self._kernels = kernels
+        self._columns = columns
 
     def launch(
         self, uploads: Mapping[str, torch.Tensor], max_length: int
@@ -46,14 +62,15 @@ class Program:
             uploads: the int32 tensors of an `UploadBuffer`.
             max_length: no sequence has more tokens.
 
-        Returns the plan's device results, float32, including the bucket's padding rows.
+        Returns the plan's device results, float32, including the bucket's padding rows. They may
+        be views of the columns without padding.
         """
         values = {**self._weights, **uploads}
         for step in self.plan.device:
             values[step.node.outputs[0]] = self._launch_step(step, values, max_length)
             for name in step.frees:
                 values.pop(name, None)
-        return {name: values[name].float() for name in self.plan.device_results}
+        return {name: self._to_float(name, values) for name in self.plan.device_results}
 
     def _launch_step(
         self, step: Step, values: Mapping[str, torch.Tensor], max_length: int
@@ -61,13 +78,17 @@ class Program:
         node = step.node
         inputs = [values[name] if name else None for name in node.inputs]
         if node.op_type == "Cast":
-            return values[node.inputs[0]].float()
+            return self._to_float(node.inputs[0], values)
         options: dict[str, Any] = {}
         if node.op_type == "PackedAttention":
             options["max_length"] = max_length
         elif step.allows_partial_sums and self._choose_splits(step, values) > 1:
             options["partials"] = True
         return self._kernels.table[node.op_type](*inputs, **node.attributes, **options)
+
+    def _to_float(self, name: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return a value in float32, without padding columns."""
+        return values[name][:, : self._columns.get(name)].float()
 
     def _choose_splits(self, step: Step, values: Mapping[str, torch.Tensor]) -> int:
         x, weight = (values[name] for name in step.node.inputs[:2])
