@@ -7,6 +7,10 @@ import torch
 
 __all__ = ["copy_if_shared", "download", "to_tensor", "upload"]
 
+# A GPU copies into page-locked memory. Smaller arrays are copied out of it, because it is scarce
+# and comes in powers of two; a larger one is that memory, which goes back when the array is freed.
+_LARGE = 1 << 20
+
 
 def download(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """Copy tensors to the host, as arrays that nothing else refers to.
@@ -16,7 +20,13 @@ def download(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
     for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
-    return {name: np.array(copy.numpy()) for name, copy in copies.items()}
+    arrays = {}
+    for name, copy in copies.items():
+        # In Triton's interpreter the tensors are on the CPU, where `to` copies nothing.
+        is_own = copy is not tensors[name]
+        array = copy.numpy()
+        arrays[name] = array if is_own and array.nbytes >= _LARGE else array.copy()
+    return arrays
 
 
 def upload(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ from bertrt.kernels.engine.cuda_graphs import CudaGraphRunner
 from bertrt.kernels.engine.program import Kernels
 from bertrt.kernels.engine.runner import EagerRunner
 from bertrt.kernels.engine.session import TritonSession
+from bertrt.kernels.engine.transfer import download
 from bertrt.kernels.triton import KERNELS
 
 pytestmark = [
@@ -82,6 +83,24 @@ def test_a_bucket_with_large_results_is_not_captured(
         session.run(inputs, ["pooled"])["pooled"], expected(inputs)["pooled"], rtol=1e-4, atol=1e-4
     )
     assert len(runner) == 0
+
+
+def test_large_results_survive_later_runs_and_the_session(
+    tiny_path: Path, make_inputs: Inputs
+) -> None:
+    """Results above 1 MiB are the memory that the GPU copied into."""
+    session = TritonSession(tiny_path)
+    batches = [make_inputs([18] * batch) for batch in (640, 704, 640)]
+    expected = [session.run(inputs, ["logits"])["logits"] for inputs in batches]
+    answers = [
+        download(session.run_on_device(inputs, ["logits"]))["logits"] for inputs in batches * 3
+    ]
+    session.close()
+    del session
+    torch.cuda.empty_cache()
+    for answer, reference in zip(answers, expected * 3, strict=True):
+        assert answer.nbytes > 1 << 20
+        np.testing.assert_array_equal(answer, reference)
 
 
 def test_many_threads(tiny_path: Path, make_inputs: Inputs) -> None:
