@@ -18,8 +18,8 @@ __all__ = ["CudaGraphRunner"]
 _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-# The outputs, and the sizes that they are computed for.
-Key: TypeAlias = tuple[tuple[str, ...], Bucket]
+# What a graph computes, from what (which differs by the run's flags), and for which sizes.
+Key: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], Bucket]
 
 _MAX_GRAPHS = 128
 _MAX_RESULT_BYTES = 1 << 30
@@ -39,7 +39,7 @@ class _CapturedGraph:
 
 
 class CudaGraphRunner:
-    """A `ProgramRunner` that captures a CUDA graph for each bucket and each set of outputs.
+    """A `ProgramRunner` that captures a CUDA graph for each bucket of each plan.
 
     The first run of a bucket launches the kernels and then captures them; later runs replay the
     graph. All graphs share one memory pool and one stream: they run one after another, and the
@@ -92,7 +92,7 @@ class CudaGraphRunner:
         # The current device and the current stream are settings of each thread.
         with torch.cuda.device(self.device):
             caller_stream = torch.cuda.current_stream() if on_device else self._stream
-            key = (program.plan.outputs, bucket)
+            key = (program.plan.outputs, program.plan.uploads, bucket)
             captured = self._graphs.get(key)
             _wait(self._stream, caller_stream)
             try:
@@ -124,7 +124,7 @@ class CudaGraphRunner:
 
     def _capture(self, key: Key, program: Program, buffer: UploadBuffer, size: int) -> None:
         """Capture a program that has just run; its answer is not lost if that fails."""
-        _, bucket = key
+        *_, bucket = key
         try:
             graph, results = capture(
                 lambda: program.launch(buffer.tensors, bucket.max_length), self._stream, self._pool

@@ -26,6 +26,7 @@ from bertrt.kernels.engine.boundary_ops import (
 from bertrt.kernels.engine.buckets import choose_bucket
 from bertrt.kernels.engine.device_inputs import DeviceInputs
 from bertrt.kernels.engine.graph import Graph
+from bertrt.kernels.engine.identity_rows import drop_identity_rows, row_flags
 from bertrt.kernels.engine.padded_columns import pad_columns
 from bertrt.kernels.engine.plan import make_plan
 from bertrt.kernels.engine.program import Kernels, Program
@@ -59,7 +60,8 @@ class LoadedGraph:
         self._host_initializers = {
             name: array for name, array in initializers.items() if name not in self._weights
         }
-        self._programs: dict[tuple[str, ...], Program] = {}
+        self._row_flags = row_flags(graph)
+        self._programs: dict[tuple[tuple[str, ...], frozenset[str]], Program] = {}
         self._device_lock = threading.Lock()
 
     def run(
@@ -70,8 +72,8 @@ class LoadedGraph:
         ENTRY and EXIT run on the host, in parallel with other threads.
         """
         names = self._output_names(outputs)
-        program = self._program(names)
         values = self._initial_values(inputs)
+        program = self._program(names, values)
         plan = program.plan
         run_steps(plan.entry, values, HOST_OPERATORS)
         if plan.device:
@@ -87,8 +89,8 @@ class LoadedGraph:
     ) -> dict[str, torch.Tensor]:
         """Run `DeviceInputs` or numpy arrays and return tensors on the device."""
         names = self._output_names(outputs)
-        program = self._program(names)
         values = self._initial_values(inputs)
+        program = self._program(names, values)
         plan = program.plan
         if isinstance(inputs, DeviceInputs):
             run_steps(plan.entry, values, device_entry_operators(inputs.sizes))
@@ -112,12 +114,13 @@ class LoadedGraph:
     def _output_names(self, outputs: Sequence[str] | None) -> list[str]:
         return list(outputs) if outputs else list(self.graph.outputs)
 
-    def _program(self, outputs: Sequence[str]) -> Program:
-        """Return the program for these outputs, in any order."""
-        key = tuple(sorted(set(outputs)))
+    def _program(self, outputs: Sequence[str], values: Mapping[str, Any]) -> Program:
+        """Return the program for these outputs, in any order, and for the values of the flags."""
+        false_flags = frozenset(name for name in self._row_flags if not values[name])
+        key = (tuple(sorted(set(outputs))), false_flags)
         if key not in self._programs:
             # Two threads may both get here; they make equal programs.
-            plan = make_plan(self.graph, key)
+            plan = make_plan(drop_identity_rows(self.graph, false_flags), key[0])
             self._programs[key] = Program(plan, self._weights, self._kernels, self._columns)
         return self._programs[key]
 
