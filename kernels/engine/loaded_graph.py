@@ -1,6 +1,7 @@
 """A graph with its weights on the device: the path of one run.
 
-`plan` decides which nodes a run needs. They run in three stages:
+`plan` decides which nodes a run needs, without those that its flags make copies
+(`identity_rows`). They run in three stages:
 
 1. ENTRY packs the padded inputs (`boundary_ops`), in numpy on the host or in torch on the device.
 2. DEVICE rounds the packed sizes up to a bucket (`buckets`), copies the integers into an upload

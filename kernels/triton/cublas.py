@@ -26,7 +26,8 @@ def _activate_kernel(
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = index < count
     value = tl.load(y_ptr + index, mask=mask, other=0.0).to(tl.float32)
-    tl.store(y_ptr + index, activate(value, NAME).to(y_ptr.dtype.element_ty), mask=mask)
+    result = activate(value, NAME, y_ptr.dtype.element_ty)
+    tl.store(y_ptr + index, result.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 def matmul(

@@ -97,7 +97,7 @@ def _linear_kernel(
         bias_columns = tl.where(split == 0, columns - first_n, 0)
         bias = tl.load(bias_ptr + first_n + n, mask=n < bias_columns, other=0.0)
         total += bias.to(tl.float32)[None, :]
-    total = activate(total, ACTIVATION)
+    total = activate(total, ACTIVATION, y_ptr.dtype.element_ty)
     y_tile_ptr = y_ptr + (split.to(tl.int64) * rows + first_m) * columns + first_n
     result = total.to(y_ptr.dtype.element_ty)
     tl.store(y_tile_ptr + m[:, None] * columns + n[None, :], result, mask=mask_m & mask_n)
