@@ -2,23 +2,24 @@
 
 Run `python -m benchmarks.gpu.compare_kernels`. It prints a table, and adds a row of JSON for each
 kernel and batch to a results file. Answers are compared with PyTorch's before anything is timed.
-Times are medians with a cold cache, of the kernels alone: they do not include what a CUDA graph
-saves in launches.
+Times are medians with a cold cache inside CUDA graphs: no work of the host is counted. A kernel
+that fails gets a row that says why.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.gpu.cases import BATCHES, SIZES, Case, cases
-from benchmarks.gpu.limits import describe_gpu, median_us
+from benchmarks.gpu.cases import BATCHES, SIZES, Case, Size, cases
+from benchmarks.gpu.limits import describe_gpu
+from benchmarks.gpu.timing import kernel_device, median_us
 
-__all__ = ["main", "measure"]
+__all__ = ["compare", "main", "measure"]
 
 _RESULTS = Path(__file__).resolve().parents[2] / "out" / "benchmarks" / "gpu_kernels.jsonl"
 _COLUMNS = ("batch", "kernel", "µs", "PyTorch µs", "times", "GB/s", "of copy", "TFLOP/s", "of mm")
@@ -43,17 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"multiplies matrices at {gpu['matmul_tflop_s']} TFLOP/s")
     options.results.parent.mkdir(parents=True, exist_ok=True)
     wrong = 0
-    with options.results.open("a", encoding="utf-8") as file, torch.inference_mode():
+    # Line by line, so that a crash loses no row.
+    with options.results.open("a", encoding="utf-8", buffering=1) as file:
         for model in options.models:
             print(f"\n**{model}**\n\n| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}")
             for batch in options.batches:
-                for case in cases(SIZES[model], BATCHES[batch], "cuda", dtype):
-                    row = {"model": model, "batch": batch, "dtype": options.dtype, **measure(case)}
+                for found in compare(SIZES[model], BATCHES[batch], dtype, gpu):
+                    row = {"model": model, "batch": batch, "dtype": options.dtype, **found}
                     wrong += not row["right"]
-                    row |= _limits(row, gpu)
                     print(_line(row), flush=True)
                     file.write(json.dumps({**gpu, **row}) + "\n")
     return 1 if wrong else 0
+
+
+def compare(
+    size: Size, lengths: list[int], dtype: torch.dtype, gpu: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each kernel on sequences of these lengths, with its share of the limits.
+
+    `gpu` is what `describe_gpu` returned. A kernel that fails gets a row with a `failure`.
+    """
+    with torch.inference_mode():
+        for case in cases(size, lengths, str(kernel_device()), dtype):
+            try:
+                row = measure(case)
+            except Exception as error:
+                failure = f"{type(error).__name__}: {error}"
+                row = {"kernel": case.kernel, "right": False, "failure": failure}
+            yield row | _limits(row, gpu)
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -86,6 +104,8 @@ def _limits(row: dict[str, Any], gpu: dict[str, Any]) -> dict[str, float]:
 
 def _line(row: dict[str, Any]) -> str:
     begin = f"| {row['batch']} | {row['kernel']} |"
+    if "failure" in row:
+        return f"{begin} failed: {row['failure'].splitlines()[0]} |"
     if not row["right"]:
         return f"{begin} wrong: error {row['error']:.3g} |"
     rates = f"{row['gb_s']:.0f} | {row['of_copy']:.0%} |"

@@ -8,16 +8,16 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-import triton
 
-from benchmarks.gpu.limits import describe_gpu, median_us
-from benchmarks.gpu.tuning_jobs import jobs
+from benchmarks.gpu.limits import describe_gpu
+from benchmarks.gpu.timing import median_us
+from benchmarks.gpu.tuning_jobs import Attention, Product, jobs
 from bertrt.kernels.triton.hardware import get_gpu
 
 __all__ = ["main", "table", "tune"]
@@ -40,30 +40,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("tune_kernels.py: needs an NVIDIA GPU, and PyTorch finds none here", file=sys.stderr)
         return 1
     deadline = time.monotonic() + options.seconds
+    device = torch.device("cuda")
+    gpu = get_gpu(device)
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("a", encoding="utf-8") as file, torch.inference_mode():
-        best = tune(torch.device("cuda"), deadline, describe_gpu(), file)
-    print(table(get_gpu(torch.device("cuda")).name, best))
+    # Line by line, so that a crash loses no row.
+    with options.results.open("a", encoding="utf-8", buffering=1) as file:
+        best = tune(jobs(gpu), device, deadline, describe_gpu(), file)
+    print(table(gpu.name, best))
     return 0
 
 
 def tune(
-    device: torch.device, deadline: float, facts: dict[str, Any], file: IO[str]
+    jobs: Iterable[Product | Attention],
+    device: torch.device,
+    deadline: float,
+    facts: dict[str, Any],
+    file: IO[str],
 ) -> dict[str, dict[tuple[Any, ...], Any]]:
-    """Return the fastest launch of each size, by table and key; write every time to `file`."""
+    """Return the fastest launch of each size, by table and key.
+
+    Args:
+        jobs: the sizes to measure, the most important first.
+        device: the GPU.
+        deadline: when to stop, by `time.monotonic`.
+        facts: what every row says besides.
+        file: gets a row of JSON for each launch; one that fails has a `failure` in place of `us`.
+    """
     best: dict[str, dict[tuple[Any, ...], Any]] = {}
-    for job in jobs(get_gpu(device)):
+    for job in jobs:
         if time.monotonic() > deadline:
             print("tune_kernels.py: the time is up; the table has the sizes measured so far")
             break
         times = {}
         for launch, run in job.launches(device):
-            microseconds = _time(run)
-            times[launch] = microseconds
+            found = _time(run)
+            times[launch] = found.get("us", float("inf"))
             described = launch if isinstance(launch, str) else asdict(launch)
-            row = {"table": job.table, "key": job.key, "launch": described, "us": microseconds}
+            row = {"table": job.table, "key": job.key, "launch": described, **found}
             file.write(json.dumps({**facts, **row}) + "\n")
-        best.setdefault(job.table, {})[job.key] = job.choose(times, _BETTER)
+        if min(times.values()) < float("inf"):
+            best.setdefault(job.table, {})[job.key] = job.choose(times, _BETTER)
     return best
 
 
@@ -87,12 +103,15 @@ def _source(launch: Any) -> str:
     return json.dumps(launch) if isinstance(launch, str) else repr(launch)
 
 
-def _time(run: Callable[[], Any]) -> float:
-    """Return microseconds, or infinity for a launch that needs more resources than the GPU has."""
+def _time(run: Callable[[], Any]) -> dict[str, Any]:
+    """Return {"us": float}, or {"failure": str} for a launch that the GPU or the compiler refuses.
+
+    Some candidates need more shared memory or registers than the GPU has.
+    """
     try:
-        return median_us(run, _MILLISECONDS)
-    except triton.OutOfResources:
-        return float("inf")
+        return {"us": median_us(run, _MILLISECONDS)}
+    except Exception as error:
+        return {"failure": f"{type(error).__name__}: {error}"}
 
 
 if __name__ == "__main__":

@@ -55,6 +55,25 @@ def test_a_wrong_answer_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "wrong" in compare_kernels._line({"batch": "1x1", **row})
 
 
+def test_a_kernel_that_fails_costs_only_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> torch.Tensor:
+        raise RuntimeError("an illegal memory access\nmore about it")
+
+    def fine() -> torch.Tensor:
+        return torch.ones(1)
+
+    made = [cases.Case("a", fail, fine, 10), cases.Case("b", fine, fine, 10)]
+    monkeypatch.setattr(compare_kernels, "cases", lambda *_: iter(made))
+    monkeypatch.setattr(compare_kernels, "median_us", lambda run: 10.0)
+    gpu = {"copy_gb_s": 4000.0, "matmul_tflop_s": 800.0}
+    failed, timed = compare_kernels.compare(cases.Size(32, 2, 48), [5], torch.float16, gpu)
+    assert failed["failure"] == "RuntimeError: an illegal memory access\nmore about it"
+    assert failed["right"] is False
+    assert compare_kernels._line({"batch": "1x1", **failed}).endswith("illegal memory access |")
+    assert timed["right"]
+    assert timed["us"] == 10.0
+
+
 def test_rates_are_compared_with_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_kernels, "median_us", lambda run: 10.0)
     row = compare_kernels.measure(
@@ -98,7 +117,6 @@ def test_tuning_selects_the_fastest_and_writes_all_times(
         tuning_jobs.Product(GPU, "norm", 16, 256, 48),
         tuning_jobs.Attention(GPU, 32, 16, False),
     ]
-    monkeypatch.setattr(tune_kernels, "jobs", lambda gpu: jobs)
     times = iter([10.0, 9.9, 5.0, *[20.0] * 1000])
 
     def median(run: object, milliseconds: int) -> float:
@@ -107,10 +125,9 @@ def test_tuning_selects_the_fastest_and_writes_all_times(
 
     monkeypatch.setattr(tune_kernels, "median_us", median)
     file = io.StringIO()
-    with torch.inference_mode():
-        best = tune_kernels.tune(
-            torch.device(device), time.monotonic() + 600, {"gpu": "none"}, file
-        )
+    best = tune_kernels.tune(
+        jobs, torch.device(device), time.monotonic() + 600, {"gpu": "none"}, file
+    )
     rows = [json.loads(line) for line in file.getvalue().splitlines()]
     assert rows[0] == {"gpu": "none", "table": "LINEAR", "key": [64, 48, False, 32],
                        "launch": "torch", "us": 10.0}  # fmt: skip
@@ -129,7 +146,30 @@ def test_tuning_selects_the_fastest_and_writes_all_times(
 
 
 def test_tuning_stops_at_the_deadline(device: str) -> None:
-    assert tune_kernels.tune(torch.device(device), time.monotonic() - 1, {}, io.StringIO()) == {}
+    jobs = [tuning_jobs.Product(GPU, "plain", 32, 64, 48)]
+    deadline = time.monotonic() - 1
+    assert tune_kernels.tune(jobs, torch.device(device), deadline, {}, io.StringIO()) == {}
+
+
+def test_a_launch_that_fails_is_not_chosen(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launches = cost_model.linear_candidates(GPU, 32, 64, 48, 2)
+    calls = iter(range(1000))
+
+    def median(run: object, milliseconds: int) -> float:
+        number = next(calls)
+        if number == 1 or number > len(launches):
+            raise RuntimeError("PassManager::run failed")
+        return 100.0 - number
+
+    monkeypatch.setattr(tune_kernels, "median_us", median)
+    sizes = [tuning_jobs.Product(GPU, "plain", rows, 64, 48) for rows in (32, 64)]
+    file = io.StringIO()
+    best = tune_kernels.tune(sizes, torch.device(device), time.monotonic() + 600, {}, file)
+    rows = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert rows[1]["failure"] == "RuntimeError: PassManager::run failed"
+    assert "us" not in rows[1]
+    # All launches of the second size failed, so it gets no entry.
+    assert best == {"LINEAR": {(64, 48, False, 32): launches[-1]}}
 
 
 def test_a_plain_product_uses_cublas_unless_clearly_beaten() -> None:
