@@ -21,14 +21,22 @@ if not __package__:
 
 from benchmarks.contenders.registry import DEVICES
 from benchmarks.contenders.requirements import packages_missing
-from benchmarks.data.models import NAMES, Model, make_model
+from benchmarks.data.models import NAMES, make_model
 from benchmarks.harness.config import BenchConfig, report
 from benchmarks.harness.machine import describe_gpu
 from benchmarks.harness.results import append, describe_run
 from benchmarks.harness.rows import Row, refused
 from benchmarks.harness.worker_process import RefusedError
 from benchmarks.reporting.tables import markdown
-from benchmarks.workloads.selection import LEFT_OUT_OF_QUICK, WORKLOADS, Step, full, quick
+from benchmarks.workloads.selection import (
+    LEFT_OUT_OF_QUICK,
+    LEFT_OUT_OF_SHORT,
+    WORKLOADS,
+    Step,
+    full,
+    quick,
+    short,
+)
 
 __all__ = ["main"]
 
@@ -40,9 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     start = time.perf_counter()
     chosen = (options.models, options.tasks, options.workloads, options.contenders)
-    preset = options.quick and not any(chosen)
     try:
-        steps = list(quick(options.device) if preset else full(*chosen, device=options.device))
+        if any(chosen) or not (options.quick or options.short):
+            steps, left_out = full(*chosen, device=options.device), ""
+        elif options.quick:
+            steps, left_out = quick(options.device), LEFT_OUT_OF_QUICK[options.device]
+        else:
+            steps, left_out = short(options.device), LEFT_OUT_OF_SHORT
+        steps = list(steps)
         gpu = describe_gpu() if options.device == "cuda" else None
         config = _config(options, gpu)
     except ValueError as error:
@@ -66,15 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report("interrupted; the rows measured so far are kept")
     if rows:
         print(markdown(rows, options.against), end="")
-    if preset:
-        print(f"\n{LEFT_OUT_OF_QUICK[options.device]}")
+    if left_out:
+        print(f"\n{left_out}")
     report(f"{len(rows)} rows in {time.perf_counter() - start:.0f} s, added to {options.results}")
     return 0 if rows else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="measure only a selection, in minutes")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="measure only a selection, in minutes")
+    size.add_argument(
+        "--short",
+        action="store_true",
+        help="measure a selection on a GPU that one has for minutes",
+    )
     parser.add_argument(
         "--device", choices=DEVICES, default="cpu", help="where contenders compute (default: cpu)"
     )
@@ -121,7 +140,11 @@ def _config(options: argparse.Namespace, gpu: Mapping[str, Any] | None) -> Bench
     if not 1 <= threads <= len(usable):
         raise ValueError(f"--threads is {threads}, and this process may use {len(usable)} CPUs")
     os.sched_setaffinity(0, usable[:threads])
-    rounds, seconds, turn = (5, 8.0, 0.1) if options.quick else (15, 90.0, 0.3)
+    rounds, seconds, turn = 15, 90.0, 0.3
+    if options.quick:
+        rounds, seconds, turn = 5, 8.0, 0.1
+    elif options.short:
+        rounds, seconds, turn = 3, 2.0, 0.1
     return BenchConfig(
         folder=options.folder.resolve(),
         threads=threads,
@@ -157,19 +180,17 @@ def _lock(folder: Path) -> IO[str] | None:
 
 
 def _measure(config: BenchConfig, steps: Sequence[Step]) -> Iterator[Row]:
-    made: dict[str, Model] = {}
     for step in steps:
-        if step.model not in made:
-            made[step.model] = make_model(step.model, config.folder / "models")
+        model = make_model(step.model, config.folder / "models", step.tasks)
         for task in step.tasks:
             config.report(f"{step.workload}: {step.model}, {task}")
             measure = WORKLOADS[step.workload].measure
             try:
-                yield from measure(config, made[step.model], task, step.contenders)
+                yield from measure(config, model, task, step.contenders)
             except RefusedError as error:
                 # There is no reference, so no contender can be checked.
                 for name in step.contenders:
-                    yield refused(step.workload, made[step.model], task, name, str(error))
+                    yield refused(step.workload, model, task, name, str(error))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,21 @@ def _plain(module: Any, model: Model, task: str) -> LoadedModel:
     return TorchModel(module, model, task, device="cuda")
 
 
+def _with_cudnn(module: Any, model: Model, task: str) -> LoadedModel:
+    """Let SDPA take cuDNN's attention where it can: on a Hopper GPU it is not the default."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backends = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+    # For the masks of padded batches, if cuDNN does not take them.
+    backends += [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+    def forward(**inputs: Any) -> Any:
+        with sdpa_kernel(backends, set_priority=True):
+            return module(**inputs)
+
+    return TorchModel(forward, model, task, device="cuda")
+
+
 def _graphed(module: Any, model: Model, task: str) -> LoadedModel:
     """Capture a CUDA graph at the first call of each shape."""
     return TorchModel(CudaGraphModule(module), model, task, device="cuda")
@@ -79,6 +94,14 @@ def _unpadded(module: Any, model: Model, task: str) -> LoadedModel:
     return UnpaddedModel(module, model, task, attend, device="cuda")
 
 
+def _cudnn_missing() -> str | None:
+    import torch
+
+    if torch.backends.cudnn.is_available():
+        return None
+    return f"PyTorch {torch.__version__} here has no cuDNN"
+
+
 def _varlen_missing() -> str | None:
     if any(importlib.util.find_spec(module) for module in (_VARLEN, "flash_attn")):
         return None
@@ -89,6 +112,9 @@ CONTENDERS = {
     # PyTorch as most people run it on a GPU: the baseline there.
     "cuda_eager": _contender("PyTorch eager, float16", attention="eager", wrap=_plain),
     "cuda_sdpa": _contender("PyTorch SDPA, float16", wrap=_plain),
+    "cuda_cudnn": _contender(
+        "PyTorch SDPA by cuDNN, float16", wrap=_with_cudnn, also_missing=_cudnn_missing
+    ),
     "cuda_compile": _contender("torch.compile, max-autotune", wrap=_compiled),
     "cuda_graphs": _contender("PyTorch SDPA, CUDA graphs", wrap=_graphed),
     "cuda_unpadded": _contender(

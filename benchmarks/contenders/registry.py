@@ -35,6 +35,7 @@ _MODULES = {
     "cuda": {
         "cuda_eager": "pytorch_cuda",
         "cuda_sdpa": "pytorch_cuda",
+        "cuda_cudnn": "pytorch_cuda",
         "cuda_compile": "pytorch_cuda",
         "cuda_graphs": "pytorch_cuda",
         "cuda_unpadded": "pytorch_cuda",

@@ -26,8 +26,19 @@ class UnpaddedModel:
         `attend(query, key, value, offsets, offsets, longest, longest)` takes [T, N, D] of all
         sequences in a row, which offsets int32 [B + 1] delimit, and returns the context [T, N, D].
         """
+        import torch
+
         self._module = module
         self._attend = attend
+        # Query, key and value in one product, as FlashAttention's own BERT has them.
+        with torch.no_grad():
+            self._qkv = [
+                [
+                    torch.cat([getattr(linear, part) for linear in _linears(layer)])
+                    for part in ("weight", "bias")
+                ]
+                for layer in module.encoder.layer
+            ]
         self._device = device
         self._answer_texts = BatchedTexts(model, task, self.run)
 
@@ -51,8 +62,9 @@ class UnpaddedModel:
             hidden = self._module.embeddings(
                 input_ids=ids[None], token_type_ids=types[None], position_ids=positions[None]
             )[0]
-            for layer in self._module.encoder.layer:
-                hidden = self._layer(layer, hidden, offsets, int(lengths.max()))
+            for layer, qkv in zip(self._module.encoder.layer, self._qkv, strict=True):
+                packed = torch.nn.functional.linear(hidden, *qkv)
+                hidden = self._finish(layer, hidden, packed, offsets, int(lengths.max()))
             pooled = torch.segment_reduce(hidden.float(), "mean", lengths=counts)
             return np.asarray(torch.nn.functional.normalize(pooled, dim=1).cpu().numpy())
 
@@ -60,12 +72,14 @@ class UnpaddedModel:
         """See `LoadedModel`."""
         return self._answer_texts(texts)
 
-    def _layer(self, layer: Any, hidden: Any, offsets: Any, longest: int) -> Any:
-        attention, heads = layer.attention.self, self._module.config.num_attention_heads
-        query, key, value = (
-            linear(hidden).view(len(hidden), heads, -1)
-            for linear in (attention.query, attention.key, attention.value)
-        )
+    def _finish(self, layer: Any, hidden: Any, packed: Any, offsets: Any, longest: int) -> Any:
+        heads = self._module.config.num_attention_heads
+        query, key, value = packed.view(len(hidden), 3, heads, -1).unbind(1)
         context = self._attend(query, key, value, offsets, offsets, longest, longest)
         attended = layer.attention.output(context.reshape(hidden.shape), hidden)
         return layer.output(layer.intermediate(attended), attended)
+
+
+def _linears(layer: Any) -> tuple[Any, Any, Any]:
+    attention = layer.attention.self
+    return attention.query, attention.key, attention.value

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,14 @@ def check_name(name: str) -> None:
         )
 
 
-def make_model(name: str, root: Path) -> Model:
+def make_model(name: str, root: Path, tasks: Sequence[str] = TASKS) -> Model:
     """Return the model of that name, with its checkpoints made under `root` if they are missing.
 
     Args:
         name: one of `NAMES`, or a folder with a BERT checkpoint in transformers' format. A task
             whose head the checkpoint lacks gets a new one, seeded.
         root: where checkpoints are made and kept.
+        tasks: which checkpoints are needed, of `TASKS`.
 
     Raises ValueError for a name that is neither.
     """
@@ -92,18 +94,18 @@ def make_model(name: str, root: Path) -> Model:
         source = Path(name).resolve()
         name = source.name
     folder = root / (name if source is None else f"{name}-{_fingerprint(source)}")
-    if not folder.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
-        for task in TASKS:
-            _write_checkpoint(staging / task, task, name, source)
-        os.replace(staging, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in tasks:
+        if not (folder / task).is_dir():
+            staging = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}-"))
+            _write_checkpoint(staging, task, name, source)
+            os.replace(staging, folder / task)
     return Model(
         name=name,
         folder=str(folder),
         weights="random" if source is None else f"of {source.name}",
         trained=() if source is None else _trained_tasks(source),
-        **_special_ids(folder / TASKS[0]),
+        **_special_ids(folder / tasks[0]),
     )
 
 

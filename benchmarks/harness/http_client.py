@@ -6,8 +6,6 @@ of HTTP. It needs httptools, which every contender's server has too.
 
 import asyncio
 
-import httptools
-
 __all__ = ["HttpClient"]
 
 # More would be refused by servers that limit them; a request above it waits for a free one here.
@@ -78,6 +76,8 @@ class _Connection(asyncio.Protocol):
         self.is_reusable = True
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        import httptools  # here, because the workloads without a server do without it
+
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
 

@@ -17,7 +17,15 @@ from benchmarks.workloads import (
     ragged,
 )
 
-__all__ = ["LEFT_OUT_OF_QUICK", "WORKLOADS", "Step", "full", "quick"]
+__all__ = [
+    "LEFT_OUT_OF_QUICK",
+    "LEFT_OUT_OF_SHORT",
+    "WORKLOADS",
+    "Step",
+    "full",
+    "quick",
+    "short",
+]
 
 WORKLOADS: dict[str, ModuleType] = {
     module.NAME: module
@@ -55,6 +63,19 @@ LEFT_OUT_OF_QUICK = {
         "1x512; and mixed lengths. To measure them, run make bench-gpu."
     ),
 }
+# PyTorch's fastest forms that begin within seconds, the baseline, and bertrt.
+_SHORT = (
+    "cuda_eager",
+    "cuda_sdpa",
+    "cuda_cudnn",
+    "cuda_graphs",
+    "cuda_unpadded",
+    "bertrt_cuda",
+)
+LEFT_OUT_OF_SHORT = (
+    "A short run leaves out torch.compile, sentence-transformers, ONNX Runtime and bfloat16, and "
+    "BERT-large, and takes few turns. To measure them, run make bench-gpu."
+)
 
 
 def quick(device: str = "cpu") -> Iterator[Step]:
@@ -65,6 +86,17 @@ def quick(device: str = "cpu") -> Iterator[Step]:
     fast_to_start = tuple(name for name in names_on(device) if name not in _SLOW_TO_START)
     model = "minilm" if device == "cpu" else "bert-base"
     yield Step("fixed", model, ("embeddings",), fast_to_start)
+
+
+def short(device: str) -> Iterator[Step]:
+    """Yield the steps of a short run on a GPU: embeddings of BERT-base, with few contenders.
+
+    Raises ValueError for another device.
+    """
+    if device != "cuda":
+        raise ValueError(f"a short run is for a GPU, not for {device!r}: use --device cuda")
+    for workload in _WORKLOADS[device]:
+        yield Step(workload, "bert-base", ("embeddings",), _SHORT)
 
 
 def full(

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 import torch
 
 from benchmarks import run
-from benchmarks.contenders import registry
+from benchmarks.contenders import pytorch_cuda, registry
 from benchmarks.contenders.cuda_graphs import CudaGraphModule
 from benchmarks.contenders.ort import OrtModel
 from benchmarks.contenders.pytorch import TorchModel, load_module
 from benchmarks.contenders.unpadded import UnpaddedModel
 from benchmarks.data.models import Model
+from benchmarks.gpu.visit import fake_cuda
 from benchmarks.harness.config import BenchConfig
 from benchmarks.harness.correctness import check
 from benchmarks.harness.machine import describe_gpu
@@ -153,6 +155,34 @@ def test_every_contender_answers_on_a_gpu(
         assert check(call(*inputs), expected, contender.precision).wrong is None
 
 
+def test_a_graph_without_padding_has_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, stand_in in {
+        **fake_cuda.stand_ins(),
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": lambda _: nullcontext(),
+        "graph": lambda graph, pool: nullcontext(),
+        "graph_pool_handle": lambda: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    seen: list[list[str]] = []
+
+    def module(**inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(sorted(inputs))
+        return inputs["input_ids"]
+
+    graphed = CudaGraphModule(module)
+    ids = torch.arange(8).reshape(2, 4)
+    padded = torch.ones_like(ids)
+    padded[1, 3] = 0
+    for mask in (torch.ones_like(ids), padded, torch.ones_like(ids)):
+        outputs = graphed(input_ids=ids, attention_mask=mask)
+        assert torch.equal(outputs, ids)
+    # Three warm-up runs and a capture for each of the two graphs.
+    assert seen == [["input_ids"]] * 4 + [["attention_mask", "input_ids"]] * 4
+
+
 @pytest.mark.gpu
 def test_a_captured_graph_works_for_any_mask_of_its_shape(
     model: Model, inputs: tuple[np.ndarray, ...]
@@ -174,6 +204,45 @@ def test_without_a_gpu_every_contender_says_what_is_missing(
     reason = registry.find(name).missing()
     assert reason
     assert "\n" not in reason
+
+
+def test_cudnn_comes_first_and_is_named_when_it_is_missing(
+    model: Model,
+    inputs: tuple[np.ndarray, ...],
+    expected: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch.nn import attention
+
+    chosen: list[tuple[Any, bool]] = []
+    sdpa_kernel = attention.sdpa_kernel
+
+    def record(backends: Any, set_priority: bool = False) -> Any:
+        chosen.append((backends[0], set_priority))
+        return sdpa_kernel(backends, set_priority=set_priority)
+
+    monkeypatch.setattr(attention, "sdpa_kernel", record)
+    module = load_module(model, "embeddings", attention="sdpa")
+    loaded: Any = pytorch_cuda._with_cudnn(module, model, "embeddings")
+    loaded._device = "cpu"
+    np.testing.assert_allclose(loaded.run(*inputs), expected, atol=1e-6)
+    assert chosen == [(attention.SDPBackend.CUDNN_ATTENTION, True)]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: False)
+    assert "has no cuDNN" in (registry.find("cuda_cudnn").missing() or "")
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    assert registry.find("cuda_cudnn").missing() is None
+
+
+def test_a_short_run_takes_few_turns() -> None:
+    gpu = {"gpu_memory_gib": 10}
+    options = run._parser().parse_args(["--device", "cuda", "--short"])
+    config = run._config(options, gpu)
+    assert (config.rounds, config.seconds) == (3, 2.0)
+    assert not config.quick
+    with pytest.raises(SystemExit):
+        run._parser().parse_args(["--short", "--quick"])
 
 
 def test_a_run_on_a_gpu_is_refused_without_one(

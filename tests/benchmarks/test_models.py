@@ -42,6 +42,20 @@ def test_a_users_checkpoint_gets_every_head(
     assert models.make_model(str(source), tmp_path) == model
 
 
+def test_only_the_checkpoints_that_are_needed_are_made(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = str(make_checkpoint("BertForMaskedLM"))
+    model = models.make_model(source, tmp_path, ["fill-mask"])
+    folder = Path(model.folder)
+    assert [path.name for path in folder.iterdir()] == ["fill-mask"]
+    weights = model.checkpoint("fill-mask") / "model.safetensors"
+    made = weights.stat().st_mtime_ns
+    assert models.make_model(source, tmp_path, ["embeddings", "fill-mask"]) == model
+    assert {path.name for path in folder.iterdir()} == {"embeddings", "fill-mask"}
+    assert weights.stat().st_mtime_ns == made
+
+
 def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no model is called 'bert-huge': choose from minilm, "):
         models.make_model("bert-huge", tmp_path)

@@ -35,6 +35,21 @@ def test_a_full_run_on_a_gpu_has_every_contender_there() -> None:
     assert not set(registry.names_on("cuda")) & set(registry.names_on("cpu"))
 
 
+def test_a_short_run_is_part_of_a_full_run_on_a_gpu() -> None:
+    full = {(step.workload, step.model): step for step in selection.full(device="cuda")}
+    steps = list(selection.short("cuda"))
+    assert {step.workload for step in steps} == {"fixed", "ragged"}
+    for step in steps:
+        whole = full[step.workload, step.model]
+        assert set(step.tasks) <= set(whole.tasks)
+        assert set(step.contenders) <= set(whole.contenders)
+        assert {registry.BASELINES["cuda"], "bertrt_cuda"} <= set(step.contenders)
+        # Nothing that compiles for minutes.
+        assert "cuda_compile" not in step.contenders
+    with pytest.raises(ValueError, match="a short run is for a GPU, not for 'cpu'"):
+        list(selection.short("cpu"))
+
+
 def test_choices_are_respected() -> None:
     (step,) = selection.full(["minilm"], ["fill-mask"], ["fixed"], ["eager", "bertrt"])
     assert step == selection.Step("fixed", "minilm", ("fill-mask",), ("eager", "bertrt"))
