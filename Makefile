@@ -14,7 +14,7 @@ CONSTRAINED := -c constraints.txt
 
 .PHONY: demo test check lint types docs wheel coverage install clean
 .PHONY: optimum transformers4 newest pythons frameworks clients
-.PHONY: bench bench-quick bench-gpu bench-report bench-install
+.PHONY: bench bench-quick bench-gpu gpu-visit bench-report bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
 	@if [ ! -f out/demo/bertrt.json ]; then $(BIN)/bertrt export --model demo --output out/demo; fi
@@ -69,6 +69,9 @@ bench: bench-install  ## the same on every model, task and workload, in hours
 bench-gpu:  ## with an NVIDIA GPU, in an environment (PYTHON) with bertrt, its exporter and PyTorch for CUDA
 	$(PYTHON) -m benchmarks.run --device cuda
 	$(PYTHON) -m benchmarks.gpu.compare_kernels
+
+gpu-visit:  ## with an NVIDIA GPU at hand for minutes: what decides most first, into out/gpu-visit
+	$(PYTHON) -P benchmarks/gpu_visit.py --out out/gpu-visit
 
 bench-report: $(BENCH_VENV)/.installed  ## the pages, plots and README table from docs/benchmarks/results.jsonl
 	$(BENCH)/python -m benchmarks.report --docs

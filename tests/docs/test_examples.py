@@ -169,6 +169,9 @@ def test_commands(
         case "python":
             assert words[1] == "-m"
             assert ROOT.joinpath(*words[2].split(".")).with_suffix(".py").exists()
+        case "python3":
+            assert words[1] == "-P"
+            assert (ROOT / words[2]).exists()
         case "pytest":
             assert words[1:] == ["-m", "gpu"]
         case "bertrt" | "echo" if page in RUN and "int8" not in words:
