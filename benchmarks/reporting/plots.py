@@ -20,6 +20,7 @@ from benchmarks.reporting.report_data import (
     is_bertrt,
     shapes,
     speedup,
+    three_digits,
     timed,
     worst_error,
 )
@@ -103,6 +104,8 @@ def draw_group(rows: Sequence[Row], path: Path, against: str | None = None) -> b
     """Draw the plot of one workload, model and task; False if there is nothing to draw."""
     against = against or baseline(rows)
     workload = rows[0]["workload"]
+    if workload not in _TITLES:  # numbers of different kinds
+        return False
     title = title_of(rows, against)
     marked = earlier(rows)
     rows = [
@@ -117,8 +120,6 @@ def draw_group(rows: Sequence[Row], path: Path, against: str | None = None) -> b
         if timed(rows):
             _draw_start(rows, title, path)
         return bool(timed(rows))
-    if workload == "http_limits":
-        return False
     panels = _panels(rows, against)
     if panels:
         _draw_bars(panels, title, path)
@@ -185,7 +186,10 @@ def _panels(rows: Sequence[Row], against: str) -> dict[str, list[Bar]]:
                 panels[_words(shape)] = bars_of_ratios(own, against)
         elif workload == "http" and "rate" in own[0]:
             if shape == next(row["shape"] for row in rows if "rate" in row):
-                panels[f"p99 at {shape}, ms"] = bars_of_tails(own)
+                title = f"p99 at {three_digits(own[0]['rate'])} texts/s"
+                panels[title] = bars_of_tails(own)
+        elif workload == "http":
+            panels[shape.removeprefix("busy clients, ")] = bars_of_amounts(own)
         elif workload == "memory":
             if shape in _MEMORY_STEPS:
                 panels[_MEMORY_STEPS[shape]] = bars_of_amounts(own)
