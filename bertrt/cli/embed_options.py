@@ -26,6 +26,7 @@ _NAMES = (
     "dimensions",
     "truncation",
     "max_length",
+    "truncation_side",
     "precision",
     "ranges",
 )
@@ -83,6 +84,11 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-length", metavar="N", type=whole, help="the limit in tokens (default: the model's)"
+    )
+    parser.add_argument(
+        "--truncation-side",
+        choices=("left", "right"),
+        help="the side that is cut (default: the tokenizer's own)",
     )
     parser.add_argument(
         "--truncation",
