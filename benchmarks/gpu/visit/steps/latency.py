@@ -35,6 +35,10 @@ class GraphTimer:
         self.device = kernel_device()
         self.graph_us = float("nan")
 
+    def info(self) -> dict[str, Any]:
+        """Return nothing; see `ProgramRunner.info`."""
+        return {}
+
     def run(
         self,
         program: Program,
