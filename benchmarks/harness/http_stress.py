@@ -28,6 +28,11 @@ __all__ = [
     "with_slow_clients",
 ]
 
+# What is compared with a load alone takes turns with it.
+_TURNS = 4
+# In which slow clients connect, one after the other.
+_RAMP_SECONDS = 2.0
+
 
 def health_under_load(loaded: Any, texts: Sequence[str], requests: int) -> dict[str, float]:
     """Ask for /health every 10 ms while requests for all texts run, one after the other.
@@ -165,30 +170,30 @@ def with_slow_clients(
 ) -> dict[str, float]:
     """Offer a load alone, and again while sockets send a byte of a request's head each second.
 
+    Both are offered in turns, and with the same arrivals.
+
     Returns {"p99_alone", "p99": seconds of the answers, "n", "failed": requests}.
     """
 
     async def main() -> dict[str, float]:
-        alone = await _offer(loaded, texts, rate, seconds)
-        async with _slow_clients(loaded.address, sockets):
-            beside = await _offer(loaded, texts, rate, seconds)
-        return {
-            "p99_alone": float(np.percentile(alone.latencies, 99)),
-            "p99": float(np.percentile(beside.latencies, 99)),
-            "n": len(beside.latencies),
-            "failed": alone.failed + beside.failed,
-        }
+        alone, beside = _Offered(), _Offered()
+        for turn in range(_TURNS):
+            await _offer(loaded, texts, rate, seconds / _TURNS, turn, alone)
+            async with _slow_clients(loaded.address, sockets):
+                await _offer(loaded, texts, rate, seconds / _TURNS, turn, beside)
+        return _compared(alone, beside)
 
     return asyncio.run(main())
 
 
 def with_malformed_requests(
-    loaded: Any, texts: Sequence[str], rate: float, count: int
+    loaded: Any, texts: Sequence[str], rate: float, count: int, per_second: float
 ) -> dict[str, float]:
-    """Offer a load alone, and again while malformed requests come, 500 a second at most.
+    """Offer a load alone, and again while malformed requests come, each on a new connection.
 
-    They are seeded mutations of a request: bytes changed, cut out, repeated or inserted, in its
-    head or in its JSON, which is never valid: the model has no part in this.
+    Both are offered in turns, and with the same arrivals. The malformed requests are seeded
+    mutations of a request: bytes changed, cut out, repeated or inserted, in its head or in its
+    JSON, which is never valid: the model has no part in this.
 
     Returns {"p99_alone", "p99": seconds of the answers to the load, "n", "failed": requests of it,
     "malformed": how many were sent, "answered", "faults": how many got a status, and how many 500,
@@ -196,47 +201,61 @@ def with_malformed_requests(
     """
 
     async def main() -> dict[str, float]:
-        seconds = max(5.0, count / 500)
-        alone = await _offer(loaded, texts, rate, seconds)
-        loading = asyncio.create_task(_offer(loaded, texts, rate, seconds))
+        alone, beside = _Offered(), _Offered()
         mutate = _mutations(loaded, texts[0])
         statuses: Counter[int] = Counter()
+        passed = 0.0
 
         async def send(request: bytes) -> None:
             statuses[await _send_raw(loaded.address, request)] += 1
 
-        start = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for number in range(count):
-                early = start + seconds * number / count - time.perf_counter()
-                await asyncio.sleep(max(0.0, early))
-                group.create_task(send(mutate()))
-        passed = time.perf_counter() - start
-        beside = await loading
+        share = count // _TURNS
+        for turn in range(_TURNS):
+            seconds = share / per_second
+            await _offer(loaded, texts, rate, seconds, turn, alone)
+            loading = asyncio.create_task(_offer(loaded, texts, rate, seconds, turn, beside))
+            start = time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for number in range(share):
+                    early = start + number / per_second - time.perf_counter()
+                    await asyncio.sleep(max(0.0, early))
+                    group.create_task(send(mutate()))
+            passed += time.perf_counter() - start
+            await loading
+        sent = statuses.total()
         return {
-            "p99_alone": float(np.percentile(alone.latencies, 99)),
-            "p99": float(np.percentile(beside.latencies, 99)),
-            "n": len(beside.latencies),
-            "failed": alone.failed + beside.failed,
-            "malformed": count,
-            "answered": count - statuses[0],
+            **_compared(alone, beside),
+            "malformed": sent,
+            "answered": sent - statuses[0],
             "faults": statuses[500],
-            "per_second": count / passed,
+            "per_second": sent / passed,
         }
 
     return asyncio.run(main())
 
 
 class _Offered:
+    """The answers to a load that was offered in turns."""
+
     def __init__(self) -> None:
         self.latencies: list[float] = []
         self.failed = 0
 
 
-async def _offer(loaded: Any, texts: Sequence[str], rate: float, seconds: float) -> _Offered:
-    """Offer a load and return the seconds from each scheduled arrival to its answer."""
+def _compared(alone: _Offered, beside: _Offered) -> dict[str, float]:
+    return {
+        "p99_alone": float(np.percentile(alone.latencies, 99)),
+        "p99": float(np.percentile(beside.latencies, 99)),
+        "n": len(beside.latencies),
+        "failed": alone.failed + beside.failed,
+    }
+
+
+async def _offer(
+    loaded: Any, texts: Sequence[str], rate: float, seconds: float, seed: int, offered: _Offered
+) -> None:
+    """Offer a load, and add the seconds from each scheduled arrival to its answer."""
     client = HttpClient(*loaded.address)
-    offered = _Offered()
     start = time.perf_counter()
 
     async def request(i: int, arrival: float) -> None:
@@ -247,19 +266,21 @@ async def _offer(loaded: Any, texts: Sequence[str], rate: float, seconds: float)
             offered.failed += 1
 
     tasks = []
-    for i, arrival in enumerate(poisson_arrivals(rate, round(rate * seconds), seed=0)):
+    count = max(1, round(rate * seconds))
+    for i, arrival in enumerate(poisson_arrivals(rate, count, seed=seed)):
         await asyncio.sleep(max(0.0, arrival - (time.perf_counter() - start)))
         tasks.append(asyncio.create_task(request(i, float(arrival))))
     await asyncio.gather(*tasks)
     client.close()
-    return offered
 
 
 @asynccontextmanager
 async def _slow_clients(address: tuple[str, int], count: int) -> AsyncIterator[None]:
     """Keep so many sockets that send a byte each second; those that are closed come back."""
 
-    async def drip() -> None:
+    async def drip(phase: float) -> None:
+        # Independent clients are not in step; in step, they would stall this process instead.
+        await asyncio.sleep(phase)
         head = f"POST / HTTP/1.1\r\nhost: {address[0]}\r\nx: {'y' * 1000}".encode()
         while True:
             with contextlib.suppress(OSError):
@@ -273,8 +294,8 @@ async def _slow_clients(address: tuple[str, int], count: int) -> AsyncIterator[N
                     writer.close()
             await asyncio.sleep(1)
 
-    tasks = [asyncio.create_task(drip()) for _ in range(count)]
-    await asyncio.sleep(2)
+    tasks = [asyncio.create_task(drip(_RAMP_SECONDS * i / count)) for i in range(count)]
+    await asyncio.sleep(_RAMP_SECONDS)
     try:
         yield
     finally:

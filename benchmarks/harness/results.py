@@ -12,8 +12,9 @@ A row is one contender at one shape of one workload. Its fields:
     commit        what was checked out, with a + if tracked files differ from it; "" outside git
     machine       cpu, flags, cores, memory_gib, system, python (machine.py); threads, the same for
                   all contenders; for a run on a GPU also gpu, driver, gpu_memory_gib
-    workload      fixed, ragged, mixed, live, http, http_limits, cold_start, memory; "stream" in
-                  rows written before that workload was renamed to "live"
+    workload      fixed, ragged, mixed, live, http, http_limits, cold_start, memory; the two of http
+                  also with "_all_cpus"; "stream" in rows written before that workload was renamed
+                  to "live"
     model         bert-base, bert-large, minilm; weights: "random", or where they come from
     task          embeddings, classification, fill-mask
     contender     its name; title, for tables; precision: float32, float16, bfloat16, int8

@@ -36,7 +36,9 @@ _TITLES = {
     "mixed": "Mixed lengths",
     "live": "Live requests",
     "http": "Over HTTP",
+    "http_all_cpus": "Over HTTP, on all CPUs",
     "http_limits": "Limits of the server",
+    "http_limits_all_cpus": "Limits of the server, on all CPUs",
     "cold_start": "Cold start, files in the page cache",
     "memory": "Memory",
 }
@@ -243,7 +245,13 @@ def _limits(rows: Sequence[Row]) -> str:
 
 
 # Of workloads whose rows are not a contender at some shapes.
-_TABLES = {"live": _live, "http": _http, "http_limits": _limits}
+_TABLES = {
+    "live": _live,
+    "http": _http,
+    "http_all_cpus": _http,
+    "http_limits": _limits,
+    "http_limits_all_cpus": _limits,
+}
 
 
 def _bold(contender: str, title: str) -> str:

@@ -17,7 +17,15 @@ from benchmarks.harness.worker_pool import worker_pool
 from benchmarks.harness.worker_process import RefusedError
 from benchmarks.workloads.offered_load import apply
 
-__all__ = ["CONTENDERS", "MODELS", "NAME", "TASKS", "measure"]
+__all__ = [
+    "CONTENDERS",
+    "MODELS",
+    "NAME",
+    "TASKS",
+    "latency_probes",
+    "measure",
+    "measure_probes",
+]
 
 NAME = "http_limits"
 TASKS = ("embeddings",)
@@ -31,9 +39,22 @@ _TIMEOUT = 1800
 
 # The name of a number, its unit, and how to find it.
 Number = tuple[str, str, Callable[[dict[str, float]], float]]
+# What to run, with its arguments, and the numbers that it finds.
+Probe = tuple[Callable[..., Any], dict[str, Any], list[Number]]
 
 
 def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of all probes: see `measure_probes`."""
+    yield from measure_probes(config, model, task, names, _probes)
+
+
+def measure_probes(
+    config: BenchConfig,
+    model: Model,
+    task: str,
+    names: Sequence[str],
+    probes: Callable[[list[str], float, bool], Iterator[Probe]],
+) -> Iterator[Row]:
     """Yield a row for each number of each server.
 
     A row has a `metric` (ms, mib, requests or times), the number as `median`, `p20` and `p80`, and
@@ -49,7 +70,7 @@ def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) 
             capacity = apply(
                 pool, name, load_generator.measure_saturated, texts=texts, seconds=3.0
             )["rate"]
-            for function, arguments, numbers in _probes(texts, capacity, config.quick):
+            for function, arguments, numbers in probes(texts, capacity, config.quick):
                 config.report(f"  {name}: {numbers[0][0]}")
                 try:
                     found = pool.workers[name].call(
@@ -77,10 +98,20 @@ def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) 
                     )
 
 
-def _probes(
-    texts: list[str], capacity: float, quick: bool
-) -> Iterator[tuple[Callable[..., Any], dict[str, Any], list[Number]]]:
-    """Yield what to run, with its arguments, and the numbers that it finds; the last ends it."""
+def _probes(texts: list[str], capacity: float, quick: bool) -> Iterator[Probe]:
+    """Yield all probes; the last one ends the server."""
+    yield from latency_probes(texts, capacity, quick)
+    yield from _lifetime_probes(texts, capacity, quick)
+
+
+def latency_probes(texts: list[str], capacity: float, quick: bool) -> Iterator[Probe]:
+    """Yield the probes of how long others wait.
+
+    Args:
+        texts: what requests are about.
+        capacity: how many of them the server answers in a second.
+        quick: whether to do a twentieth.
+    """
     share = 20 if quick else 1
     yield (
         http_stress.health_under_load,
@@ -95,21 +126,32 @@ def _probes(
     slow = 1000 // share
     yield (
         http_stress.with_slow_clients,
-        {"texts": texts, "rate": capacity / 2, "seconds": 30.0 / share, "sockets": slow},
+        {"texts": texts, "rate": capacity / 2, "seconds": 60.0 / share, "sockets": slow},
         [
             (f"p99 beside {slow:,} sockets that send a byte a second", "times", _ratio),
             ("requests that failed beside them", "requests", _number("failed")),
         ],
     )
-    malformed = 10_000 // share
-    yield (
-        http_stress.with_malformed_requests,
-        {"texts": texts, "rate": capacity / 2, "count": malformed},
-        [
-            (f"p99 beside {malformed:,} malformed requests", "times", _ratio),
-            ("answers of 500 to them", "requests", _number("faults")),
-        ],
-    )
+    for per_second in (100, 500):
+        malformed = 10_000 // share
+        what = f"{malformed:,} malformed requests, {per_second} a second"
+        yield (
+            http_stress.with_malformed_requests,
+            {
+                "texts": texts,
+                "rate": capacity / 2,
+                "count": malformed,
+                "per_second": per_second,
+            },
+            [
+                (f"p99 beside {what}", "times", _ratio),
+                (f"answers of 500 to {what}", "requests", _number("faults")),
+            ],
+        )
+
+
+def _lifetime_probes(texts: list[str], capacity: float, quick: bool) -> Iterator[Probe]:
+    share = 20 if quick else 1
     first, count = 5000 // share, 100_000 // share
     yield (
         http_stress.memory_growth,

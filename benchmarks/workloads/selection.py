@@ -10,7 +10,9 @@ from benchmarks.workloads import (
     cold_start,
     fixed,
     http,
+    http_all_cpus,
     http_limits,
+    http_limits_all_cpus,
     live,
     memory,
     mixed,
@@ -29,11 +31,22 @@ __all__ = [
 
 WORKLOADS: dict[str, ModuleType] = {
     module.NAME: module
-    for module in (fixed, ragged, mixed, live, http, http_limits, cold_start, memory)
+    for module in (
+        fixed,
+        ragged,
+        mixed,
+        live,
+        http,
+        http_all_cpus,
+        http_limits,
+        http_limits_all_cpus,
+        cold_start,
+        memory,
+    )
 }
 # The workloads of a full run on each device. On a GPU, mixed lengths are measured on token ids.
 _WORKLOADS = {
-    "cpu": ("fixed", "mixed", "live", "http", "http_limits", "cold_start", "memory"),
+    "cpu": tuple(name for name in WORKLOADS if name != "ragged"),
     "cuda": ("fixed", "ragged"),
 }
 _MODELS = {"cpu": NAMES, "cuda": ("bert-base", "bert-large")}
@@ -56,7 +69,8 @@ LEFT_OUT_OF_QUICK = {
     "cpu": (
         "A quick run leaves out torch.compile, OpenVINO int8 and Optimum; classification and "
         "fill-mask; BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; and the workloads "
-        "mixed, live, http, http_limits, cold_start and memory. To measure them, run make bench."
+        "mixed, live, http, http_limits (both also on all CPUs), cold_start and memory. To measure "
+        "them, run make bench."
     ),
     "cuda": (
         "A quick run leaves out torch.compile; BERT-large; the shapes 1x16, 32x128, 128x128 and "

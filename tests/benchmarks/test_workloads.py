@@ -1,6 +1,7 @@
 """The workloads on contenders made for the test: which are timed, which are refused, and why."""
 
 import asyncio
+import os
 import time
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from benchmarks.workloads import (
     cold_start,
     http,
     http_limits,
+    http_limits_all_cpus,
     live,
     memory,
     mixed,
@@ -415,3 +417,29 @@ def test_every_limit_is_asked_for_with_the_arguments_of_its_function():
         for function, arguments, numbers in http_limits._probes(["text"] * 64, 10.0, quick):
             inspect.signature(function).bind(None, **arguments)
             assert numbers
+
+
+def test_rows_on_all_cpus_say_so_and_the_process_is_pinned_again(measured, monkeypatch):
+    pinned = os.sched_getaffinity(0)
+    seen = []
+
+    def probes(texts, capacity, quick):
+        seen.append(os.sched_getaffinity(0))
+        yield (
+            lambda loaded: {"lost": 0},
+            {},
+            [("lost requests", "requests", http_limits._number("lost"))],
+        )
+
+    monkeypatch.setattr(http_limits, "latency_probes", probes)
+    one = min(pinned)
+    os.sched_setaffinity(0, {one})
+    try:
+        rows = measured(http_limits_all_cpus, bertrt_serve=Served())
+        assert os.sched_getaffinity(0) == {one}
+    finally:
+        os.sched_setaffinity(0, pinned)
+    assert seen == [pinned]
+    row = rows["bertrt_serve", "lost requests"]
+    assert row["workload"] == "http_limits_all_cpus"
+    assert row["settings"]["cpus"] == len(pinned)
