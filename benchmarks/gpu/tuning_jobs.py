@@ -20,8 +20,8 @@ _MOST_SPLIT = 512
 _LONGEST = (128, 512, 16, 32, 64, 256, 1024)
 _BUSY = 16384
 _HEADS = 12
-# How many candidates of the cost model are measured, for whole and for split products.
-_WHOLE, _SPLIT = 10, 20
+# How many candidates of the cost model are measured for split products; for whole ones all are.
+_SPLIT = 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Product:
             return KERNELS["AddLayerNorm"](y, bias, bias, None, residual)
 
         sizes = (self.gpu, self.rows, self.depth, self.columns, 2)
-        hows: list[LinearLaunch] = ["torch", *cost_model.linear_candidates(*sizes)[:_WHOLE]]
+        hows: list[LinearLaunch] = ["torch", *cost_model.linear_candidates(*sizes)]
         if self.kind == "norm":
             split = cost_model.linear_candidates(*sizes, split=True)
             hows = [*hows, *[tiles for tiles in split if tiles.splits > 1][:_SPLIT]]

@@ -36,19 +36,22 @@ _MIN_STEP_NS = 120.0
 # of the result.
 _MAX_SMALL_ROWS = 256
 
-# block_m, block_n, block_k, warps. Larger tiles read fewer bytes for the same product.
+# block_m, block_n, block_k, warps, most stages. Larger tiles read fewer bytes for the same product.
 _TILES = (
-    (128, 256, 64, 8),
-    (128, 128, 64, 8),
-    (64, 256, 64, 8),
-    (128, 64, 64, 4),
-    (64, 128, 64, 4),
-    (64, 64, 64, 4),
-    (32, 128, 64, 4),
-    (32, 64, 128, 4),
-    (16, 128, 64, 4),
-    (16, 64, 128, 4),
-    (16, 32, 128, 4),
+    (128, 256, 64, 8, 4),
+    (128, 128, 64, 8, 4),
+    # With three stages a Hopper GPU runs two of these programs on a multiprocessor: the activation
+    # of one can overlap with the products of the other. The estimate does not see that.
+    (128, 128, 64, 8, 3),
+    (64, 256, 64, 8, 4),
+    (128, 64, 64, 4, 4),
+    (64, 128, 64, 4, 4),
+    (64, 64, 64, 4, 4),
+    (32, 128, 64, 4, 4),
+    (32, 64, 128, 4, 4),
+    (16, 128, 64, 4, 4),
+    (16, 64, 128, 4, 4),
+    (16, 32, 128, 4, 4),
 )
 _SPLITS = (1, 2, 3, 4, 6, 8)
 
@@ -85,14 +88,17 @@ def linear_candidates(
     """
     max_block_n = max(32, 1 << (columns - 1).bit_length())
     launches = [
-        LinearTiles(m, n, k, warps, _stages(gpu, m, n, k, itemsize), splits)
-        for m, n, k, warps in _TILES
+        LinearTiles(m, n, k, warps, _stages(gpu, m, n, k, itemsize, most_stages), splits)
+        for m, n, k, warps, most_stages in _TILES
         for splits in (_SPLITS if split else (1,))
         if m <= next_power_of_two(rows)
         and n <= max_block_n
         and (splits == 1 or splits * k <= depth)
     ]
-    return sorted(launches, key=lambda tiles: _cost_ns(gpu, tiles, rows, depth, columns, itemsize))
+    return sorted(
+        dict.fromkeys(launches),  # little shared memory makes some of them equal
+        key=lambda tiles: _cost_ns(gpu, tiles, rows, depth, columns, itemsize),
+    )
 
 
 def choose_attention(
@@ -142,7 +148,7 @@ def _cost_ns(
     )
 
 
-def _stages(gpu: Gpu, block_m: int, block_n: int, block_k: int, itemsize: int) -> int:
-    """Return how many steps ahead to load: two to four, as shared memory allows."""
+def _stages(gpu: Gpu, block_m: int, block_n: int, block_k: int, itemsize: int, most: int) -> int:
+    """Return how many steps ahead to load: from two to `most`, as shared memory allows."""
     possible = gpu.shared_memory // ((block_m + block_n) * block_k * itemsize)
-    return max(2, min(4, possible))
+    return max(2, min(most, possible))

@@ -47,6 +47,18 @@ def test_small_products_are_split_and_large_ones_are_not() -> None:
     assert cost_model.choose_split_linear(H200, 16384, 3072, 768, 2).splits == 1
 
 
+def test_two_programs_may_share_a_multiprocessor() -> None:
+    launch = LinearTiles(128, 128, 64, 8, 3)
+    assert 2 * (128 + 128) * 64 * 2 * launch.stages <= H200.shared_memory
+    for rows, depth, columns in ((16384, 768, 3072), (4096, 1024, 4096), (128, 768, 2304)):
+        candidates = cost_model.linear_candidates(H200, rows, depth, columns, 2)
+        # As estimated as with four stages, which stays the choice.
+        assert candidates.index(launch) == candidates.index(LinearTiles(128, 128, 64, 8, 4)) + 1
+    on_l4 = cost_model.linear_candidates(L4, 16384, 768, 3072, 2)
+    assert len(set(on_l4)) == len(on_l4)
+    assert launch in on_l4
+
+
 def test_large_plain_products_and_float32_use_cublas() -> None:
     assert cost_model.choose_linear(H200, 16384, 768, 2304, 2, False) == "torch"
     assert cost_model.choose_linear(H200, 128, 768, 2304, 4, True) == "torch"

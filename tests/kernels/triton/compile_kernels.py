@@ -143,6 +143,8 @@ def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], d
     yield "split", "Linear", (x, new(width, width), vector), {"partials": True}
     many = new(16384, width)
     yield "gelu 16384", "Linear", (many, new(width, 3072), new(3072)), gelu
+    launch = LinearTiles(128, 128, 64, 8, 3)
+    yield "two programs", "Linear", (many, new(width, 3072), new(3072)), {**gelu, "launch": launch}
     yield "odd", "Linear", (new(5, 30), new(30, 2), new(2)), {"activation": "tanh"}
     for activation in ("gelu_tanh", "relu", "silu"):
         y = new(rows, 64)
