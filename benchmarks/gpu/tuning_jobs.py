@@ -17,8 +17,12 @@ __all__ = ["Attention", "Product", "jobs"]
 # Rows of the products; 1x128, 8x128, 32x128 and 128x128 come first.
 _ROWS = (128, 1024, 4096, 16384, 16, 32, 64, 256, 512, 2048, 8192, 32768)
 _MOST_SPLIT = 512
-_LONGEST = (128, 512, 16, 32, 64, 256, 1024)
+# The mean and the longest sequence.
+_EQUAL = tuple((length, length) for length in (128, 512, 16, 32, 64, 256, 1024))
+_MIXED = ((32, 256), (64, 512), (128, 512))
 _BUSY = 16384
+# One of so many mixed sequences is the longest.
+_MIX = 16
 _HEADS = 12
 # How many candidates of the cost model are measured for split products; for whole ones all are.
 _SPLIT = 20
@@ -91,10 +95,14 @@ class Product:
 
 @dataclass(frozen=True)
 class Attention:
-    """Attention of sequences of one length: a single one, or as many as fill the GPU."""
+    """Attention of a single sequence, or of as many as fill the GPU.
+
+    They have one length, or one of sixteen is the longest and the others are equally short.
+    """
 
     gpu: Gpu
     head_size: int
+    mean: int
     longest: int
     busy: bool
     table = "ATTENTION"
@@ -102,15 +110,27 @@ class Attention:
     @property
     def key(self) -> tuple[Any, ...]:
         """The key in the table."""
-        return self.head_size, self.longest, self.busy
+        return self.head_size, self.mean, self.longest, self.busy
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens of each sequence."""
+        if self.mean == self.longest:
+            return [self.longest] * (max(1, _BUSY // self.longest) if self.busy else 1)
+        short, longer = divmod(_MIX * self.mean - self.longest, _MIX - 1)
+        mix = [self.longest, *[short + 1] * longer, *[short] * (_MIX - 1 - longer)]
+        return mix * (_BUSY // sum(mix))
 
     def launches(self, device: torch.device) -> Iterator[tuple[Any, Callable[[], Any]]]:
         """Yield each candidate launch and a function that runs it."""
-        sequences = max(1, _BUSY // self.longest) if self.busy else 1
-        offsets = self.longest * torch.arange(sequences + 1, dtype=torch.int32, device=device)
-        shape = (sequences * self.longest, 3 * _HEADS * self.head_size)
+        offsets = torch.tensor([0, *itertools.accumulate(self.lengths)], device=device).int()
+        shape = (sum(self.lengths), 3 * _HEADS * self.head_size)
         qkv = torch.randn(shape, device=device).half()
-        options: dict[str, Any] = {"num_heads": _HEADS, "max_length": self.longest}
+        options: dict[str, Any] = {
+            "num_heads": _HEADS,
+            "max_length": self.longest,
+            "block_maps": {},
+        }
         for tiles in self._tiles():
             yield (
                 tiles,
@@ -128,8 +148,11 @@ class Attention:
             if max(block_m, block_n) > self.longest or 4 * block_n < min(block_m, self.longest):
                 continue
             for warps in (block_m // 32, block_m // 16):
-                if warps in (1, 2, 4, 8):
-                    stages = 1 if self.longest <= block_n else 3
+                if warps not in (1, 2, 4, 8):
+                    continue
+                # Large blocks take shared memory: with two stages more programs may fit.
+                several = (2, 3) if min(block_m, block_n) >= 64 else (3,)
+                for stages in (1,) if self.longest <= block_n else several:
                     yield AttentionTiles(block_m, block_n, warps, stages)
 
 
@@ -154,5 +177,7 @@ def _products(gpu: Gpu, size: Size) -> Iterator[Product]:
 
 
 def _attentions(gpu: Gpu, head_size: int) -> Iterator[Attention]:
-    for longest, busy in itertools.product(_LONGEST, (True, False)):
-        yield Attention(gpu, head_size, longest, busy)
+    for mean, longest in _MIXED:
+        yield Attention(gpu, head_size, mean, longest, busy=True)
+    for (mean, longest), busy in itertools.product(_EQUAL, (True, False)):
+        yield Attention(gpu, head_size, mean, longest, busy)

@@ -20,7 +20,9 @@ def _never_split(*_: Any) -> int:
 class Kernels:
     """The kernels of the DEVICE operators, by ONNX name.
 
-    The functions in `table` take the arguments of the operators' references, as tensors.
+    The functions in `table` take the arguments of the operators' references, as tensors; attention
+    also takes `max_length` and `block_maps`, a dictionary that is empty at first, for whatever the
+    attention of all layers of a run shares.
     `choose_splits` has the signature of `bertrt.kernels.triton.choose_splits`; if it returns more
     than 1, a Linear computes partial sums.
     """
@@ -66,14 +68,15 @@ class Program:
         be views of the columns without padding.
         """
         values = {**self._weights, **uploads}
+        attention = {"max_length": max_length, "block_maps": {}}
         for step in self.plan.device:
-            values[step.node.outputs[0]] = self._launch_step(step, values, max_length)
+            values[step.node.outputs[0]] = self._launch_step(step, values, attention)
             for name in step.frees:
                 values.pop(name, None)
         return {name: self._to_float(name, values) for name in self.plan.device_results}
 
     def _launch_step(
-        self, step: Step, values: Mapping[str, torch.Tensor], max_length: int
+        self, step: Step, values: Mapping[str, torch.Tensor], attention: Mapping[str, Any]
     ) -> torch.Tensor:
         node = step.node
         inputs = [values[name] if name else None for name in node.inputs]
@@ -81,7 +84,7 @@ class Program:
             return self._to_float(node.inputs[0], values)
         options: dict[str, Any] = {}
         if node.op_type == "PackedAttention":
-            options["max_length"] = max_length
+            options.update(attention)
         elif step.allows_partial_sums and self._choose_splits(step, values) > 1:
             options["partials"] = True
         return self._kernels.table[node.op_type](*inputs, **node.attributes, **options)

@@ -102,13 +102,19 @@ def linear_candidates(
 
 
 def choose_attention(
-    gpu: Gpu, programs_of_128: int, head_size: int, max_length: int, itemsize: int
+    gpu: Gpu,
+    programs_of_128: int,
+    head_size: int,
+    mean_length: int,
+    max_length: int,
+    itemsize: int,
 ) -> AttentionTiles:
-    """Choose block sizes for sequences of at most `max_length` tokens.
+    """Choose block sizes for sequences of `mean_length` tokens, and at most `max_length`.
 
     `programs_of_128` is the number of programs with 128 queries each. Sequences that fit in one
-    block of keys take one step, without a running maximum. If there would be fewer programs than
-    multiprocessors, programs get fewer queries.
+    block of keys take one step, without a running maximum. Among short sequences a few long ones do
+    not decide: blocks as large as those need would mostly be empty. If there would be fewer
+    programs than multiprocessors, programs get fewer queries.
     """
     if itemsize == 4:  # No tensor cores: small blocks, to save registers.
         block = min(32, next_power_of_two(max_length))
@@ -120,10 +126,16 @@ def choose_attention(
         return AttentionTiles(64, 32, 4, 2)
     if max_length <= 128 and head_size <= 64:
         return AttentionTiles(64, 128, 4, 1)
-    if head_size > 64:
+    if head_size > 64 or mean_length <= 64:
         return AttentionTiles(64, 64, 4, 2)
     if programs_of_128 < gpu.multiprocessors:
         return AttentionTiles(64, 64, 4, 3)
+    # A warp group computes its softmax while others multiply: eight warps are two groups, and need
+    # half the registers, so that four groups fit on a multiprocessor in place of two.
+    if mean_length >= 512:
+        return AttentionTiles(128, 128, 8, 2)
+    if mean_length >= 256:
+        return AttentionTiles(128, 64, 8, 3)
     return AttentionTiles(128, 64, 4, 3)
 
 

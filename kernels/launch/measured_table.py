@@ -30,8 +30,9 @@ LINEAR: dict[str, dict[tuple[int, int, bool], dict[int, LinearLaunch]]] = {}
 # GPU → (K, N) → rows, rounded up → tiles, with 1 split if a whole product was as fast.
 SPLIT_LINEAR: dict[str, dict[tuple[int, int], dict[int, LinearTiles]]] = {}
 
-# GPU → (head size, longest sequence, rounded up, whether programs fill the whole GPU) → tiles.
-ATTENTION: dict[str, dict[tuple[int, int, bool], AttentionTiles]] = {}
+# GPU → (head size, mean and longest sequence, each rounded up, whether programs fill the whole GPU)
+# → tiles.
+ATTENTION: dict[str, dict[tuple[int, int, int, bool], AttentionTiles]] = {}
 
 
 def choose_linear(
@@ -64,13 +65,25 @@ def choose_split_linear(
 
 
 def choose_attention(
-    gpu: Gpu, tokens: int, heads: int, head_size: int, max_length: int, itemsize: int
+    gpu: Gpu,
+    tokens: int,
+    sequences: int,
+    heads: int,
+    head_size: int,
+    max_length: int,
+    itemsize: int,
 ) -> AttentionTiles:
-    """Choose block sizes for packed tokens in sequences of at most `max_length` tokens."""
+    """Choose block sizes for packed tokens in sequences of at most `max_length` tokens.
+
+    Numbers that were rounded up to a bucket will do: the mean length is then at least half of what
+    it is.
+    """
     programs = -(-tokens // 128) * heads
+    mean_length = -(-tokens // sequences)
     if itemsize == 2:
         measured = ATTENTION.get(gpu.name, {})
-        key = (head_size, next_power_of_two(max_length), programs >= gpu.multiprocessors)
+        lengths = next_power_of_two(mean_length), next_power_of_two(max_length)
+        key = (head_size, *lengths, programs >= gpu.multiprocessors)
         if key in measured:
             return measured[key]
-    return cost_model.choose_attention(gpu, programs, head_size, max_length, itemsize)
+    return cost_model.choose_attention(gpu, programs, head_size, mean_length, max_length, itemsize)

@@ -12,37 +12,39 @@ import triton.language as tl
 
 from bertrt.kernels.launch import measured_table
 from bertrt.kernels.launch.configs import AttentionTiles
+from bertrt.kernels.triton.block_map import BlockMaps, map_blocks
 from bertrt.kernels.triton.hardware import get_gpu
 
 __all__ = ["packed_attention"]
 
 
-@triton.jit(do_not_specialize=["sequences", "blocks"])
+@triton.jit(do_not_specialize=["blocks"])
 def _packed_attention_kernel(
     qkv_ptr: tl.tensor,  # [tokens, 3 * HEADS * HEAD_SIZE]: query, key and value of all heads
     offsets_ptr: tl.tensor,  # int32 [sequences + 1]
+    map_ptr: tl.tensor,  # int32, each block's sequence; None if each sequence has `blocks` blocks
     context_ptr: tl.tensor,  # [tokens, HEADS * HEAD_SIZE], the result
-    sequences: int,
-    blocks: int,  # the blocks of each sequence, unless SEARCH
+    blocks: int,
     HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     SCALE: tl.constexpr,  # log2(e) / √HEAD_SIZE
     CAUSAL: tl.constexpr,
-    SEARCH: tl.constexpr,  # programs search for their sequence in the offsets
     ONE_STEP: tl.constexpr,  # no sequence has more than BLOCK_N tokens
     BLOCK_M: tl.constexpr,  # queries of a program
     BLOCK_N: tl.constexpr,  # keys of a step
     BLOCK_D: tl.constexpr,  # a power of two, at least HEAD_SIZE
 ) -> None:
     head = tl.program_id(0) % HEADS
-    tile = tl.program_id(0) // HEADS
-    if SEARCH:
-        sequence, block = _find_sequence(offsets_ptr, sequences, tile, BLOCK_M)
+    block = tl.program_id(0) // HEADS
+    if map_ptr is not None:
+        sequence = tl.load(map_ptr + block)
+        begin = tl.load(offsets_ptr + sequence)
+        first = (block - (begin // BLOCK_M + sequence)) * BLOCK_M
     else:
-        sequence, block = tile // blocks, tile % blocks
-    begin = tl.load(offsets_ptr + sequence)
+        sequence = block // blocks
+        begin = tl.load(offsets_ptr + sequence)
+        first = block % blocks * BLOCK_M
     length = tl.load(offsets_ptr + sequence + 1) - begin
-    first = block * BLOCK_M
     if first >= length:
         return
 
@@ -86,25 +88,6 @@ def _packed_attention_kernel(
     out_ptr = context_ptr + begin.to(tl.int64) * HIDDEN + head * HEAD_SIZE
     result = (total / row_sum[:, None]).to(context_ptr.dtype.element_ty)
     tl.store(out_ptr + row[:, None] * HIDDEN + dim[None, :], result, mask=mask)
-
-
-@triton.jit
-def _find_sequence(  # type: ignore[no-untyped-def]
-    offsets_ptr: tl.tensor, sequences: tl.tensor, tile: tl.tensor, BLOCK_M: tl.constexpr
-):
-    """Return the sequence of a tile, and the index of the tile's block in that sequence.
-
-    Sequence b owns the tiles from offsets[b] // BLOCK_M + b up to the next sequence's first tile:
-    at least as many as it has blocks, and at most one more.
-    """
-    STEP: tl.constexpr = 256
-    begun = 0  # the number of sequences whose first tile is at or before this one
-    for at in range(0, sequences, STEP):
-        b = at + tl.arange(0, STEP)
-        first_tile = tl.load(offsets_ptr + b, mask=b < sequences, other=0) // BLOCK_M + b
-        begun += tl.sum(((first_tile <= tile) & (b < sequences)).to(tl.int32), axis=0)
-    sequence = begun - 1
-    return sequence, tile - (tl.load(offsets_ptr + sequence) // BLOCK_M + sequence)
 
 
 @triton.jit
@@ -177,6 +160,7 @@ def packed_attention(
     causal: int = 0,
     max_length: int | None = None,
     tiles: AttentionTiles | None = None,
+    block_maps: BlockMaps | None = None,
 ) -> torch.Tensor:
     """Compute softmax(Q · Kᵀ / √D) · V per sequence and head; scores and softmax are float32.
 
@@ -189,6 +173,8 @@ def packed_attention(
         max_length: no sequence has more tokens; T if omitted. A tight bound saves programs
             without queries, and steps for short sequences.
         tiles: block sizes in place of the launch table's.
+        block_maps: shared by all calls with the same offsets in a run: the first call that needs
+            a map of blocks to sequences makes it, and the others read it.
 
     Returns [T, H], in qkv's dtype; rows from offsets[B] on are not written.
     """
@@ -201,24 +187,34 @@ def packed_attention(
     max_length = tokens if max_length is None else max(1, min(max_length, tokens))
     if tiles is None:
         tiles = measured_table.choose_attention(
-            get_gpu(qkv.device), tokens, num_heads, head_size, max_length, qkv.element_size()
+            get_gpu(qkv.device),
+            tokens,
+            sequences,
+            num_heads,
+            head_size,
+            max_length,
+            qkv.element_size(),
         )
     # Either every sequence gets the blocks of the longest one, or, if that is more than all blocks
-    # that can exist, there are that many and each searches for its sequence.
+    # that can exist, there are that many, and a map says which sequence each belongs to.
     blocks = triton.cdiv(max_length, tiles.block_m)
-    most_blocks = tokens // tiles.block_m + sequences
-    search = sequences * blocks > most_blocks
-    _packed_attention_kernel[((most_blocks if search else sequences * blocks) * num_heads,)](
+    count, most = sequences * blocks, tokens // tiles.block_m + sequences
+    block_map = None
+    if count > most:
+        count = most
+        block_map = map_blocks(
+            offsets, tiles.block_m, count, {} if block_maps is None else block_maps
+        )
+    _packed_attention_kernel[(count * num_heads,)](
         qkv,
         offsets,
+        block_map,
         context,
-        sequences,
         blocks,
         HEADS=num_heads,
         HEAD_SIZE=head_size,
         SCALE=math.log2(math.e) / math.sqrt(head_size),
         CAUSAL=bool(causal),
-        SEARCH=search,
         ONE_STEP=max_length <= tiles.block_n,
         BLOCK_M=tiles.block_m,
         BLOCK_N=tiles.block_n,

@@ -93,11 +93,13 @@ def test_tuned_sizes_are_the_ones_that_launches_look_up(monkeypatch: pytest.Monk
         if job.table == "ATTENTION":
             entry = AttentionTiles(16, 16, 1, 1)
             monkeypatch.setattr(measured_table, "ATTENTION", {GPU.name: {job.key: entry}})
-            tokens = 16384 if job.busy else job.longest
-            assert (
-                measured_table.choose_attention(GPU, tokens, 12, job.head_size, job.longest, 2)
-                is entry
-            )
+            lengths = job.lengths
+            assert max(lengths) == job.longest
+            assert sum(lengths) == job.mean * len(lengths)
+            assert min(lengths) >= 1
+            assert sum(lengths) <= 16384
+            sizes = (sum(lengths), len(lengths), 12, job.head_size, job.longest, 2)
+            assert measured_table.choose_attention(GPU, *sizes) is entry
             assert all(max(tiles.block_m, tiles.block_n) <= job.longest for tiles in job._tiles())
             continue
         monkeypatch.setattr(measured_table, job.table, {GPU.name: {layer: {last: entry}}})
@@ -115,7 +117,7 @@ def test_tuning_selects_the_fastest_and_writes_all_times(
         tuning_jobs.Product(GPU, "plain", 32, 64, 48),
         tuning_jobs.Product(GPU, "gelu", 32, 64, 48),
         tuning_jobs.Product(GPU, "norm", 16, 256, 48),
-        tuning_jobs.Attention(GPU, 32, 16, False),
+        tuning_jobs.Attention(GPU, 32, 16, 16, False),
     ]
     times = iter([10.0, 9.9, 5.0, *[20.0] * 1000])
 

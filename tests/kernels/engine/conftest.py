@@ -155,12 +155,18 @@ class FakeKernels:
         self.kernels = Kernels({name: self._kernel(name) for name in names})
 
     def _kernel(self, name: str) -> Callable[..., torch.Tensor]:
-        def run(*inputs: Any, max_length: int | None = None, **attributes: Any) -> torch.Tensor:
+        def run(
+            *inputs: Any,
+            max_length: int | None = None,
+            block_maps: dict[Any, torch.Tensor] | None = None,
+            **attributes: Any,
+        ) -> torch.Tensor:
             arrays = [None if tensor is None else tensor.numpy() for tensor in inputs]
             result = OPERATORS[name].reference(*arrays, **attributes)
             if name == "PackedAttention":
                 offsets = arrays[1]
                 assert max_length is not None
+                assert block_maps is not None
                 assert np.diff(offsets).max() <= max_length
                 result[offsets[-1] :] = np.nan
             self.launched.append(name)

@@ -65,15 +65,30 @@ def test_large_plain_products_and_float32_use_cublas() -> None:
 
 
 def test_estimated_attention_can_be_launched() -> None:
-    sizes = itertools.product((8, 32, 64, 80, 128, 256), (1, 16, 40, 64, 128, 512, 2000))
-    for (head_size, max_length), itemsize, programs in itertools.product(
-        sizes, (2, 4), (1, 10_000)
+    lengths = (1, 16, 40, 64, 128, 512, 2000)
+    for head_size, mean, longest, itemsize, programs in itertools.product(
+        (8, 32, 64, 80, 128, 256), lengths, lengths, (2, 4), (1, 10_000)
     ):
-        tiles = cost_model.choose_attention(H200, programs, head_size, max_length, itemsize)
+        tiles = cost_model.choose_attention(
+            H200, programs, head_size, min(mean, longest), longest, itemsize
+        )
         assert min(tiles.block_m, tiles.block_n) >= 16
         assert tiles.block_m * 32 >= tiles.warps * 32
         loaded = 2 * tiles.block_n * tiles.stages + tiles.block_m
         assert loaded * next_power_of_two(head_size) * itemsize <= L4.shared_memory
+
+
+def test_a_long_sequence_among_short_ones_does_not_decide() -> None:
+    def choose(tokens: int, sequences: int, longest: int) -> AttentionTiles:
+        return measured_table.choose_attention(H200, tokens, sequences, 12, 64, longest, 2)
+
+    mixed = choose(3618, 128, 256)
+    assert mixed.block_m <= 64
+    assert choose(3618, 128, 512) == mixed
+    # A bucket's numbers: no sequence more than there are, or almost twice as many.
+    assert choose(16384, 32, 512) == AttentionTiles(128, 128, 8, 2)
+    assert choose(33 * 512, 64, 512) == choose(16384, 64, 512) == AttentionTiles(128, 64, 8, 3)
+    assert choose(16384, 128, 512).block_m == 128
 
 
 def test_measured_launches_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,18 +96,20 @@ def test_measured_launches_take_precedence(monkeypatch: pytest.MonkeyPatch) -> N
     blocks = AttentionTiles(32, 32, 2, 1)
     monkeypatch.setattr(measured_table, "LINEAR", {H200.name: {(768, 768, True): {128: product}}})
     monkeypatch.setattr(measured_table, "SPLIT_LINEAR", {H200.name: {(768, 768): {128: sums}}})
-    monkeypatch.setattr(measured_table, "ATTENTION", {H200.name: {(64, 128, True): blocks}})
+    monkeypatch.setattr(measured_table, "ATTENTION", {H200.name: {(64, 32, 128, True): blocks}})
     for rows in (65, 100, 128):
         assert measured_table.choose_linear(H200, rows, 768, 768, 2, True) == product
         assert measured_table.choose_split_linear(H200, rows, 768, 768, 2) == sums
-    assert measured_table.choose_attention(H200, 16384, 12, 64, 100, 2) == blocks
+    for sequences in (600, 820, 1000):  # 28, 20 and 17 tokens in the mean
+        assert measured_table.choose_attention(H200, 16384, sequences, 12, 64, 100, 2) == blocks
     # Other sizes, dtypes and GPUs are estimated.
     assert measured_table.choose_linear(H200, 129, 768, 768, 2, True) != product
     assert measured_table.choose_linear(H200, 128, 768, 768, 4, True) != product
     assert measured_table.choose_linear(L4, 128, 768, 768, 2, True) != product
     assert measured_table.choose_split_linear(L4, 128, 768, 768, 2) != sums
-    assert measured_table.choose_attention(H200, 128, 12, 64, 100, 2) != blocks
-    assert measured_table.choose_attention(H200, 16384, 12, 64, 100, 4) != blocks
+    assert measured_table.choose_attention(H200, 128, 4, 12, 64, 100, 2) != blocks
+    assert measured_table.choose_attention(H200, 16384, 300, 12, 64, 100, 2) != blocks
+    assert measured_table.choose_attention(H200, 16384, 600, 12, 64, 100, 4) != blocks
 
 
 def test_a_size_is_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:

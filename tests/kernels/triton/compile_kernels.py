@@ -131,6 +131,14 @@ def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], d
     yield "gelu 128", "Linear", (x, new(width, 3072), new(3072)), gelu
     options = {"num_heads": 12, "max_length": 512}
     yield "512 of 64", "PackedAttention", (new(16384, 3 * width), integers(17)), options
+    if dtype != torch.float32:
+        for length, sequences in ((512, 32), (256, 64), (128, 128)):
+            options = {"num_heads": 12, "max_length": 512}
+            qkv, offsets = new(length * sequences, 3 * width), integers(sequences + 1)
+            yield f"512 of 64, mean {length}", "PackedAttention", (qkv, offsets), options
+        qkv, offsets = new(3618, 3 * width), integers(129)
+        options = {"num_heads": 12, "max_length": 256}
+        yield "256 of 64, mean 28", "PackedAttention", (qkv, offsets), options
     if dtype == torch.float32:
         # The launch table uses cuBLAS for float32.
         yield "product", "Linear", (x, new(width, 64)), {"launch": LinearTiles(64, 64, 32, 4, 2)}

@@ -27,7 +27,7 @@ def test_kernels_compile(capability: int, dtypes: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     compiled = {row["kernel"] for row in rows}
-    names = {*(kernel.__name__ for kernel in KERNELS.values()), "activate"}
+    names = {*(kernel.__name__ for kernel in KERNELS.values()), "activate", "map_blocks"}
     assert compiled == {f"_{name}_kernel" for name in names}
     for row in rows:
         assert row["shared"] <= SHARED[capability], row

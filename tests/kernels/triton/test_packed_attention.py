@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from bertrt.kernels.launch.configs import AttentionTiles
 from bertrt.kernels.ops.registry import OPERATORS
 from bertrt.kernels.triton import KERNELS
+from bertrt.kernels.triton.block_map import BlockMaps, map_blocks
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 Make = Callable[..., torch.Tensor]
@@ -103,12 +104,62 @@ def test_long_sequences(
     near(got, torch_attention(qkv.double(), offsets, 1), torch_attention(qkv, offsets, 1))
 
 
-@pytest.mark.parametrize("sequences", [1, 2, 20, 258])
-def test_every_block_finds_its_sequence(sequences: int, device: str) -> None:
-    """Blocks that search for their sequence, with more sequences than one search step compares."""
+def mixed_lengths(sequences: int) -> np.ndarray:
     random = np.random.default_rng(sequences)
     lengths = random.integers(0, 4, sequences)
     lengths[random.integers(0, sequences, 2)] = random.integers(30, 60, 2)
+    return lengths
+
+
+@pytest.mark.parametrize("spare", [0, 1, 100])
+@pytest.mark.parametrize("block_m", [16, 32])
+@pytest.mark.parametrize("sequences", [1, 2, 20, 258])
+def test_a_block_map_has_every_block(
+    sequences: int, block_m: int, spare: int, device: str
+) -> None:
+    lengths = mixed_lengths(sequences)
+    lengths[-1] = 0  # as those that a bucket adds
+    offsets = offsets_of(lengths.tolist(), device)
+    blocks = int(lengths.sum()) // block_m + sequences + spare
+    found = map_blocks(offsets, block_m, blocks, {}).cpu().numpy()
+    assert found.shape == (blocks,)
+    first = offsets.cpu().numpy() // block_m + np.arange(sequences + 1)
+    np.testing.assert_array_equal(found, np.searchsorted(first[:-1], np.arange(blocks), "right") - 1)
+    owned = np.bincount(found, minlength=sequences)
+    assert (owned >= -(-lengths // block_m)).all()
+
+
+def test_a_run_maps_its_blocks_once(device: str, normal: Make) -> None:
+    """All layers read the map of the first, and answer as if each had made its own."""
+    lengths = mixed_lengths(20)
+    offsets = offsets_of(lengths.tolist(), device)
+    qkv = normal(int(lengths.sum()), 96, dtype=torch.float32)
+    settings = {"num_heads": 2, "max_length": int(lengths.max())}
+    maps: BlockMaps = {}
+    for tiles in (TILES["steps"], TILES["one step"], AttentionTiles(32, 16, 4, 1)):
+        shared = [
+            packed_attention(qkv, offsets, **settings, tiles=tiles, block_maps=maps)
+            for _ in range(2)
+        ]
+        alone = packed_attention(qkv, offsets, **settings, tiles=tiles)
+        assert torch.equal(shared[0], alone)
+        assert torch.equal(shared[1], alone)
+    assert {key[1] for key in maps} == {16, 32}
+    # A map that is there is read, and not made again: a wrong one gives wrong answers.
+    for found in maps.values():
+        found.zero_()
+    wrong = packed_attention(qkv, offsets, **settings, tiles=TILES["steps"], block_maps=maps)
+    assert not torch.equal(wrong, alone)
+    # No map where every sequence has the blocks of the longest.
+    none: BlockMaps = {}
+    packed_attention(qkv[:8], offsets_of([4, 4], device), num_heads=2, max_length=4, block_maps=none)
+    assert none == {}
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 20, 258])
+def test_every_block_finds_its_sequence(sequences: int, device: str) -> None:
+    """Many short sequences and a few long ones, so that a map of blocks is made."""
+    lengths = mixed_lengths(sequences)
     offsets = offsets_of(lengths.tolist(), device)
     # Equal weights, and 1 only for a sequence's first token: each result is 1 / length.
     qkv = torch.zeros(int(lengths.sum()), 48, device=device)

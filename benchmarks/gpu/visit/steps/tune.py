@@ -40,7 +40,7 @@ def _jobs(visit: Visit) -> Iterable[Product | Attention]:
     gpu = get_gpu(kernel_device())
     if not visit.dry_run:
         return jobs(gpu)
-    return [Product(gpu, "norm", 16, 64, 48), Attention(gpu, 16, 16, busy=False)]
+    return [Product(gpu, "norm", 16, 64, 48), Attention(gpu, 16, 16, 16, busy=False)]
 
 
 def _compile_side_by_side(visit: Visit) -> None:
