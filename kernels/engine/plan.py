@@ -1,7 +1,7 @@
 """Plan a run: the nodes that the requested outputs need, stage by stage."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,12 +18,14 @@ class Step:
     """A node to run. `frees` names the values that no later step reads.
 
     `allows_partial_sums` is True for a Linear whose result only an AddLayerNorm reads, as its x:
-    the two may exchange partial sums.
+    the two may exchange partial sums. `residual` is the AddLayerNorm's residual if the Linear may
+    overwrite it, and otherwise "".
     """
 
     node: Node
     frees: tuple[str, ...]
     allows_partial_sums: bool = False
+    residual: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,14 @@ def _make_steps(graph: Graph, nodes: Sequence[Node], outputs: Sequence[str]) -> 
         if name not in kept:
             frees[index].append(name)
     partial_sums = _possible_partial_sums(nodes, outputs)
+    residuals = _overwritable_residuals(nodes, frees, partial_sums)
     return [
-        Step(node, tuple(names), node.outputs[0] in partial_sums)
+        Step(
+            node,
+            tuple(names),
+            allows_partial_sums=node.outputs[0] in partial_sums,
+            residual=residuals.get(node.outputs[0], ""),
+        )
         for node, names in zip(nodes, frees, strict=True)
     ]
 
@@ -156,6 +164,33 @@ def _possible_partial_sums(nodes: Sequence[Node], outputs: Sequence[str]) -> set
     }
     added = {node.inputs[0] for node in nodes if node.op_type == "AddLayerNorm"}
     return {name for name in without_activation & added if uses[name] == 1}
+
+
+def _overwritable_residuals(
+    nodes: Sequence[Node], frees: Sequence[Sequence[str]], sums: Collection[str]
+) -> dict[str, str]:
+    """Return the residuals that a Linear may overwrite with its sum, by the Linear's result.
+
+    Args:
+        nodes: the nodes in order.
+        frees: the values that each is the last to read.
+        sums: the results of Linears that only an AddLayerNorm reads, as its x.
+
+    The AddLayerNorm comes next and is the residual's last reader, and the Linear has no bias and
+    does not read the residual. A Cast of a value may share its memory.
+    """
+    computed = {name for node in nodes if node.stage is Stage.DEVICE for name in node.outputs}
+    casts = [node for node in nodes if node.op_type == "Cast"]
+    shared = {name for node in casts for name in (*node.inputs, *node.outputs)}
+    residuals = {}
+    for linear, norm, freed in zip(nodes, nodes[1:], frees[1:], strict=False):
+        product = linear.outputs[0]
+        if product not in sums or norm.inputs[0] != product or any(linear.inputs[2:]):
+            continue
+        residual = norm.inputs[4] if len(norm.inputs) > 4 else ""
+        if residual in computed & set(freed) - shared - set(linear.inputs):
+            residuals[product] = residual
+    return residuals
 
 
 def _values_of_parameter(nodes: Sequence[Node], parameter: str) -> list[str]:

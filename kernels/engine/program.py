@@ -16,6 +16,10 @@ def _never_split(*_: Any) -> int:
     return 1
 
 
+def _never(*_: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Kernels:
     """The kernels of the DEVICE operators, by ONNX name.
@@ -24,11 +28,14 @@ class Kernels:
     also takes `max_length` and `block_maps`, a dictionary that is empty at first, for whatever the
     attention of all layers of a run shares.
     `choose_splits` has the signature of `bertrt.kernels.triton.choose_splits`; if it returns more
-    than 1, a Linear computes partial sums.
+    than 1, a Linear computes partial sums. `takes_residual` has that of
+    `bertrt.kernels.triton.takes_residual`; where it is true, a Linear whose result is added to a
+    residual gets that as `residual`, and overwrites it with the sum.
     """
 
     table: Mapping[str, Callable[..., torch.Tensor]]
     choose_splits: Callable[..., int] = _never_split
+    takes_residual: Callable[..., bool] = _never
 
 
 class Program:
@@ -67,7 +74,7 @@ class Program:
         Returns the plan's device results, float32, including the bucket's padding rows. They may
         be views of the columns without padding.
         """
-        values = {**self._weights, **uploads}
+        values: dict[str, Any] = {**self._weights, **uploads}
         attention = {"max_length": max_length, "block_maps": {}}
         for step in self.plan.device:
             values[step.node.outputs[0]] = self._launch_step(step, values, attention)
@@ -76,7 +83,7 @@ class Program:
         return {name: self._to_float(name, values) for name in self.plan.device_results}
 
     def _launch_step(
-        self, step: Step, values: Mapping[str, torch.Tensor], attention: Mapping[str, Any]
+        self, step: Step, values: dict[str, Any], attention: Mapping[str, Any]
     ) -> torch.Tensor:
         node = step.node
         inputs = [values[name] if name else None for name in node.inputs]
@@ -85,18 +92,25 @@ class Program:
         options: dict[str, Any] = {}
         if node.op_type == "PackedAttention":
             options.update(attention)
-        elif step.allows_partial_sums and self._choose_splits(step, values) > 1:
+        elif step.allows_partial_sums and self._kernels.choose_splits(*_sizes(step, values)) > 1:
             options["partials"] = True
+        elif step.residual and self._kernels.takes_residual(*_sizes(step, values)):
+            # What adds it to the product later finds none.
+            options["residual"], values[step.residual] = values[step.residual], None
         return self._kernels.table[node.op_type](*inputs, **node.attributes, **options)
 
     def _to_float(self, name: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return a value in float32, without padding columns."""
         return values[name][:, : self._columns.get(name)].float()
 
-    def _choose_splits(self, step: Step, values: Mapping[str, torch.Tensor]) -> int:
-        x, weight = (values[name] for name in step.node.inputs[:2])
-        columns = weight.shape[0 if step.node.attributes["transposed"] else 1]
-        return self._kernels.choose_splits(x.shape[0], x.shape[1], columns, x.dtype, x.device)
+
+def _sizes(
+    step: Step, values: Mapping[str, torch.Tensor]
+) -> tuple[int, int, int, torch.dtype, torch.device]:
+    """Return T, K, N, the dtype and the device of a Linear's product."""
+    x, weight = (values[name] for name in step.node.inputs[:2])
+    columns = weight.shape[0 if step.node.attributes["transposed"] else 1]
+    return x.shape[0], x.shape[1], columns, x.dtype, x.device
 
 
 def remove_padding(

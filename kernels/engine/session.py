@@ -169,6 +169,7 @@ def _default_runner() -> ProgramRunner:
 
 
 def _triton_kernels() -> Kernels:
-    from bertrt.kernels.triton import KERNELS, choose_splits  # needs triton; compiles nothing yet
+    # This needs triton; it compiles nothing yet.
+    from bertrt.kernels.triton import KERNELS, choose_splits, takes_residual
 
-    return Kernels(KERNELS, choose_splits)
+    return Kernels(KERNELS, choose_splits, takes_residual)

@@ -13,13 +13,13 @@ import torch
 
 from bertrt.kernels.triton.add_layer_norm import add_layer_norm
 from bertrt.kernels.triton.embed_layer_norm import embed_layer_norm
-from bertrt.kernels.triton.linear import choose_splits, linear
+from bertrt.kernels.triton.linear import choose_splits, linear, takes_residual
 from bertrt.kernels.triton.packed_attention import packed_attention
 from bertrt.kernels.triton.pool_rows import pool_rows
 from bertrt.kernels.triton.select_rows import select_rows
 from bertrt.kernels.triton.unit_rows import unit_rows
 
-__all__ = ["KERNELS", "choose_splits"]
+__all__ = ["KERNELS", "choose_splits", "takes_residual"]
 
 # By the operator's ONNX name.
 KERNELS: dict[str, Callable[..., torch.Tensor]] = {

@@ -31,15 +31,24 @@ def _activate_kernel(
 
 
 def matmul(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: str
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    activation: str = "",
+    residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute activation(x [T, K] · weight [K, N] + bias [N]), in x's dtype.
 
-    Sums are in float32. Products of float32 are in full precision, unless the process has allowed
+    With a residual [T, N], which has neither bias nor activation, that is overwritten by its sum
+    with the product. Sums are in float32. Products of float32 are in full precision, unless the process has allowed
     PyTorch to use TF32.
     """
     with _sums_in_float32():
-        y = torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
+        if residual is not None:
+            # In place, because PyTorch would copy it first.
+            y = residual.addmm_(x, weight)
+        else:
+            y = torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
     if activation and y.numel() > 0:
         grid = (triton.cdiv(y.numel(), _BLOCK),)
         _activate_kernel[grid](y, y.numel(), NAME=activation, BLOCK=_BLOCK, num_warps=4)

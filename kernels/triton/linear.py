@@ -16,7 +16,7 @@ from bertrt.kernels.triton.activations import activate
 from bertrt.kernels.triton.cublas import matmul
 from bertrt.kernels.triton.hardware import get_gpu
 
-__all__ = ["choose_splits", "linear"]
+__all__ = ["choose_splits", "linear", "takes_residual"]
 
 # Programs go down this many rows of tiles before they go to the next column, so that what
 # concurrent programs read of x and of the weight stays in the cache.
@@ -111,6 +111,7 @@ def linear(
     activation: str = "",
     transposed: int = 0,
     partials: bool = False,
+    residual: torch.Tensor | None = None,
     launch: LinearLaunch | Literal["table"] = "table",
 ) -> torch.Tensor:
     """Compute activation(x · weight + bias), summed in float32 and rounded once.
@@ -124,11 +125,14 @@ def linear(
         activation: a key of `bertrt.kernels.ops.activations.ACTIVATIONS`; "" with `partials`.
         partials: return P partial sums over parts of K, for `add_layer_norm` to add up; P is
             given by `choose_splits`.
+        residual: [T, N], overwritten by its sum with the product, and returned; see
+            `takes_residual`.
         launch: tiles for Triton, "torch" for cuBLAS, or "table" for the launch table's choice.
 
     Returns [T, N], in x's dtype; with `partials` float32 [P, T, N], with the bias in the first.
 
-    Raises ValueError for `partials` with an activation or with cuBLAS.
+    Raises ValueError for `partials` with an activation or with cuBLAS, and for a residual with a
+    bias, an activation or Triton's tiles.
     """
     rows, depth = x.shape
     columns = weight.shape[0] if transposed else weight.shape[1]
@@ -137,6 +141,13 @@ def linear(
             "partial sums are computed by Triton, before any activation: pass neither an "
             "activation nor launch='torch'"
         )
+    if residual is not None:
+        if bias is not None or activation or partials or isinstance(launch, LinearTiles):
+            raise ValueError(
+                "cuBLAS adds a residual to a product alone: pass neither a bias, an activation, "
+                "partials nor tiles"
+            )
+        launch = "torch"
     if launch == "table":
         sizes = (get_gpu(x.device), rows, depth, columns, x.element_size())
         launch = (
@@ -145,7 +156,7 @@ def linear(
             else measured_table.choose_linear(*sizes, activation != "")
         )
     if launch == "torch":
-        return matmul(x, weight.t() if transposed else weight, bias, activation)
+        return matmul(x, weight.t() if transposed else weight, bias, activation, residual)
     splits = launch.splits if partials else 1
     shape = (splits, rows, columns) if partials else (rows, columns)
     y = x.new_empty(shape, dtype=torch.float32 if partials else x.dtype)
@@ -163,6 +174,17 @@ def choose_splits(
     """
     gpu = get_gpu(device)
     return measured_table.choose_split_linear(gpu, rows, depth, columns, dtype.itemsize).splits
+
+
+def takes_residual(
+    rows: int, depth: int, columns: int, dtype: torch.dtype, device: torch.device
+) -> bool:
+    """Return whether a residual is best added by a product [T, K] · [K, N]: if it is cuBLAS's.
+
+    What reads the product then has one array less to read.
+    """
+    sizes = (get_gpu(device), rows, depth, columns, dtype.itemsize)
+    return measured_table.choose_linear(*sizes, has_activation=False) == "torch"
 
 
 def _launch_kernel(

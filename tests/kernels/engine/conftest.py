@@ -142,7 +142,7 @@ def expected() -> Callable[..., dict[str, np.ndarray]]:
 
 
 class FakeKernels:
-    """The references as kernels. They record what is launched.
+    """The references as kernels. They record what is launched, and how many residuals products took.
 
     Like a real kernel, attention does not write the rows from offsets[-1] on: here they are NaN,
     and so is everything computed from them.
@@ -151,6 +151,7 @@ class FakeKernels:
     def __init__(self) -> None:
         self.launched: list[str] = []
         self.rows: list[int] = []
+        self.overwritten = 0
         names = [name for name, op in OPERATORS.items() if op.stage is Stage.DEVICE]
         self.kernels = Kernels({name: self._kernel(name) for name in names})
 
@@ -159,6 +160,7 @@ class FakeKernels:
             *inputs: Any,
             max_length: int | None = None,
             block_maps: dict[Any, torch.Tensor] | None = None,
+            residual: torch.Tensor | None = None,
             **attributes: Any,
         ) -> torch.Tensor:
             arrays = [None if tensor is None else tensor.numpy() for tensor in inputs]
@@ -171,6 +173,9 @@ class FakeKernels:
                 result[offsets[-1] :] = np.nan
             self.launched.append(name)
             self.rows.append(len(result))
+            if residual is not None:
+                self.overwritten += 1
+                return residual.add_(torch.from_numpy(result))
             return torch.from_numpy(result)
 
         return run

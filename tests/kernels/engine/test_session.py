@@ -4,6 +4,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,27 @@ def test_linear_and_layer_norm_exchange_partial_sums(
     inputs = make_inputs([5, 2])
     check(session.run(inputs, ["start"]), expected(inputs))
     assert calls_with_partials == [False, True, False]
+
+
+def test_a_product_takes_the_residual_of_its_layer_norm(
+    tiny_path: Path, make_inputs: Inputs, expected: Inputs, fake_kernels: Any
+) -> None:
+    sizes: list[Any] = []
+
+    def takes_residual(*arguments: Any) -> bool:
+        sizes.append(arguments)
+        return arguments[0] > 8
+
+    kernels = replace(fake_kernels.kernels, takes_residual=takes_residual)
+    session = TritonSession(tiny_path, kernels=kernels, make_runner=make_eager_runner)
+    inputs = make_inputs([5, 2])
+    check(session.run(inputs, ["start"]), expected(inputs))
+    assert fake_kernels.overwritten == 0
+    inputs = make_inputs([5, 2, 3])
+    for _ in range(2):
+        check(session.run(inputs), expected(inputs))
+    assert fake_kernels.overwritten == 2
+    assert sizes[-1] == (16, 16, 16, torch.float32, CPU)
 
 
 def test_bfloat16_is_copied_bit_by_bit() -> None:

@@ -15,7 +15,7 @@ from bertrt.kernels.launch import measured_table
 from bertrt.kernels.launch.configs import LinearLaunch, LinearTiles
 from bertrt.kernels.ops.activations import ACTIVATIONS
 from bertrt.kernels.ops.registry import OPERATORS
-from bertrt.kernels.triton import KERNELS, choose_splits
+from bertrt.kernels.triton import KERNELS, choose_splits, takes_residual
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 Make = Callable[..., torch.Tensor]
@@ -76,6 +76,45 @@ def test_partial_sums(
         exact = F.linear(x.double(), weight.T.double(), None if addend is None else addend.double())
         near(got.sum(0), exact, F.linear(x, weight.T, addend).float())
         assert torch.equal(got, linear(x, weight, addend, partials=True, launch=tiles))
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_residual_is_overwritten_by_the_sum(
+    shape: tuple[int, int, int], transposed: int, dtype: torch.dtype, normal: Make, near: Near
+) -> None:
+    rows, depth, columns = shape
+    x, residual = normal(rows, depth, dtype=dtype), normal(rows, columns, dtype=dtype)
+    weight = normal(*((columns, depth) if transposed else (depth, columns)), dtype=dtype)
+    matrix = weight if transposed else weight.T
+    exact = F.linear(x.double(), matrix.double()) + residual.double()
+    eager = F.linear(x, matrix) + residual
+    got = linear(x, weight, transposed=transposed, residual=residual)
+    assert got is residual
+    near(got, exact, eager)
+
+
+def test_residuals_are_added_where_cublas_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (768, 768, torch.float16, torch.device("cpu"))
+    assert takes_residual(257, *sizes)
+    assert not takes_residual(256, *sizes)
+    assert takes_residual(16, 768, 768, torch.float32, torch.device("cpu"))
+    monkeypatch.setattr(measured_table, "choose_linear", lambda *_, **__: LAUNCHES[1])
+    assert not takes_residual(257, *sizes)
+
+
+def test_a_residual_refuses_what_cublas_cannot_add(normal: Make) -> None:
+    x = normal(16, 16, dtype=torch.float32)
+    for options in (
+        {"bias": x[0]},
+        {"activation": "gelu"},
+        {"partials": True},
+        {"launch": LAUNCHES[1]},
+    ):
+        before = x.clone()
+        with pytest.raises(ValueError, match="to a product alone|before any activation"):
+            linear(x, x, residual=before, **options)
+        assert torch.equal(before, x)
 
 
 def test_partial_sums_refuse_an_activation_and_cublas(normal: Make) -> None:
