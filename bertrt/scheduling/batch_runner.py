@@ -106,7 +106,8 @@ class BatchRunner:
             tokens: whose outputs to return, of outputs that each token has: "all", the "first"
                 token's, or those of the "masks". Where the graph can, it skips the other tokens.
 
-        A batch runs when its outputs are requested; with workers, a few batches run ahead.
+        A batch runs when its outputs are requested; with workers, a few batches run ahead, and with
+        the Triton engine one.
         """
         lengths = [len(encoding) for encoding in encodings]
 

@@ -14,6 +14,9 @@ from bertrt.scheduling.workers import Workers, choose_workers, finish_together
 
 __all__ = ["Part", "PooledSession", "SessionPool"]
 
+# While a device runs a batch, the next one is packed and queued behind it.
+_IN_FLIGHT = 2
+
 # A part of the rows of a run: a slice of an array, or the indices of a batch.
 Part = TypeVar("Part")
 
@@ -55,9 +58,11 @@ class SessionPool:
         self.cpu = read_cpu_info()
         self._artifact = artifact
         self._max_batch_tokens = max_batch_tokens
-        self._worker_threads = Workers(self.workers)
         self._narrow: dict[int, PooledSession] = {}
         self.wide = self._prepare(threads)
+        self._worker_threads = (
+            Workers(self.workers) if self.wide.on_device is None else Workers(_IN_FLIGHT, 1)
+        )
 
     def narrow(self, workers: int) -> PooledSession:
         """Return the session that runs `workers` batches at a time; the wide one for 1."""
@@ -76,7 +81,8 @@ class SessionPool:
     ) -> tuple[PooledSession, Workers | None, Sequence[Part]]:
         """Choose how to run rows: side by side on workers, or in turn with all threads.
 
-        Workers are chosen if they would finish at about the same time.
+        Workers are chosen if they would finish at about the same time. A session that keeps arrays
+        on its device has two threads for two parts or more, the second of which prepares.
 
         Args:
             rows: how many rows there are.
@@ -90,7 +96,9 @@ class SessionPool:
             parts = split(narrow, self.workers)
             if finish_together([size(part) for part in parts], self.workers):
                 return narrow, self._worker_threads, parts
-        return self.wide, None, split(self.wide, 1)
+        parts = split(self.wide, 1)
+        in_flight = self.wide.on_device is not None and len(parts) > 1
+        return self.wide, self._worker_threads if in_flight else None, parts
 
     def info(self) -> dict[str, Any]:
         """Return how graphs are run here, for `Runtime.info`."""

@@ -61,9 +61,16 @@ class Workers:
     Starting threads for each call took 5 % of the time of a batch of 8x128 of MiniLM.
     """
 
-    def __init__(self, count: int) -> None:
-        """Prepare a pool of `count` threads."""
+    def __init__(self, count: int, most_ahead: int | None = None) -> None:
+        """Prepare a pool.
+
+        Args:
+            count: the number of threads.
+            most_ahead: how many calls of a caller `run_in_order` submits beside the one whose
+                result the caller waits for; twice the count when None.
+        """
         self.count = count
+        self.most_ahead = 2 * count if most_ahead is None else most_ahead
         self._pool = _ThreadPool(count)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
@@ -94,8 +101,8 @@ class _ThreadPool(ForkSafe):
 def run_in_order(calls: Iterable[Callable[[], T]], workers: Workers | None) -> Iterator[T]:
     """Run calls on workers and yield their results in the order of the calls.
 
-    At most twice as many calls as there are workers run ahead of the caller. Without workers, each
-    call runs when its result is requested. An exception of a call is raised in place of its result;
+    At most `most_ahead` calls run ahead of the caller. Without workers, each call runs when its
+    result is requested. An exception of a call is raised in place of its result;
     later calls that have not started are then cancelled.
     """
     if workers is None:
@@ -106,7 +113,7 @@ def run_in_order(calls: Iterable[Callable[[], T]], workers: Workers | None) -> I
     try:
         for call in calls:
             ahead.append(workers.submit(call))
-            if len(ahead) > 2 * workers.count:
+            if len(ahead) > workers.most_ahead:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

@@ -32,13 +32,18 @@ from bertrt.kernels.engine.padded_columns import pad_columns
 from bertrt.kernels.engine.plan import make_plan
 from bertrt.kernels.engine.program import Kernels, Program
 from bertrt.kernels.engine.runner import ProgramRunner
-from bertrt.kernels.engine.transfer import copy_if_shared, download, to_tensor, upload
+from bertrt.kernels.engine.transfer import (
+    copy_if_shared,
+    start_download,
+    to_tensor,
+    upload,
+)
 
 __all__ = ["LoadedGraph"]
 
 
 class LoadedGraph:
-    """A graph with its weights on the device. Thread-safe: one run at a time uses the device."""
+    """A graph with its weights on the device. Thread-safe: runs are queued one at a time."""
 
     def __init__(
         self,
@@ -70,7 +75,8 @@ class LoadedGraph:
     ) -> dict[str, np.ndarray]:
         """Run numpy arrays and return numpy arrays.
 
-        ENTRY and EXIT run on the host, in parallel with other threads.
+        ENTRY and EXIT run on the host, in parallel with other threads, and so does the wait for the
+        device: another thread can queue its run behind this one.
         """
         names = self._output_names(outputs)
         values = self._initial_values(inputs)
@@ -81,7 +87,8 @@ class LoadedGraph:
             uploads = {name: values[name] for name in plan.uploads}
             bucket = choose_bucket(plan, uploads)
             with self._device_lock:
-                values.update(self.runner.run(program, bucket, uploads, download, on_device=False))
+                wait = self.runner.run(program, bucket, uploads, start_download, on_device=False)
+            values.update(wait())
         run_steps(plan.exit, values, HOST_OPERATORS)
         return {name: values[name] for name in names}
 

@@ -38,11 +38,10 @@ class ProgramRunner(Protocol):
             program: the program to run.
             bucket: the sizes to pad to, from `choose_bucket`.
             arrays: int32 [n] for each of the plan's uploads.
-            consume: takes the results, float32 tensors without padding rows, which a later run
-                may overwrite.
+            consume: takes the results, float32 tensors without padding rows, and queues what reads
+                them on the current stream. A later run may overwrite them after that.
             on_device: True if the arrays are tensors on the device, ready on the caller's current
-                stream; `consume` is then called on that stream. Otherwise `consume` has to wait
-                for the current stream.
+                stream; `consume` is then called on that stream.
         """
 
 

@@ -19,7 +19,7 @@ from bertrt.kernels.engine.graph import read_graph
 from bertrt.kernels.engine.loaded_graph import LoadedGraph
 from bertrt.kernels.engine.program import Kernels
 from bertrt.kernels.engine.runner import EagerRunner, ProgramRunner
-from bertrt.kernels.engine.transfer import download
+from bertrt.kernels.engine.transfer import start_download
 
 __all__ = ["TritonSession"]
 
@@ -29,6 +29,8 @@ _DLPACK = {"cpu": 1, "cuda": 2}
 
 class TritonSession(ForkSafe):
     """A session that runs a graph of `bertrt` operators. Thread-safe.
+
+    While the GPU runs a batch, another thread's batch is packed and queued behind it.
 
     The graph is loaded on the first run, onto the current CUDA device. A copy from a pickle and a
     forked child load it again on their first run. A child cannot run it if its parent had used the
@@ -76,7 +78,7 @@ class TritonSession(ForkSafe):
         loaded: LoadedGraph = self._open()
         with _wrap_errors():
             if isinstance(inputs, DeviceInputs):
-                return download(loaded.run_on_device(inputs, outputs))
+                return start_download(loaded.run_on_device(inputs, outputs))()
             return loaded.run(inputs, outputs)
 
     def run_on_device(

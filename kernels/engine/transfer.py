@@ -1,32 +1,48 @@
 """Copy arrays between host and device."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
 
-__all__ = ["copy_if_shared", "download", "to_tensor", "upload"]
+__all__ = ["copy_if_shared", "start_download", "to_tensor", "upload"]
 
 # A GPU copies into page-locked memory. Smaller arrays are copied out of it, because it is scarce
 # and comes in powers of two; a larger one is that memory, which goes back when the array is freed.
 _LARGE = 1 << 20
 
 
-def download(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Copy tensors to the host, as arrays that nothing else refers to.
+def start_download(tensors: Mapping[str, torch.Tensor]) -> Callable[[], dict[str, np.ndarray]]:
+    """Copy tensors to the host, on the current stream of the GPUs that they are on.
 
-    Waits for the current stream of the GPUs that they are on.
+    Work that comes later on that stream may overwrite the tensors.
+
+    Returns a function that waits for the copies and returns them as arrays that nothing else refers
+    to. It may be called in another thread.
     """
-    copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+    copies = {name: _copy_to_host(tensor) for name, tensor in tensors.items()}
+    copied = []
     for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
-        torch.cuda.current_stream(device).synchronize()
-    arrays = {}
-    for name, copy in copies.items():
-        # In Triton's interpreter the tensors are on the CPU, where `to` copies nothing.
-        is_own = copy is not tensors[name]
-        array = copy.numpy()
-        arrays[name] = array if is_own and array.nbytes >= _LARGE else array.copy()
-    return arrays
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(device))
+        copied.append(event)
+
+    def wait() -> dict[str, np.ndarray]:
+        for event in copied:
+            event.synchronize()
+        arrays = {name: copy.numpy() for name, copy in copies.items()}
+        return {
+            name: array if array.nbytes >= _LARGE else array.copy()
+            for name, array in arrays.items()
+        }
+
+    return wait
+
+
+def _copy_to_host(tensor: torch.Tensor) -> torch.Tensor:
+    copy = tensor.to("cpu", non_blocking=True)
+    # In Triton's interpreter the tensor is on the CPU, where `to` copies nothing.
+    return tensor.clone() if copy is tensor else copy
 
 
 def upload(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:

@@ -32,6 +32,7 @@ class UploadBuffer:
         pinned = device.type == "cuda"
         self._host = torch.zeros(total, dtype=torch.int32, device="cpu", pin_memory=pinned)
         self._device = torch.zeros_like(self._host, device=device) if pinned else self._host
+        self._uploaded = torch.cuda.Event() if pinned else None
         slices = {
             name: slice(start, start + size)
             for name, start, size in zip(plan.uploads, starts, bucket.sizes, strict=True)
@@ -53,7 +54,7 @@ class UploadBuffer:
             arrays: int32 [n] for each upload, with n at most its size. The rest is filled with
                 zeros, or for offsets with the last offset, which makes empty sequences.
             on_device: True if the arrays are tensors on the device, False if they are numpy
-                arrays. Numpy arrays need the previous run to be over.
+                arrays, which wait for the previous copy from the host, but not for its run.
         """
         if on_device:
             self._fill_from_device(arrays)
@@ -61,12 +62,15 @@ class UploadBuffer:
             self._fill_from_host(arrays)
 
     def _fill_from_host(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if self._uploaded is not None:
+            self._uploaded.synchronize()
         for name, target in self._host_arrays.items():
             array = arrays[name]
             target[: len(array)] = array
             target[len(array) :] = array[-1] if name in self._offsets else 0
-        if self._device is not self._host:
+        if self._uploaded is not None:
             self._device.copy_(self._host, non_blocking=True)
+            self._uploaded.record()
 
     def _fill_from_device(self, tensors: Mapping[str, torch.Tensor]) -> None:
         parts = []

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -233,3 +234,83 @@ def test_workers_on_a_gpu_use_their_own_session(make_artifact: Callable[..., Pat
         assert own.session._inner is not None
     assert answer["label"] == expected[0]["label"]
     assert answer["score"] == pytest.approx(expected[0]["score"], abs=1e-6)
+
+
+@pytest.fixture
+def gpu_artifact(make_artifact: Callable[..., Path]) -> Path:
+    """Triton's interpreter stands in for the GPU."""
+    return make_artifact(
+        "BertForSequenceClassification", device="cuda", engine="triton", dtype="float32"
+    )
+
+
+class InFlight:
+    """Counts the batches that are between padding and their outputs, and can let one fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lock = threading.Lock()
+        self.running = self.most = self.count = 0
+        self.failing = -1
+        self.together: threading.Barrier | None = None
+        run_batch = BatchRunner.run_batch
+
+        def run(runner: BatchRunner, *args: Any, **options: Any) -> Any:
+            with self.lock:
+                number, self.count = self.count, self.count + 1
+                self.running += 1
+                self.most = max(self.most, self.running)
+            try:
+                if self.together is not None and number < 2:
+                    self.together.wait()
+                if number == self.failing:
+                    raise MemoryError("the fourth batch")
+                return run_batch(runner, *args, **options)
+            finally:
+                with self.lock:
+                    self.running -= 1
+
+        monkeypatch.setattr(BatchRunner, "run_batch", run)
+
+
+def test_a_gpu_has_two_batches_in_flight(
+    gpu_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"the {'cat ' * (i * 5 % 11)}sat {i}" for i in range(12)]
+    in_flight = InFlight(monkeypatch)
+    with bertrt.load(gpu_artifact, threads=1, max_batch_tokens=1000) as rt:
+        expected = rounded(rt(texts))
+        assert (in_flight.count, in_flight.most) == (1, 1)
+    assert len({str(answer) for answer in expected}) > 6
+    with bertrt.load(gpu_artifact, threads=1, max_batch_tokens=24) as rt:
+        in_flight.count = 0
+        in_flight.together = threading.Barrier(2, timeout=60)  # breaks unless two run at a time
+        assert rounded(rt(texts)) == expected
+        assert in_flight.count > 4
+        assert in_flight.most == 2
+        assert rounded(list(rt(iter(texts)))) == expected
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(lambda _: rounded(rt(texts)), range(3))) == [expected] * 3
+        assert in_flight.most == 2
+        assert rt.info["workers"] == 1
+
+
+def test_a_batch_that_fails_on_a_gpu_fails_its_call_only(
+    gpu_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"the {'cat ' * (i * 5 % 11)}sat {i}" for i in range(12)]
+    in_flight = InFlight(monkeypatch)
+    with bertrt.load(gpu_artifact, threads=1, max_batch_tokens=24) as rt:
+        expected = rounded(rt(texts))
+        batches, in_flight.count, in_flight.failing = in_flight.count, 0, 3
+        with pytest.raises(MemoryError, match="the fourth batch"):
+            rt(texts)
+        assert in_flight.running == 0
+        assert in_flight.count <= 5 < batches
+        encodings = [rt.tokenizer.encode(text) for text in texts]
+        in_flight.count = 0
+        found = {}
+        with pytest.raises(MemoryError, match="the fourth batch"):
+            for index, _ in rt._runner.run_encodings(encodings):
+                found[index] = True
+        assert len(found) >= 3  # the batches before it have their outputs
+        assert rounded(rt(texts)) == expected

@@ -42,6 +42,21 @@ class FakeSession:
         self.closed = True
 
 
+class FakeDeviceSession(FakeSession):
+    """A session that also takes arrays on its device."""
+
+    def complete_inputs(self, arrays: Any, specs: Any, config: Any) -> None:
+        return None
+
+    def is_on_device(self, value: Any) -> bool:
+        return False
+
+    def run(self, inputs: Any, outputs: Any = None) -> dict[str, Any]:
+        return {}
+
+    run_on_device = run
+
+
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> list[FakeSession]:
     """The sessions that pools prepare."""
@@ -50,7 +65,8 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[FakeSession]:
     def open_graph(
         artifact: Any, target: Any, options: OrtOptions, instructions: Sequence[str]
     ) -> FakeSession:
-        sessions.append(FakeSession(options, instructions))
+        make = FakeDeviceSession if target.engine == "triton" else FakeSession
+        sessions.append(make(options, instructions))
         return sessions[-1]
 
     monkeypatch.setattr(session_pool, "open_graph", open_graph)
@@ -167,6 +183,19 @@ def test_a_gpu_runs_one_batch_at_a_time(make_pool: Make, prepared: list[FakeSess
     assert prepared[0].options.provider == "CUDAExecutionProvider"
     with pytest.raises(InputError, match="workers is 2, and a GPU runs one batch at a time"):
         make_pool(8, device="cuda", workers=2)
+
+
+def test_a_session_on_a_device_has_two_batches_in_flight(make_pool: Make) -> None:
+    pool = make_pool(8, device="cuda", engine="triton")
+    assert pool.workers == 1
+    session, workers, parts = pool.choose(8, one_part_a_row([1] * 8), lambda size: size)
+    assert (session, parts) == (pool.wide, [1] * 8)
+    assert workers is not None
+    assert (workers.count, workers.most_ahead) == (2, 1)
+    assert pool.choose(8, one_part_a_row([8]), lambda size: size)[:2] == (pool.wide, None)
+    assert pool.choose(0, one_part_a_row([]), lambda size: size)[:2] == (pool.wide, None)
+    with pytest.raises(InputError, match="workers is 2, and a GPU runs one batch at a time"):
+        make_pool(8, device="cuda", engine="triton", workers=2)
 
 
 def test_an_unknown_target_is_an_error(make_pool: Make) -> None:

@@ -101,6 +101,25 @@ def test_all_workers_run_and_few_calls_are_read_ahead() -> None:
     assert most == 3
 
 
+def test_no_more_calls_run_ahead_than_asked_for() -> None:
+    lock = threading.Lock()
+    unfinished = most = 0
+
+    def calls() -> Iterator[Callable[[], int]]:
+        nonlocal unfinished, most
+        for number in range(20):
+            with lock:
+                unfinished += 1
+                most = max(most, unfinished)
+            yield partial(int, number)
+
+    for number, result in enumerate(run_in_order(calls(), Workers(2, most_ahead=1))):
+        assert result == number
+        with lock:
+            unfinished -= 1
+    assert most == 2
+
+
 @pytest.mark.parametrize("workers", [None, Workers(3)])
 def test_an_error_is_raised_in_place_of_its_result(workers: Workers | None) -> None:
     ran: list[int] = []

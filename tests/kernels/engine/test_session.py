@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,9 @@ import torch
 from bertrt.engines import fork_safe
 from bertrt.errors import ArtifactError, BertrtError, DeviceError, InputError
 from bertrt.kernels.engine.buckets import Bucket
+from bertrt.kernels.engine.graph import read_graph
 from bertrt.kernels.engine.lru_cache import LruCache
+from bertrt.kernels.engine.plan import make_plan
 from bertrt.kernels.engine.program import Kernels, Program, remove_padding
 from bertrt.kernels.engine.runner import EagerRunner
 from bertrt.kernels.engine.session import TritonSession
@@ -316,6 +319,55 @@ def test_many_threads(
         answers = list(pool.map(lambda i: session.run(batches[i % 4]), range(64)))
     for i, answer in enumerate(answers):
         check(answer, references[i % 4])
+
+
+def test_a_run_is_queued_while_another_is_waited_for(
+    tiny_path: Path, make_inputs: Inputs, expected: Inputs, fake_kernels: Any
+) -> None:
+    both_wait = threading.Barrier(2, timeout=60)  # breaks unless both runs are queued
+
+    class SlowRunner(StaticMemoryRunner):
+        def run(self, *arguments: Any, **options: Any) -> Any:
+            wait = super().run(*arguments, **options)
+
+            def wait_together() -> Any:
+                both_wait.wait()
+                return wait()
+
+            return wait_together
+
+    runner = SlowRunner()
+    session = TritonSession(tiny_path, kernels=fake_kernels.kernels, make_runner=lambda: runner)
+    batches = [make_inputs([5, 2]), make_inputs([6, 1])]  # of one bucket, so they share memory
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(session.run, batches))
+    assert runner.created == 1
+    for inputs, got in zip(batches, answers, strict=True):
+        check(got, expected(inputs))
+
+
+def test_an_upload_waits_for_the_copy_before_it(tiny_path: Path) -> None:
+    plan = make_plan(read_graph(tiny_path)[0], ["start"])
+    buffer = UploadBuffer(plan, Bucket((8, 8, 8, 3), 32), CPU)
+    log: list[Any] = []
+
+    class Event:
+        def synchronize(self) -> None:
+            log.append(("wait", buffer._host.tolist()))
+
+        def record(self) -> None:
+            log.append(("record", buffer._device.tolist()))
+
+    # As on a GPU, where the memory of the host is not the device's.
+    buffer._device, buffer._uploaded = torch.zeros_like(buffer._host), Event()
+    for value in (1, 2):
+        arrays = {name: np.full(3, value, np.int32) for name in plan.uploads}
+        buffer.fill(arrays, on_device=False)
+    (_, empty), (_, first), (_, before), (_, second) = log
+    assert [step for step, _ in log] == ["wait", "record"] * 2
+    assert set(empty) == {0}
+    assert before == first  # nothing was written before the wait
+    assert max(second) == 2
 
 
 def test_an_unpickled_session_loads_the_graph_again(tiny_path: Path) -> None:

@@ -18,7 +18,7 @@ from bertrt.kernels.engine.cuda_graphs import CudaGraphRunner
 from bertrt.kernels.engine.program import Kernels
 from bertrt.kernels.engine.runner import EagerRunner
 from bertrt.kernels.engine.session import TritonSession
-from bertrt.kernels.engine.transfer import download
+from bertrt.kernels.engine.transfer import start_download
 from bertrt.kernels.triton import KERNELS
 
 pytestmark = [
@@ -93,7 +93,7 @@ def test_large_results_survive_later_runs_and_the_session(
     batches = [make_inputs([18] * batch) for batch in (640, 704, 640)]
     expected = [session.run(inputs, ["logits"])["logits"] for inputs in batches]
     answers = [
-        download(session.run_on_device(inputs, ["logits"]))["logits"] for inputs in batches * 3
+        start_download(session.run_on_device(inputs, ["logits"]))()["logits"] for inputs in batches * 3
     ]
     session.close()
     del session

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertrt.kernels.engine.transfer import download
+from bertrt.kernels.engine.transfer import start_download
 
 LARGE, SMALL = (512, 600), (512, 500)  # more and less than 1 MiB
 
@@ -30,7 +30,7 @@ class DeviceTensor:
 
 
 def get(tensor: Any) -> np.ndarray:
-    return download({"x": tensor})["x"]
+    return start_download({"x": tensor})()["x"]
 
 
 def test_a_large_array_is_the_memory_that_the_gpu_copied_into() -> None:
@@ -81,3 +81,18 @@ def test_a_tensor_on_the_cpu_is_always_copied(shape: tuple[int, ...]) -> None:
     array = get(tensor)
     tensor.fill_(3)
     assert (array == 1).all()
+
+
+@pytest.mark.parametrize("shape", [LARGE, SMALL], ids=str)
+@pytest.mark.parametrize("kind", [DeviceTensor, lambda tensor: tensor], ids=["gpu", "cpu"])
+def test_the_next_run_may_begin_before_the_arrays_are_taken(
+    shape: tuple[int, ...], kind: Any
+) -> None:
+    memory = torch.zeros(shape)
+    waits = []
+    for run in range(3):
+        memory.fill_(run)
+        waits.append(start_download({"x": kind(memory)}))
+    memory.fill_(9)
+    for run, wait in enumerate(waits):
+        assert (wait()["x"] == run).all()
