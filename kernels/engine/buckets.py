@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ __all__ = ["Bucket", "choose_bucket", "round_length", "round_rows", "round_seque
 # Matrix products work on tiles of at least 16 rows, so a few more rows cost nothing.
 _ROW_STEP = 8
 _MIN_LENGTH = 32
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,27 @@ def choose_bucket(plan: Plan, arrays: Mapping[str, Any], max_length: int | None 
         max_length: the number of tokens of the longest sequence; computed from the offsets if
             None, which needs arrays on the host.
     """
-    sizes = (
-        1 + round_sequences(len(arrays[name]) - 1)
-        if name in plan.offsets
-        else round_rows(len(arrays[name]))
-        for name in plan.uploads
-    )
     if max_length is None:
-        lengths = [np.diff(arrays[name]).max(initial=0) for name in plan.attention_offsets]
-        max_length = int(max(lengths, default=0))
+        longest = [_longest(arrays[name]) for name in plan.attention_offsets]
+        max_length = max(longest, default=0)
+    counts = tuple([(len(arrays[name]), name in plan.offsets) for name in plan.uploads])
+    return _round(counts, max_length)
+
+
+# Looking a bucket up takes the host less time than rounding, and most runs repeat few sizes.
+@lru_cache(_REMEMBERED)
+def _round(counts: tuple[tuple[int, bool], ...], max_length: int) -> Bucket:
+    """Round lengths of uploads, of which some are offsets."""
+    sizes = [
+        1 + round_sequences(count - 1) if is_offsets else round_rows(count)
+        for count, is_offsets in counts
+    ]
     return Bucket(tuple(sizes), round_length(max_length))
+
+
+def _longest(offsets: np.ndarray) -> int:
+    """Return the number of tokens of the longest sequence."""
+    return int((offsets[1:] - offsets[:-1]).max(initial=0))
 
 
 def round_rows(count: int) -> int:

@@ -67,7 +67,7 @@ class LoadedGraph:
             name: array for name, array in initializers.items() if name not in self._weights
         }
         self._row_flags = row_flags(graph)
-        self._programs: dict[tuple[tuple[str, ...], frozenset[str]], Program] = {}
+        self._programs: dict[tuple[tuple[str, ...], tuple[str, ...]], Program] = {}
         self._device_lock = threading.Lock()
 
     def run(
@@ -123,12 +123,13 @@ class LoadedGraph:
         return list(outputs) if outputs else list(self.graph.outputs)
 
     def _program(self, outputs: Sequence[str], values: Mapping[str, Any]) -> Program:
-        """Return the program for these outputs, in any order, and for the values of the flags."""
-        false_flags = frozenset(name for name in self._row_flags if not values[name])
-        key = (tuple(sorted(set(outputs))), false_flags)
+        """Return the program for these outputs and for the values of the flags."""
+        false_flags = tuple([name for name in self._row_flags if not values[name]])
+        key = (tuple(outputs), false_flags)
         if key not in self._programs:
-            # Two threads may both get here; they make equal programs.
-            plan = make_plan(drop_identity_rows(self.graph, false_flags), key[0])
+            # Two threads may both get here; they make equal programs. Those for the same outputs in
+            # another order have the same CUDA graphs.
+            plan = make_plan(drop_identity_rows(self.graph, false_flags), sorted(set(outputs)))
             self._programs[key] = Program(plan, self._weights, self._kernels, self._columns)
         return self._programs[key]
 

@@ -1,7 +1,6 @@
 """The Triton engine's session: runs arrays through a graph, like an ONNX Runtime session."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ class TritonSession(ForkSafe):
         run fails or the session is closed.
         """
         loaded: LoadedGraph = self._open()
-        with _wrap_errors():
+        with _wrap_errors:
             if isinstance(inputs, DeviceInputs):
                 return start_download(loaded.run_on_device(inputs, outputs))()
             return loaded.run(inputs, outputs)
@@ -89,7 +88,7 @@ class TritonSession(ForkSafe):
         They are ready for work on the caller's current stream; this does not wait for them.
         """
         loaded: LoadedGraph = self._open()
-        with _wrap_errors():
+        with _wrap_errors:
             return loaded.run_on_device(inputs, outputs)
 
     def complete_inputs(
@@ -103,7 +102,7 @@ class TritonSession(ForkSafe):
         if not any(self.is_on_device(arrays.get(name)) for name in TENSOR_INPUTS):
             return None
         loaded: LoadedGraph = self._open()
-        with _wrap_errors():
+        with _wrap_errors:
             device, mask_id = loaded.runner.device, loaded.graph.mask_id
             return complete_device_inputs(arrays, specs, config, device, mask_id)
 
@@ -144,15 +143,21 @@ class TritonSession(ForkSafe):
         return LoadedGraph(*read_graph(self._graph), kernels, runner)
 
 
-@contextmanager
-def _wrap_errors() -> Iterator[None]:
-    """Turn an unexpected error into a BertrtError of one sentence."""
-    try:
-        yield
-    except BertrtError:
-        raise
-    except Exception as error:
-        raise BertrtError(f"the Triton engine failed on this input: {error}") from error
+class _WrapErrors:
+    """Turns an unexpected error into a BertrtError of one sentence.
+
+    A class, because a context manager made of a generator takes the host several microseconds.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, BertrtError):
+            raise BertrtError(f"the Triton engine failed on this input: {error}") from error
+
+
+_wrap_errors = _WrapErrors()
 
 
 def _default_runner() -> ProgramRunner:

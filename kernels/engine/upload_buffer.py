@@ -24,7 +24,10 @@ class UploadBuffer:
     """
 
     def __init__(self, plan: Plan, bucket: Bucket, device: torch.device) -> None:
-        """Allocate one block on the host and one on the device; on the CPU they are the same."""
+        """Allocate one block on the host and one on the device; on the CPU they are the same.
+
+        Outside of inference mode, because tensors made in it can only be filled in it.
+        """
         starts, total = [], 0
         for size in bucket.sizes:
             starts.append(total)
@@ -38,7 +41,10 @@ class UploadBuffer:
             for name, start, size in zip(plan.uploads, starts, bucket.sizes, strict=True)
         }
         block = self._host.numpy()
-        self._host_arrays = {name: block[part] for name, part in slices.items()}
+        self._targets = [
+            (name, block[part], part.stop - part.start, name in plan.offsets)
+            for name, part in slices.items()
+        ]
         self._aligned_sizes = {
             name: end - part.start
             for (name, part), end in zip(slices.items(), [*starts[1:], total], strict=True)
@@ -64,10 +70,12 @@ class UploadBuffer:
     def _fill_from_host(self, arrays: Mapping[str, np.ndarray]) -> None:
         if self._uploaded is not None:
             self._uploaded.synchronize()
-        for name, target in self._host_arrays.items():
+        for name, target, size, is_offsets in self._targets:
             array = arrays[name]
-            target[: len(array)] = array
-            target[len(array) :] = array[-1] if name in self._offsets else 0
+            count = len(array)
+            target[:count] = array
+            if count < size:
+                target[count:] = array[-1] if is_offsets else 0
         if self._uploaded is not None:
             self._device.copy_(self._host, non_blocking=True)
             self._uploaded.record()

@@ -142,7 +142,7 @@ def expected() -> Callable[..., dict[str, np.ndarray]]:
 
 
 class FakeKernels:
-    """The references as kernels. They record what is launched, and how many residuals products took.
+    """The references as kernels. They record what is launched, and count overwritten residuals.
 
     Like a real kernel, attention does not write the rows from offsets[-1] on: here they are NaN,
     and so is everything computed from them.
@@ -235,6 +235,7 @@ class FakeCuda:
         self.log: list[str] = []
         self.failing: list[str] = []
         self.seconds = 0.0
+        self.device_index: int | None = None  # as the CPU's, which stands in for the GPU
         self.captures = self.most_captures = self._pools = 0
         self._caller = FakeStream("caller", self.log)
         self._current = threading.local()
@@ -242,8 +243,14 @@ class FakeCuda:
     def Stream(self, _: Any) -> FakeStream:
         return FakeStream("session", self.log)
 
+    def current_device(self) -> int | None:
+        return self.device_index
+
     def current_stream(self) -> FakeStream:
         return getattr(self._current, "stream", self._caller)
+
+    def set_stream(self, stream: FakeStream) -> None:
+        self._current.stream = stream
 
     @contextmanager
     def stream(self, stream: FakeStream) -> Iterator[None]:

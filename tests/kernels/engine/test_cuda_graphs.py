@@ -15,6 +15,7 @@ from bertrt.kernels.engine.cuda_graphs import CudaGraphRunner
 from bertrt.kernels.engine.graph import read_graph
 from bertrt.kernels.engine.plan import Plan, make_plan
 from bertrt.kernels.engine.transfer import upload
+from bertrt.kernels.engine.upload_buffer import UploadBuffer
 
 CPU = torch.device("cpu")
 
@@ -69,6 +70,39 @@ def test_runs_on_the_host_never_wait(run: Any, fake_cuda: Any) -> None:
     fake_cuda.log.clear()
     run()
     assert fake_cuda.log == ["replay on session", "consume on session"]
+
+
+@pytest.mark.parametrize("failing", ["replay", "consume"])
+@pytest.mark.parametrize("device_index", [None, 1])
+def test_a_replay_restores_the_callers_stream(
+    run: Any, fake_cuda: Any, failing: str, device_index: int | None
+) -> None:
+    """Also with an error, and if another device is the current one."""
+    fake_cuda.device_index = device_index
+    run()
+    fake_cuda.log.clear()
+    run()
+    assert fake_cuda.log == ["replay on session", "consume on session"]
+    assert fake_cuda.current_stream().name == "caller"
+    fake_cuda.failing = [failing]
+    with pytest.raises(RuntimeError, match=f"{failing} failed"):
+        run()
+    assert fake_cuda.current_stream().name == "caller"
+
+
+def test_an_upload_buffer_can_be_filled_in_and_outside_of_inference_mode(
+    plan: Plan,
+) -> None:
+    buffer = UploadBuffer(plan, choose_bucket(plan, {n: np.arange(4) for n in plan.uploads}), CPU)
+    for first in (1, 2):
+        arrays = {name: np.arange(first, first + 4, dtype=np.int32) for name in plan.uploads}
+        uploads = upload(arrays, CPU)
+        buffer.fill(arrays, on_device=False)
+        buffer.fill(uploads, on_device=True)
+        with torch.inference_mode():
+            buffer.fill(arrays, on_device=False)
+            buffer.fill(uploads, on_device=True)
+        assert [int(tensor[0]) for tensor in buffer.tensors.values()] == [first] * len(arrays)
 
 
 def test_runs_on_the_device_follow_the_callers_stream(run: Any, fake_cuda: Any) -> None:

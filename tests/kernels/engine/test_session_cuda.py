@@ -93,7 +93,8 @@ def test_large_results_survive_later_runs_and_the_session(
     batches = [make_inputs([18] * batch) for batch in (640, 704, 640)]
     expected = [session.run(inputs, ["logits"])["logits"] for inputs in batches]
     answers = [
-        start_download(session.run_on_device(inputs, ["logits"]))()["logits"] for inputs in batches * 3
+        start_download(session.run_on_device(inputs, ["logits"]))()["logits"]
+        for inputs in batches * 3
     ]
     session.close()
     del session

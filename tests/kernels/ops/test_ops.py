@@ -45,6 +45,22 @@ def test_pack_flattens_choices() -> None:
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (4, 3), (2, 3, 5)], ids=str)
+@pytest.mark.parametrize("value", [1, 7, True])
+def test_a_batch_without_padding_is_packed_alike(shape: tuple[int, ...], value: int) -> None:
+    random = np.random.default_rng(0)
+    ids, types = random.integers(0, 99, shape), random.integers(0, 2, shape)
+    mask = np.full(shape, value)
+    *whole, rows, offsets = pack(ids, types, mask)
+    widths = [(0, 0)] * (len(shape) - 1) + [(0, 2)]
+    *padded, _, padded_offsets = pack(*(np.pad(array, widths) for array in (ids, types, mask)))
+    for got, expected in zip((*whole, offsets), (*padded, padded_offsets), strict=True):
+        assert got.dtype == np.int32
+        np.testing.assert_array_equal(got, expected)
+    assert rows.dtype == np.int32
+    assert rows.tolist() == list(range(ids.size))
+
+
 def test_pack_selects_every_nonzero_mask_value() -> None:
     for mask in (MASK * 7, MASK.astype(bool), -MASK):
         np.testing.assert_array_equal(pack(IDS, TYPES, mask)[3], pack(IDS, TYPES, MASK)[3])
