@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from bertrt.kernels.triton import KERNELS, choose_splits
 
-__all__ = ["BATCHES", "SIZES", "Case", "Size", "cases"]
+__all__ = ["SIZES", "Case", "Size", "cases"]
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,6 @@ SIZES = {
     "BERT-base": Size(768, 12, 3072),
     "BERT-large": Size(1024, 16, 4096),
     "MiniLM": Size(384, 12, 1536),
-}
-# Sequences of equal length, and of lengths from 16 to 512, most of them short.
-BATCHES = {
-    "1x16": [16],
-    "1x128": [128],
-    "8x128": [128] * 8,
-    "32x128": [128] * 32,
-    "128x128": [128] * 128,
-    "1x512": [512],
-    "32x512": [512] * 32,
-    "128 mixed": [min(512, 16 + 4096 // (i + 1)) for i in range(128)],
 }
 
 

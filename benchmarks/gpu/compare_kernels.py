@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.cases import BATCHES, SIZES, Case, Size, cases
+from benchmarks.gpu.batches import BATCHES
+from benchmarks.gpu.cases import SIZES, Case, Size, cases
 from benchmarks.gpu.limits import describe_gpu
 from benchmarks.gpu.timing import kernel_device, median_us
 

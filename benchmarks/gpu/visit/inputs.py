@@ -6,27 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data.corpus import mixed_lengths
 from benchmarks.data.inputs import fixed_inputs
 from benchmarks.data.models import Model
 from benchmarks.data.vocabulary import SIZE
+from benchmarks.gpu.batches import BATCHES, MIXED
 from benchmarks.gpu.visit.visit import Visit
 
-__all__ = ["MIXED", "SHAPES", "make_batch", "make_graph", "make_module", "shapes"]
+__all__ = ["make_batch", "make_graph", "make_module", "shapes"]
 
-# Lengths of mixed texts, as the workload `ragged` has them.
-MIXED = "128 mixed"
-SHAPES = {
-    "1x16": [16],
-    "1x128": [128],
-    "8x128": [128] * 8,
-    "32x128": [128] * 32,
-    "128x128": [128] * 128,
-    "1x512": [512],
-    "32x512": [512] * 32,
-    MIXED: mixed_lengths(128),
-}
-_DRY_SHAPES = {"1x8": [8], MIXED: [5, 9, 3]}
+_DRY_BATCHES = {"1x8": [8], MIXED: [5, 9, 3]}
 _DRY_SIZES = {
     "hidden_size": 48,
     "num_attention_heads": 3,
@@ -38,7 +26,7 @@ _VOCABULARY = Model("BERT-base", "", "random", cls=2, sep=3, mask=4, pad=0, voca
 
 def shapes(visit: Visit) -> dict[str, list[int]]:
     """Return the lengths of each batch by its name."""
-    return _DRY_SHAPES if visit.dry_run else SHAPES
+    return _DRY_BATCHES if visit.dry_run else BATCHES
 
 
 def make_module(visit: Visit) -> Any:

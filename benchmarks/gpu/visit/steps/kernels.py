@@ -2,7 +2,8 @@
 
 import torch
 
-from benchmarks.gpu.cases import BATCHES, SIZES, Size
+from benchmarks.gpu.batches import BATCHES, MIXED
+from benchmarks.gpu.cases import SIZES, Size
 from benchmarks.gpu.compare_kernels import compare
 from benchmarks.gpu.limits import describe_gpu
 from benchmarks.gpu.visit.visit import Visit
@@ -10,7 +11,7 @@ from benchmarks.gpu.visit.visit import Visit
 __all__ = ["run"]
 
 # The goals are about the first three.
-_BATCHES = ("1x128", "128x128", "32x512", "128 mixed", "8x128", "32x128")
+_BATCHES = ("1x128", "128x128", "32x512", MIXED, "8x128", "32x128")
 _DRY_SIZE = Size(48, 3, 80)
 
 

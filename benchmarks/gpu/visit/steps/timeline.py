@@ -10,7 +10,8 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu.visit.inputs import MIXED, make_batch, make_graph, shapes
+from benchmarks.gpu.batches import MIXED
+from benchmarks.gpu.visit.inputs import make_batch, make_graph, shapes
 from benchmarks.gpu.visit.visit import Visit
 from bertrt.kernels.engine.session import TritonSession
 
