@@ -132,11 +132,7 @@ def choose_attention(
         return AttentionTiles(64, 64, 4, 3)
     # A warp group computes its softmax while others multiply: eight warps are two groups, and need
     # half the registers, so that four groups fit on a multiprocessor in place of two.
-    if mean_length >= 512:
-        return AttentionTiles(128, 128, 8, 2)
-    if mean_length >= 256:
-        return AttentionTiles(128, 64, 8, 3)
-    return AttentionTiles(128, 64, 4, 3)
+    return AttentionTiles(128, 64, 8 if mean_length >= 256 else 4, 3)
 
 
 def row_warps(columns: int) -> int:

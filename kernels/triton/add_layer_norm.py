@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 
 from bertrt.kernels.launch import cost_model
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
 from bertrt.kernels.triton.layer_norm import layer_norm
 
 __all__ = ["add_layer_norm"]
@@ -23,7 +24,9 @@ def _add_layer_norm_kernel(
     PARTS: tl.constexpr,
     EPSILON: tl.constexpr,
     BLOCK: tl.constexpr,  # a power of two, at least columns
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     mask = column < columns
@@ -82,5 +85,6 @@ def add_layer_norm(
             EPSILON=epsilon,
             BLOCK=triton.next_power_of_2(columns),
             num_warps=warps or cost_model.row_warps(columns),
+            **launch_options(),
         )
     return y

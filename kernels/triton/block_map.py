@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
+
 __all__ = ["BlockMaps", "map_blocks"]
 
 # By the offsets' address, the queries of a block, and the number of blocks.
@@ -20,7 +22,9 @@ def _map_blocks_kernel(
     blocks: int,
     BLOCK_M: tl.constexpr,
     STEP: tl.constexpr,  # the blocks that are written at a time
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     sequence = tl.program_id(0)
     begin = tl.load(offsets_ptr + sequence) // BLOCK_M + sequence
     end = tl.load(offsets_ptr + sequence + 1) // BLOCK_M + sequence + 1
@@ -47,6 +51,13 @@ def map_blocks(offsets: torch.Tensor, block_m: int, blocks: int, maps: BlockMaps
         sequences = offsets.shape[0] - 1
         maps[key] = offsets.new_empty(blocks)
         _map_blocks_kernel[(sequences,)](
-            offsets, maps[key], sequences, blocks, BLOCK_M=block_m, STEP=32, num_warps=1
+            offsets,
+            maps[key],
+            sequences,
+            blocks,
+            BLOCK_M=block_m,
+            STEP=32,
+            num_warps=1,
+            **launch_options(),
         )
     return maps[key]

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from bertrt.kernels.triton.activations import activate
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
 
 __all__ = ["matmul"]
 
@@ -22,7 +23,9 @@ def _activate_kernel(
     count: int,
     NAME: tl.constexpr,
     BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = index < count
     value = tl.load(y_ptr + index, mask=mask, other=0.0).to(tl.float32)
@@ -40,8 +43,8 @@ def matmul(
     """Compute activation(x [T, K] · weight [K, N] + bias [N]), in x's dtype.
 
     With a residual [T, N], which has neither bias nor activation, that is overwritten by its sum
-    with the product. Sums are in float32. Products of float32 are in full precision, unless the process has allowed
-    PyTorch to use TF32.
+    with the product. Sums are in float32. Products of float32 are in full precision, unless the
+    process has allowed PyTorch to use TF32.
     """
     with _sums_in_float32():
         if residual is not None:
@@ -51,7 +54,9 @@ def matmul(
             y = torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
     if activation and y.numel() > 0:
         grid = (triton.cdiv(y.numel(), _BLOCK),)
-        _activate_kernel[grid](y, y.numel(), NAME=activation, BLOCK=_BLOCK, num_warps=4)
+        _activate_kernel[grid](
+            y, y.numel(), NAME=activation, BLOCK=_BLOCK, num_warps=4, **launch_options()
+        )
     return y
 
 

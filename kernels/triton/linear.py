@@ -14,6 +14,7 @@ from bertrt.kernels.launch import measured_table
 from bertrt.kernels.launch.configs import LinearLaunch, LinearTiles
 from bertrt.kernels.triton.activations import activate
 from bertrt.kernels.triton.cublas import matmul
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
 from bertrt.kernels.triton.hardware import get_gpu
 
 __all__ = ["choose_splits", "linear", "takes_residual"]
@@ -41,7 +42,9 @@ def _linear_kernel(
     GROUP: tl.constexpr,
     EVEN_K: tl.constexpr,  # depth is a multiple of BLOCK_K
     EVEN_N: tl.constexpr,  # columns is a multiple of BLOCK_N
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     # The tile of this program.
     tile = tl.program_id(0)
     tiles_n = tl.cdiv(columns, BLOCK_N)
@@ -219,4 +222,5 @@ def _launch_kernel(
         EVEN_N=columns % tiles.block_n == 0,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
+        **launch_options(),
     )

@@ -13,6 +13,7 @@ import triton.language as tl
 from bertrt.kernels.launch import measured_table
 from bertrt.kernels.launch.configs import AttentionTiles
 from bertrt.kernels.triton.block_map import BlockMaps, map_blocks
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
 from bertrt.kernels.triton.hardware import get_gpu
 
 __all__ = ["packed_attention"]
@@ -33,7 +34,9 @@ def _packed_attention_kernel(
     BLOCK_M: tl.constexpr,  # queries of a program
     BLOCK_N: tl.constexpr,  # keys of a step
     BLOCK_D: tl.constexpr,  # a power of two, at least HEAD_SIZE
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     head = tl.program_id(0) % HEADS
     block = tl.program_id(0) // HEADS
     if map_ptr is not None:
@@ -221,5 +224,6 @@ def packed_attention(
         BLOCK_D=max(16, triton.next_power_of_2(head_size)),
         num_warps=tiles.warps,
         num_stages=tiles.stages,
+        **launch_options(),
     )
     return context

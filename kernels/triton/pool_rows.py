@@ -4,6 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
+
 __all__ = ["pool_rows"]
 
 
@@ -17,7 +19,9 @@ def _pool_rows_kernel(
     POOLING: tl.constexpr,  # a name, as in bertrt.kernels.ops.pool_rows
     ROWS: tl.constexpr,  # the rows of one step
     BLOCK: tl.constexpr,  # the columns of one program
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     sequence = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask_column = column < columns
@@ -75,6 +79,15 @@ def pool_rows(x: torch.Tensor, offsets: torch.Tensor, *, poolings: str) -> torch
     for index, name in enumerate(names):
         part = y[:, index * columns :]
         _pool_rows_kernel[grid](
-            x, offsets, part, columns, stride, POOLING=name, ROWS=32, BLOCK=block, num_warps=4
+            x,
+            offsets,
+            part,
+            columns,
+            stride,
+            POOLING=name,
+            ROWS=32,
+            BLOCK=block,
+            num_warps=4,
+            **launch_options(),
         )
     return y

@@ -4,6 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
+
 __all__ = ["select_rows"]
 
 _MAX_BLOCK = 1024
@@ -16,7 +18,9 @@ def _select_rows_kernel(
     y_ptr: tl.tensor,  # [rows, columns], the result
     columns: int,
     BLOCK: tl.constexpr,  # the columns of one program
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = column < columns
@@ -39,5 +43,7 @@ def select_rows(x: torch.Tensor, picked: torch.Tensor) -> torch.Tensor:
         block = min(_MAX_BLOCK, triton.next_power_of_2(columns))
         grid = (rows, triton.cdiv(columns, block))
         warps = max(1, block // 256)
-        _select_rows_kernel[grid](x, picked, y, columns, BLOCK=block, num_warps=warps)
+        _select_rows_kernel[grid](
+            x, picked, y, columns, BLOCK=block, num_warps=warps, **launch_options()
+        )
     return y

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 
 from bertrt.kernels.launch import cost_model
+from bertrt.kernels.triton.dependent_launch import launch_options, wait_for_predecessor
 
 __all__ = ["unit_rows"]
 
@@ -19,7 +20,9 @@ def _unit_rows_kernel(
     columns: int,
     MIN_LENGTH: tl.constexpr,
     BLOCK: tl.constexpr,  # a power of two, at least columns
+    DEPENDENT: tl.constexpr,
 ) -> None:
+    wait_for_predecessor(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     mask = column < columns
@@ -40,5 +43,6 @@ def unit_rows(x: torch.Tensor) -> torch.Tensor:
             MIN_LENGTH=_MIN_LENGTH,
             BLOCK=triton.next_power_of_2(columns),
             num_warps=cost_model.row_warps(columns),
+            **launch_options(),
         )
     return y

@@ -20,8 +20,8 @@ from onnx.reference import ReferenceEvaluator
 from benchmarks.gpu.visit import driver, main, plan
 from benchmarks.gpu.visit.bert_graph import write_graph
 from benchmarks.gpu.visit.plan import Step
+from benchmarks.gpu.visit.steps import pairs, timeline
 from benchmarks.gpu.visit.steps import tests as tests_step
-from benchmarks.gpu.visit.steps import timeline
 from benchmarks.gpu.visit.visit import NO_GPU, Visit
 from bertrt.kernels.engine.session import TritonSession
 from bertrt.kernels.ops.registry import OPERATORS, REFERENCES
@@ -73,6 +73,15 @@ def test_a_dry_run_answers_correctly(dry_run: Path) -> None:
     kernels = [row for row in rows if row["step"] == "kernels" and "kernel" in row]
     assert len(kernels) == 10
     assert all(row["right"] and row["us"] > 0 for row in kernels)
+
+
+def test_variants_answer_as_the_engine_does(dry_run: Path) -> None:
+    rows = [row for row in read_rows(dry_run) if row["step"] == "pairs" and "variant" in row]
+    assert len(rows) == len({(row["variant"], row["shape"]) for row in rows}) == 10
+    # A unit vector of 48 numbers, some of which half precision rounds otherwise.
+    assert all(row["differs"] < 2e-3 for row in rows)
+    assert all(row["us"] > 0 and row["default_us"] > 0 for row in rows)
+    assert "dependent launches" in pairs.variants()
 
 
 def test_without_a_gpu_the_visit_ends_at_once(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ STEPS = (
     Step("kernels", 60),
     Step("tests", 110),
     Step("peers", 60),
+    Step("pairs", 70),
     Step("tune", 120),
     Step("contenders", 200),
 )

@@ -86,9 +86,9 @@ def test_a_long_sequence_among_short_ones_does_not_decide() -> None:
     assert mixed.block_m <= 64
     assert choose(3618, 128, 512) == mixed
     # A bucket's numbers: no sequence more than there are, or almost twice as many.
-    assert choose(16384, 32, 512) == AttentionTiles(128, 128, 8, 2)
-    assert choose(33 * 512, 64, 512) == choose(16384, 64, 512) == AttentionTiles(128, 64, 8, 3)
-    assert choose(16384, 128, 512).block_m == 128
+    long = AttentionTiles(128, 64, 8, 3)
+    assert choose(16384, 32, 512) == choose(33 * 512, 64, 512) == long
+    assert choose(16384, 128, 512) == AttentionTiles(128, 64, 4, 3)
 
 
 def test_measured_launches_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:

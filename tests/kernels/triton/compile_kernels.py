@@ -1,9 +1,9 @@
 """Compile every kernel, as its launcher would launch it, for a GPU that need not be present.
 
 `python compile_kernels.py 90 float16` compiles for compute capability 9.0, in one or more dtypes.
-It prints a line of JSON for each launch, {"case", "kernel", "shared", "registers", "stack"}: bytes
-of shared memory per program, registers per thread, and stack bytes per thread (mostly spilled
-registers).
+It prints a line of JSON for each launch, {"case", "kernel", "shared", "registers", "stack",
+"waits"}: bytes of shared memory per program, registers per thread, stack bytes per thread (mostly
+spilled registers), and the number of waits for the kernel before it, of dependent launches.
 """
 
 import json
@@ -25,6 +25,7 @@ from triton.runtime.jit import JITFunction
 
 from bertrt.kernels.launch.configs import Gpu, LinearTiles
 from bertrt.kernels.triton import KERNELS, hardware
+from bertrt.kernels.triton.dependent_launch import dependent_launches
 
 __all__ = ["main"]
 
@@ -66,9 +67,22 @@ def main(capability: int, dtypes: list[str]) -> None:
     for case, name, arguments, options in _cases(dtypes):
         compiled.clear()
         KERNELS[name](*arguments, **options)
-        for kernel in compiled:
-            resources = {"shared": kernel.metadata.shared, **_read_resources(kernel.asm["cubin"])}
-            print(json.dumps({"case": case, "kernel": kernel.name, **resources}), flush=True)
+        _print(case, compiled)
+    if capability >= 90:
+        for case, name, arguments, options in _cases(dtypes[:1]):
+            compiled.clear()
+            with dependent_launches():
+                KERNELS[name](*arguments, **options)
+            assert all(kernel.metadata.launch_pdl for kernel in compiled)
+            _print(f"dependent: {case}", compiled)
+
+
+def _print(case: str, compiled: list[Any]) -> None:
+    for kernel in compiled:
+        row = {"case": case, "kernel": kernel.name, "shared": kernel.metadata.shared}
+        row |= _read_resources(kernel.asm["cubin"])
+        row["waits"] = kernel.asm["ptx"].count("griddepcontrol.wait")
+        print(json.dumps(row), flush=True)
 
 
 def _read_resources(cubin: bytes) -> dict[str, int]:

@@ -29,12 +29,15 @@ def test_kernels_compile(capability: int, dtypes: list[str]) -> None:
     compiled = {row["kernel"] for row in rows}
     names = {*(kernel.__name__ for kernel in KERNELS.values()), "activate", "map_blocks"}
     assert compiled == {f"_{name}_kernel" for name in names}
+    dependent = [row for row in rows if "dependent" in row["case"]]
+    assert {row["kernel"] for row in dependent} == (compiled if capability >= 90 else set())
     for row in rows:
+        assert row["waits"] == (row in dependent), row
         assert row["shared"] <= SHARED[capability], row
         # Registers that are spilled to memory: a few, outside of loops, do no harm.
         assert row["stack"] <= 256, row
     pipelined = [row for row in rows if "pipelined" in row["case"]]
-    assert len(pipelined) == 2
+    assert len(pipelined) == (4 if dependent else 2)
     for row in pipelined:
         # Both operands are loaded two steps ahead, which takes this much shared memory.
         assert row["shared"] >= 2 * 2 * 64 * 64 * 2, row

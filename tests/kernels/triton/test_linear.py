@@ -112,7 +112,7 @@ def test_a_residual_refuses_what_cublas_cannot_add(normal: Make) -> None:
         {"launch": LAUNCHES[1]},
     ):
         before = x.clone()
-        with pytest.raises(ValueError, match="to a product alone|before any activation"):
+        with pytest.raises(ValueError, match=r"to a product alone|before any activation"):
             linear(x, x, residual=before, **options)
         assert torch.equal(before, x)
 

@@ -114,9 +114,7 @@ def mixed_lengths(sequences: int) -> np.ndarray:
 @pytest.mark.parametrize("spare", [0, 1, 100])
 @pytest.mark.parametrize("block_m", [16, 32])
 @pytest.mark.parametrize("sequences", [1, 2, 20, 258])
-def test_a_block_map_has_every_block(
-    sequences: int, block_m: int, spare: int, device: str
-) -> None:
+def test_a_block_map_has_every_block(sequences: int, block_m: int, spare: int, device: str) -> None:
     lengths = mixed_lengths(sequences)
     lengths[-1] = 0  # as those that a bucket adds
     offsets = offsets_of(lengths.tolist(), device)
@@ -124,7 +122,9 @@ def test_a_block_map_has_every_block(
     found = map_blocks(offsets, block_m, blocks, {}).cpu().numpy()
     assert found.shape == (blocks,)
     first = offsets.cpu().numpy() // block_m + np.arange(sequences + 1)
-    np.testing.assert_array_equal(found, np.searchsorted(first[:-1], np.arange(blocks), "right") - 1)
+    np.testing.assert_array_equal(
+        found, np.searchsorted(first[:-1], np.arange(blocks), "right") - 1
+    )
     owned = np.bincount(found, minlength=sequences)
     assert (owned >= -(-lengths // block_m)).all()
 
@@ -152,7 +152,9 @@ def test_a_run_maps_its_blocks_once(device: str, normal: Make) -> None:
     assert not torch.equal(wrong, alone)
     # No map where every sequence has the blocks of the longest.
     none: BlockMaps = {}
-    packed_attention(qkv[:8], offsets_of([4, 4], device), num_heads=2, max_length=4, block_maps=none)
+    packed_attention(
+        qkv[:8], offsets_of([4, 4], device), num_heads=2, max_length=4, block_maps=none
+    )
     assert none == {}
 
 
