@@ -13,6 +13,7 @@ from bertrt.arrays.interop import converter
 from bertrt.arrays.model_output import ModelOutput
 from bertrt.arrays.outputs import group_layer_outputs
 from bertrt.artifact.directory import Artifact
+from bertrt.artifact.manifest import EncoderFacts
 from bertrt.checks import check_flag, check_whole
 from bertrt.errors import InputError, shorten
 from bertrt.heads import HEADS
@@ -99,8 +100,7 @@ class Runtime:
             self._tokenizer,
             artifact.config,
             [spec.name for spec in manifest.graph.outputs],
-            embedding=manifest.embedding,
-            cross_encoder=manifest.cross_encoder,
+            manifest.facts,
         )
         self._pool = SessionPool(
             artifact,
@@ -228,6 +228,43 @@ class Runtime:
             return {**options, "prompt_name": name}
         return options
 
+    def embed_sparse(
+        self,
+        texts: Any,
+        *,
+        top_k: int | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        truncation_side: str | None = None,
+        progress: bool | ProgressCallback = False,
+    ) -> Any:
+        """Return one sparse vector a text, from a sparse-embedding artifact.
+
+        Args:
+            texts: a text, a list of texts, or an iterator of them; a pair as in every call.
+            top_k: keep so many of the largest weights; None for what the model's files say, or all.
+            prompt, prompt_name, truncation, max_length: as for `embed`.
+            truncation_side, progress: as in every call.
+
+        Returns a `SparseVector` for a text, a list of them for a list, and an iterator of them for
+        an iterator.
+
+        Raises InputError for an input or option that cannot be used, and if the artifact is for
+        another task.
+        """
+        check_progress(progress)
+        options = {
+            "top_k": top_k,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "truncation": truncation,
+            "max_length": max_length,
+            "truncation_side": truncation_side,
+        }
+        return self._answer(self._calls.parse_embed_sparse(options), (texts,), progress)
+
     def similarity(self, a: Any, b: Any) -> np.ndarray:
         """Return the similarity of vectors by the model's own function, float32 [n, m].
 
@@ -239,8 +276,8 @@ class Runtime:
 
         Raises InputError for arrays that are no vectors of one size.
         """
-        embedding = self._artifact.manifest.embedding
-        return similarity(a, b, "cosine" if embedding is None else embedding.similarity)
+        facts = self._artifact.manifest.facts
+        return similarity(a, b, facts.similarity if isinstance(facts, EncoderFacts) else "cosine")
 
     def score(
         self,

@@ -12,7 +12,6 @@ from bertrt.artifact.manifest import (
     MANIFEST,
     SCHEMA,
     CrossEncoderFacts,
-    EmbeddingFacts,
     FileEntry,
     Manifest,
     TokenizerFacts,
@@ -26,7 +25,9 @@ from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from bertrt.export.checkpoints.cross_encoder import is_reranker, read_cross_encoder
 from bertrt.export.checkpoints.generation_config import eos_token_id
+from bertrt.export.checkpoints.saved_task import saved_task
 from bertrt.export.checkpoints.sentence_transformers import read_embedding
+from bertrt.export.checkpoints.splade import read_sparse, read_splade_pooling
 from bertrt.export.checkpoints.vector_modules import read_vector_modules
 from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
@@ -46,6 +47,7 @@ from bertrt.export.quantize.quantize import QuantizationTarget, quantize
 from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.samples import Samples, pair_samples, text_samples
 from bertrt.export.save_graph import save_graph
+from bertrt.export.sparse_model import SparseModel
 from bertrt.export.tokenizer.text_graph.write import check_text_graph_options, write_text_graph
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
 from bertrt.export.tracing.trace import has_cache, trace
@@ -85,7 +87,8 @@ def export(
         model: a hub id, a local folder, or "demo" for the embedded model.
         output: the directory to make; None for one in the current folder, named after the model
             and the task.
-        task: the head, by its Hugging Face task name; None takes the config's architecture.
+        task: the task, by its Hugging Face name; None takes that of the modules that
+            sentence-transformers saved, or the config's architecture.
         device: "cpu" for the graph that is fastest on ONNX Runtime's CPU provider, "any" for
             standard ONNX operators only, "cuda" for an NVIDIA GPU.
         engine: for cuda, "triton" (the default) for bertrt's own kernels, "ort" for ONNX Runtime's
@@ -147,6 +150,7 @@ def export(
         offline=offline,
         tokenizer=None if tokenizer is None else str(tokenizer),
     )
+    task = task or saved_task(checkpoint.folder)
     head = head_for(task, checkpoint.config.get("architectures"), checkpoint.weights)
     task = task if task in ALIASES else head.task
     output = Path(output or default_output(checkpoint.source.model, task))
@@ -155,12 +159,12 @@ def export(
     samples = _samples(request, source)
     with staged(output, overwrite=overwrite) as stage:
         facts = write_tokenizer(checkpoint, stage)
-        embedding = _embedding(source, _open_tokenizer(stage, facts))
+        task_facts = _task_facts(source, _open_tokenizer(stage, facts))
         graph = _build_graph(request, source, facts)
         proved = _prove(request, source, graph, facts, stage)
         if samples is not None:
             proved = _quantize(request, source, samples, proved, facts, stage)
-        return _write(request, source, proved, facts, embedding, stage)
+        return _write(request, source, proved, facts, task_facts, stage)
 
 
 @dataclass(frozen=True)
@@ -179,10 +183,10 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checkpoint and its transformers model, and what the graph has beside the head's outputs.
+    """A checkpoint and its model, and what the graph has beside the head's outputs.
 
-    `cross_encoder` says how a classifier scores pairs, and `vectors` make a text's vector of its
-    hidden states; None for other heads.
+    The model is transformers', or for an encoder a module that holds it. `vectors` make a text's
+    vector of its hidden states; None for other heads.
     """
 
     checkpoint: Checkpoint
@@ -191,7 +195,6 @@ class _Source:
     module: Any
     cached: bool
     extra_outputs: tuple[str, ...]
-    cross_encoder: CrossEncoderFacts | None
     vectors: VectorModules | None
 
 
@@ -229,7 +232,7 @@ def _reporter(dtype: str, progress: ProgressCallback | None) -> Callable[..., No
 
 
 def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, task: str) -> _Source:
-    """Build the transformers model of a checkpoint."""
+    """Build the model of a checkpoint."""
     if request.with_tokenizer:
         check_text_graph_options(head, request.target.device)
     module: Any = build_model(head, checkpoint, allow_new_head=request.allow_new_head)
@@ -239,13 +242,12 @@ def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, tas
         module.config, head, hidden_states=request.hidden_states, attentions=request.attentions
     )
     cached = has_cache(module, head) and request.target.device != "cuda"
-    cross_encoder, vectors = None, None
-    if head.task == "text-classification":
-        labels = module.config.num_labels
-        cross_encoder = read_cross_encoder(checkpoint.folder, checkpoint.config, labels)
+    vectors = None
     if head.task == "feature-extraction":
         vectors = read_vector_modules(checkpoint.folder, module.config.hidden_size)
-    return _Source(checkpoint, task, head, module, cached, names, cross_encoder, vectors)
+    if head.task == "sparse-embedding":
+        module = SparseModel(module, *read_splade_pooling(checkpoint.folder))
+    return _Source(checkpoint, task, head, module, cached, names, vectors)
 
 
 def _samples(request: _Request, source: _Source) -> Samples | None:
@@ -371,7 +373,7 @@ def _write(
     source: _Source,
     graph: _ProvedGraph,
     tokenizer: TokenizerFacts,
-    embedding: EmbeddingFacts | None,
+    facts: dict[str, Any],
     stage: Path,
 ) -> Manifest:
     """Write the text graph, the config and, last, the manifest."""
@@ -379,8 +381,9 @@ def _write(
     text_graph = None
     if request.with_tokenizer:
         # It cuts where `embed` does.
-        limit = tokenizer.max_length if embedding is None else embedding.max_length
-        limited = replace(tokenizer, max_length=limit)
+        embedding = facts.get("embedding")
+        limit = None if embedding is None else embedding.max_length
+        limited = replace(tokenizer, max_length=limit or tokenizer.max_length)
         text_graph = write_text_graph(graph.file, _open_tokenizer(stage, limited))
     source.module.config.save_pretrained(stage)
     target = request.target
@@ -402,28 +405,31 @@ def _write(
         versions=versions(),
         quantization=graph.quantization,
         text_graph=text_graph,
-        embedding=embedding,
-        cross_encoder=_within(source.cross_encoder, tokenizer.max_length),
+        **facts,
     )
     (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def _within(facts: CrossEncoderFacts | None, limit: int) -> CrossEncoderFacts | None:
+def _task_facts(source: _Source, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what the task needs to know beside its graph, by its name in the manifest."""
+    checkpoint, config = source.checkpoint, source.module.config
+    folders = checkpoint.folder, checkpoint.transformer_folder
+    if source.head.task == "text-classification":
+        facts = read_cross_encoder(checkpoint.folder, checkpoint.config, config.num_labels)
+        return {"cross_encoder": _within(facts, tokenizer.max_length)}
+    if source.vectors is not None:
+        return {"embedding": read_embedding(*folders, tokenizer, source.vectors)}
+    if isinstance(source.module, SparseModel):
+        return {"sparse": read_sparse(*folders, tokenizer, source.module)}
+    return {}
+
+
+def _within(facts: CrossEncoderFacts, limit: int) -> CrossEncoderFacts:
     """Return how pairs are scored, with a limit in tokens that the tokenizer has too."""
-    if facts is None or facts.max_length is None:
+    if facts.max_length is None:
         return facts
     return replace(facts, max_length=min(facts.max_length, limit))
-
-
-def _embedding(source: _Source, tokenizer: Tokenizer) -> EmbeddingFacts | None:
-    """Return how the model makes its vectors; None for a head that gives none."""
-    if source.vectors is None:
-        return None
-    checkpoint = source.checkpoint
-    return read_embedding(
-        checkpoint.folder, checkpoint.transformer_folder, tokenizer, source.vectors
-    )
 
 
 def _open_tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:

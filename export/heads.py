@@ -1,4 +1,4 @@
-"""The nine BERT heads: the transformers class of each task, and the outputs of its graph."""
+"""The tasks: nine heads of BERT, and encoders that sentence-transformers builds on them."""
 
 import re
 from collections.abc import Collection
@@ -9,6 +9,7 @@ from bertrt.errors import ExportError
 
 __all__ = [
     "ALIASES",
+    "ENCODERS",
     "FIRST_TOKEN_TASKS",
     "HEADS",
     "MASK_TASKS",
@@ -24,7 +25,7 @@ _WORDS, _NEXT, _POOLER = "cls.predictions.", "cls.seq_relationship.", "pooler."
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head: its Hugging Face task, its transformers class and its graph's outputs, in order.
+    """A task: its name, its transformers class and its graph's outputs, in order.
 
     `weights` are the beginnings of the names of the weights that it needs beside BERT's encoder.
     """
@@ -64,12 +65,18 @@ HEADS: tuple[HeadSpec, ...] = (
     ),
 )
 
+# Tasks with a module of bertrt's own on top of the transformers class, which gives the outputs. No
+# architecture of a config names them: `bertrt.export.checkpoints.saved_task` finds them.
+ENCODERS: tuple[HeadSpec, ...] = (
+    HeadSpec("sparse-embedding", "BertForMaskedLM", ("sparse_embedding",), (_WORDS,)),
+)
+
 # Tasks whose heads read the first token only.
 FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
 # Tasks that may need the logits of mask tokens only.
 MASK_TASKS = ("fill-mask", "pretraining")
 # Tasks whose heads have a linear layer, activation and LayerNormalization before the vocabulary.
-TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask")
+TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask", "sparse-embedding")
 
 # Tasks that use the graph of another task.
 ALIASES = {"zero-shot-classification": "text-classification"}
@@ -94,19 +101,19 @@ def head_for(
         architectures: the field of the config; the first that is a head counts.
         weights: the names of the checkpoint's weights, for the error.
 
-    Raises ExportError if neither names one of the nine heads.
+    Raises ExportError if neither names one of them.
     """
     if task is not None:
-        for head in HEADS:
+        for head in (*HEADS, *ENCODERS):
             if head.task == ALIASES.get(task, task):
                 return head
-        known = ", ".join([head.task for head in HEADS] + list(ALIASES))
+        known = ", ".join([head.task for head in (*HEADS, *ENCODERS)] + list(ALIASES))
         raise ExportError(f"unknown task {task!r}: choose one of {known}")
     heads = {head.class_name: head for head in HEADS}
     for architecture in architectures or ():
         if class_of(architecture) in heads:
             return heads[class_of(architecture)]
-    servable = ", ".join(head.task for head in HEADS if _has(weights, head))
+    servable = ", ".join(head.task for head in (*HEADS, *ENCODERS) if _has(weights, head))
     raise ExportError(
         f"the config's architectures are {architectures!r}, none of which is a BERT head that "
         f"bertrt exports: choose one that the weights can serve with --task ({servable})"

@@ -13,6 +13,7 @@ __all__ = [
     "PAST",
     "PRESENT",
     "SENTENCE_EMBEDDING",
+    "SPARSE_EMBEDDING",
     "TOKEN_FLAGS",
 ]
 
@@ -38,3 +39,6 @@ LAYER_OUTPUTS = (HIDDEN_STATES, ATTENTIONS)
 
 # Optional output, float32 [B, D]: one vector a text, the model's own.
 SENTENCE_EMBEDDING = "sentence_embedding"
+
+# Output of sparse-embedding, float32 [B, V]: the weight of each token of the vocabulary.
+SPARSE_EMBEDDING = "sparse_embedding"

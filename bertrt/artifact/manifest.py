@@ -16,9 +16,12 @@ __all__ = [
     "SCHEMA",
     "CrossEncoderFacts",
     "EmbeddingFacts",
+    "EncoderFacts",
     "FileEntry",
     "Graph",
     "Manifest",
+    "SparseFacts",
+    "TaskFacts",
     "TensorSpec",
     "TokenizerFacts",
     "Variant",
@@ -107,8 +110,27 @@ class TokenizerFacts:
     golden: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-@dataclass(frozen=True)
-class EmbeddingFacts:
+@dataclass(frozen=True, kw_only=True)
+class EncoderFacts:
+    """How a model takes texts and compares their vectors: what sentence-transformers saved.
+
+    Attributes:
+        max_length: the limit in tokens.
+        truncation: whether a longer text is cut, rather than an error.
+        prompts: what is put before a text, by name.
+        default_prompt_name: the prompt of a text for which none is asked; None for no prompt.
+        similarity: "cosine", "dot", "euclidean" or "manhattan".
+    """
+
+    max_length: int
+    truncation: bool
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    similarity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingFacts(EncoderFacts):
     """How a model makes a vector of a text: what sentence-transformers saved beside it.
 
     Without its files these are the mean over all tokens, scaled to a Euclidean length of 1.
@@ -119,11 +141,6 @@ class EmbeddingFacts:
         modules: what the pooled vector goes through, in order: "Dense", "LayerNorm", "Normalize".
         size: the number of entries of the vector that these modules give.
         dimensions: how many of its leading entries are kept; None for all.
-        max_length: the limit in tokens.
-        truncation: whether a longer text is cut, rather than an error.
-        prompts: what is put before a text, by name.
-        default_prompt_name: the prompt of a text for which none is asked; None for no prompt.
-        similarity: "cosine", "dot", "euclidean" or "manhattan".
     """
 
     pooling: tuple[str, ...]
@@ -131,11 +148,6 @@ class EmbeddingFacts:
     modules: tuple[str, ...]
     size: int
     dimensions: int | None
-    max_length: int
-    truncation: bool
-    prompts: Mapping[str, str]
-    default_prompt_name: str | None
-    similarity: str
 
     @property
     def normalize(self) -> bool:
@@ -165,6 +177,27 @@ class CrossEncoderFacts:
     max_length: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SparseFacts(EncoderFacts):
+    """How a model makes a sparse vector of a text: SPLADE, as sentence-transformers saved it.
+
+    Attributes:
+        pooling: "max" or "sum" over a text's tokens.
+        activation: "relu" for log(1 + relu(logit)); "log1p_relu" for the logarithm of 1 plus that.
+        size: the number of entries of the vector, one for each token of the vocabulary.
+        top_k: how many of the largest entries are kept; None for all.
+    """
+
+    pooling: str
+    activation: str
+    size: int
+    top_k: int | None
+
+
+# What a task needs to know beside its graph.
+TaskFacts = EmbeddingFacts | CrossEncoderFacts | SparseFacts
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The contents of bertrt.json.
@@ -172,8 +205,9 @@ class Manifest:
     `parity` compares the graph with PyTorch; for int8, the graph before quantization.
     `quantization` says how an int8 graph was made and how close its answers are; None for other
     dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
-    splits differently; None without such a graph. `embedding` is None for other heads than
-    feature-extraction, and `cross_encoder` for others than text-classification.
+    splits differently; None without such a graph. `embedding` is None for other tasks than
+    feature-extraction, `cross_encoder` for others than text-classification, and `sparse` for others
+    than sparse-embedding.
     """
 
     schema: int
@@ -190,6 +224,12 @@ class Manifest:
     text_graph: Mapping[str, Any] | None = None
     embedding: EmbeddingFacts | None = None
     cross_encoder: CrossEncoderFacts | None = None
+    sparse: SparseFacts | None = None
+
+    @property
+    def facts(self) -> TaskFacts | None:
+        """What the task needs to know beside its graph; None if that is nothing."""
+        return self.embedding or self.cross_encoder or self.sparse
 
     def to_json(self) -> str:
         """Return the text of bertrt.json."""
@@ -233,6 +273,8 @@ class Manifest:
                 data["embedding"] = EmbeddingFacts(**embedding)
             if data.get("cross_encoder") is not None:
                 data["cross_encoder"] = CrossEncoderFacts(**data["cross_encoder"])
+            if data.get("sparse") is not None:
+                data["sparse"] = SparseFacts(**data["sparse"])
             return cls(
                 **{
                     **data,

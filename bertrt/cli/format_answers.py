@@ -104,6 +104,10 @@ def _generated(answer: Any) -> list[str]:
     return align_columns([(_score(token), token["token_str"]) for token in answer])
 
 
+def _weights(answer: Any) -> list[str]:
+    return align_columns([(f"{token['weight']:.4f}", token["token_str"]) for token in answer])
+
+
 def _score(answer: Mapping[str, Any]) -> str:
     return f"{answer['score']:.4f}"
 
@@ -122,6 +126,7 @@ _FORMATTERS: dict[str, Callable[[Any], list[str]]] = {
     "next-sentence-prediction": _labels,
     "pretraining": _pretraining,
     "question-answering": _spans,
+    "sparse-embedding": _weights,
     "text-classification": _labels,
     "text-generation": _generated,
     "token-classification": _tokens,

@@ -43,6 +43,7 @@ FORMS = {
     "next-sentence-prediction": Form(_PAIR, option=""),
     "pretraining": _TEXT_OR_PAIR,
     "question-answering": Form({"question": "A", "context": "B"}, option=""),
+    "sparse-embedding": _TEXT_OR_PAIR,
     # With candidate labels it answers as zero-shot-classification does.
     "text-classification": dataclasses.replace(_TEXT_OR_PAIR, for_all=_LABELS),
     "text-generation": Form(_TEXT),

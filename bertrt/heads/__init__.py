@@ -7,6 +7,7 @@ from bertrt.heads.multiple_choice import MultipleChoice
 from bertrt.heads.next_sentence_prediction import NextSentencePrediction
 from bertrt.heads.pretraining import Pretraining
 from bertrt.heads.question_answering import QuestionAnswering
+from bertrt.heads.sparse_embedding import SparseEmbedding
 from bertrt.heads.text_classification import TextClassification
 from bertrt.heads.text_generation import TextGeneration
 from bertrt.heads.token_classification import TokenClassification
@@ -24,6 +25,7 @@ HEADS: dict[str, type[Head]] = {
         NextSentencePrediction,
         Pretraining,
         QuestionAnswering,
+        SparseEmbedding,
         TextClassification,
         TextGeneration,
         TokenClassification,

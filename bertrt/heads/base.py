@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any, ClassVar
 
+from bertrt.artifact.manifest import TaskFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError, shorten
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
@@ -73,6 +74,12 @@ class Head(ABC):
         self.tokenizer = tokenizer
         self.config = config
 
+    def take_facts(self, facts: TaskFacts | None) -> None:  # noqa: B027 (most heads need none)
+        """Take what the manifest says about the task; raises ArtifactError if the head needs more.
+
+        Called once, before anything else.
+        """
+
     @abstractmethod
     def read_inputs(self, *args: Any, **named: Any) -> tuple[list[Any], bool]:
         """Parse a call's arguments; return its inputs, and whether it had a single one.
@@ -101,13 +108,20 @@ class Head(ABC):
     def answer(self, inputs: Sequence[Any], runner: GraphRunner, options: Any) -> list[Answer]:
         """Answer many inputs, with their encodings batched together."""
         requests = [self.build_request(input, runner, options) for input in inputs]
+        return self.run_requests(requests, runner)
+
+    def run_requests(self, requests: Sequence[HeadRequest], runner: GraphRunner) -> list[Answer]:
+        """Return the answers to requests of the same outputs and tokens, batched together."""
+        first = requests[0]
         owners = [i for i, request in enumerate(requests) for _ in request.encodings]
         starts = [0, *accumulate(len(request.encodings) for request in requests)]
         encodings = [encoding for request in requests for encoding in request.encodings]
         # Each input is finished, and its outputs freed, as soon as its last encoding has run.
         pending: dict[int, dict[int, SampleOutputs]] = {}
         answers: list[Answer] = [None] * len(requests)
-        for index, outputs in runner.run_encodings(encodings, tokens=self.tokens):
+        for index, outputs in runner.run_encodings(
+            encodings, outputs=first.outputs, tokens=first.tokens
+        ):
             owner = owners[index]
             samples = pending.setdefault(owner, {})
             samples[index - starts[owner]] = outputs

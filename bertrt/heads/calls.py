@@ -10,15 +10,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bertrt.artifact.manifest import CrossEncoderFacts, EmbeddingFacts
+from bertrt.artifact.manifest import TaskFacts
 from bertrt.artifact.model_config import ModelConfig
-from bertrt.errors import ArtifactError, InputError
+from bertrt.errors import InputError, shorten
 from bertrt.heads import HEADS
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
 from bertrt.heads.quantize_embeddings import quantize_embeddings, read_ranges, require_ranges
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest
 from bertrt.heads.reranking import ScoreOptions, read_pairs, score_pairs, score_request
+from bertrt.heads.sparse_embedding import SparseEmbedding, SparseOptions
+from bertrt.heads.sparse_vectors import SparseVector
 from bertrt.heads.text_classification import TextClassification
 from bertrt.tokenizer import Tokenizer
 
@@ -53,9 +55,7 @@ class CallParser:
         tokenizer: Tokenizer,
         config: ModelConfig,
         outputs: Sequence[str],
-        *,
-        embedding: EmbeddingFacts | None = None,
-        cross_encoder: CrossEncoderFacts | None = None,
+        facts: TaskFacts | None = None,
     ) -> None:
         """Parse calls for a task.
 
@@ -64,19 +64,30 @@ class CallParser:
             tokenizer: the artifact's tokenizer.
             config: the model's sizes and labels.
             outputs: the names of the graph's outputs.
-            embedding: how the model makes its vectors; None for another task.
-            cross_encoder: how the model scores pairs; None for another task.
+            facts: what the task needs to know beside its graph, if anything.
+
+        Raises ArtifactError if the task needs facts that are not given.
         """
         self.head = HEADS[task](tokenizer, config)
         self._tokenizer = tokenizer
         self._config = config
         self._outputs = outputs
-        if isinstance(self.head, TextClassification) and cross_encoder is not None:
-            self.head.cross_encoder = cross_encoder
-        if isinstance(self.head, FeatureExtraction):
-            if embedding is None:
-                raise ArtifactError("bertrt.json has no embedding: export the checkpoint again")
-            self.head.embedding = embedding
+        self.head.take_facts(facts)
+
+    def parse_method(self, method: str, options: Mapping[str, Any]) -> Call:
+        """Parse the keyword arguments of a runtime's method, "call" for `Runtime.__call__`.
+
+        Raises InputError for another method, and as the method's own parser does.
+        """
+        parsers = {
+            "call": self.parse,
+            "embed": self.parse_embed,
+            "embed_sparse": self.parse_embed_sparse,
+            "score": lambda options: self.parse_score(options, "score"),
+        }
+        if method not in parsers:
+            raise InputError(f"method is {shorten(method)}: use {', '.join(parsers)}")
+        return parsers[method](options)
 
     def parse(self, options: Mapping[str, Any]) -> Call:
         """Parse the keyword arguments of a call. Raises InputError for a wrong option."""
@@ -107,6 +118,19 @@ class CallParser:
         if streamed:
             require_ranges(resolved.precision, resolved.ranges, "an iterator")
         return _EmbedCall(head, resolved)
+
+    def parse_embed_sparse(self, options: Mapping[str, Any]) -> Call:
+        """Parse the keyword arguments of `embed_sparse`.
+
+        Raises InputError for a wrong option, and if the artifact is for another task.
+        """
+        head = self.head
+        if not isinstance(head, SparseEmbedding):
+            raise InputError(
+                f"embed_sparse needs an artifact for sparse-embedding, but this one is for "
+                f"{head.task}: export a SPLADE checkpoint with --task sparse-embedding"
+            )
+        return _SparseCall(head, head.resolve(head.parse_options(options)))
 
     def parse_score(self, options: Mapping[str, Any], what: str) -> Call:
         """Parse the keyword arguments of `score` or `rank`; `what` is its name.
@@ -226,6 +250,29 @@ class _EmbedCall:
     def unwrap(self, answer: Answer, input: Any) -> Answer:
         # Not a view of the list's array, so that the caller may keep it.
         return np.array(answer)
+
+
+@dataclass(frozen=True)
+class _SparseCall:
+    """A call of `embed_sparse`: an answer is a `SparseVector`."""
+
+    head: SparseEmbedding
+    options: SparseOptions
+
+    def read(self, *inputs: Any) -> tuple[list[Any], bool]:
+        return self.head.read_inputs(*inputs)
+
+    def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> list[SparseVector]:
+        return self.head.embed(inputs, runner, self.options)
+
+    def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
+        return self.head.build_sparse_request(input, self.options)
+
+    def join(self, answers: Sequence[Answer]) -> list[SparseVector]:
+        return list(answers)
+
+    def unwrap(self, answer: Answer, input: Any) -> Answer:
+        return answer
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from bertrt.artifact.graph_io import SENTENCE_EMBEDDING
-from bertrt.artifact.manifest import EmbeddingFacts
+from bertrt.artifact.manifest import EmbeddingFacts, TaskFacts
 from bertrt.checks import check_flag, check_whole
-from bertrt.errors import InputError
+from bertrt.errors import ArtifactError, InputError
 from bertrt.heads.base import (
     Options,
     Prepared,
@@ -96,6 +96,12 @@ class FeatureExtraction(TextHead):
     embedding: EmbeddingFacts
     # How many texts `embed` has cut.
     truncated = 0
+
+    def take_facts(self, facts: TaskFacts | None) -> None:
+        """Take how the model makes its vectors; raises ArtifactError without that."""
+        if not isinstance(facts, EmbeddingFacts):
+            raise ArtifactError("bertrt.json has no embedding: export the checkpoint again")
+        self.embedding = facts
 
     def prepare(self, input: TextPair, options: FeatureExtractionOptions) -> Prepared:
         """Encode a text or a pair."""

@@ -10,7 +10,7 @@ from enum import Enum
 
 import numpy as np
 
-from bertrt.artifact.manifest import CrossEncoderFacts
+from bertrt.artifact.manifest import CrossEncoderFacts, TaskFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.checks import check_top_k
 from bertrt.errors import InputError
@@ -71,6 +71,11 @@ class TextClassification(TextHead):
     options_class = TextClassificationOptions
     # How pairs are scored: see `bertrt.heads.reranking`.
     cross_encoder = CrossEncoderFacts("identity", {}, None)
+
+    def take_facts(self, facts: TaskFacts | None) -> None:
+        """Take how pairs are scored, if the manifest says it."""
+        if isinstance(facts, CrossEncoderFacts):
+            self.cross_encoder = facts
 
     def prepare(self, input: TextPair, options: TextClassificationOptions) -> Prepared:
         """Encode a text or a pair."""

@@ -175,7 +175,8 @@ class DynamicBatcher:
         """Return a Future of the answers to a list of inputs, which are one request.
 
         Args:
-            method: "call", "embed" or "score": the runtime's method that gives the same answers.
+            method: "call", "embed", "embed_sparse" or "score": the runtime's method that gives the
+                same answers.
             inputs: the inputs, each as that method takes it in a list.
             deadline: the `time.monotonic()` by which all inputs must have started. What has not
                 started then is dropped, and the Future raises DeadlineError. What runs, ends.
@@ -295,24 +296,17 @@ class DynamicBatcher:
     def _parse(self, method: str, options: dict[str, Any]) -> Call:
         if method == "call":
             return self._calls.parse(options)
-        if method not in ("embed", "score"):
-            raise InputError(f"method is {shorten(method)}: use call, embed or score")
         # With types, since True equals 1.
         key = (method, *((name, type(value), value) for name, value in options.items()))
         try:
             return self._parsed[key]
         except KeyError:
-            call = self._parse_anew(method, options)
+            call = self._calls.parse_method(method, options)
         except TypeError:  # a list among the options
-            return self._parse_anew(method, options)
+            return self._calls.parse_method(method, options)
         if len(self._parsed) == _MOST_PARSED:
             self._parsed.clear()
         return self._parsed.setdefault(key, call)
-
-    def _parse_anew(self, method: str, options: dict[str, Any]) -> Call:
-        if method == "embed":
-            return self._calls.parse_embed(options)
-        return self._calls.parse_score(options, "score")
 
     def _accept(
         self, bound: BoundCall, finish: Callable[[QueuedRequest], Any], **limits: Any

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertrt.artifact.manifest import EmbeddingFacts
+from bertrt.artifact.manifest import EmbeddingFacts, EncoderFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
 from bertrt.export.checkpoints.module_list import MODULES_FILE
@@ -22,6 +22,8 @@ __all__ = [
     "SETTINGS_FILE",
     "read_default_prompt",
     "read_embedding",
+    "read_encoder",
+    "read_encoder_settings",
     "read_max_seq_length",
     "read_prompts",
     "settings_files",
@@ -72,13 +74,40 @@ def read_embedding(
 
     Raises ExportError for a damaged file, and for a setting that bertrt does not have.
     """
+    encoder = read_encoder(folder, transformer_folder, tokenizer, similarity="cosine")
+    return EmbeddingFacts(
+        **vars(encoder),
+        pooling=vectors.pooling,
+        include_prompt=vectors.include_prompt,
+        modules=vectors.names,
+        size=vectors.size,
+        dimensions=_dimensions(read_encoder_settings(folder)),
+    )
+
+
+def read_encoder_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a model with a modules.json; empty without one."""
+    if (folder / MODULES_FILE).is_file() and (folder / SETTINGS_FILE).is_file():
+        return read_json(folder / SETTINGS_FILE)
+    return {}
+
+
+def read_encoder(
+    folder: Path, transformer_folder: Path, tokenizer: Tokenizer, *, similarity: str
+) -> EncoderFacts:
+    """Return how a model takes texts, and compares their vectors.
+
+    Args:
+        folder: the checkpoint's folder.
+        transformer_folder: the folder of its transformer, the same or a subfolder.
+        tokenizer: its tokenizer, whose limit no text exceeds.
+        similarity: the function of a model that names none.
+
+    Raises ExportError for a damaged file, and for a setting that bertrt does not have.
+    """
     saved = (folder / MODULES_FILE).is_file()
-    settings: dict[str, Any] = {}
-    transformer: dict[str, Any] = {}
-    if saved:
-        if (folder / SETTINGS_FILE).is_file():
-            settings = read_json(folder / SETTINGS_FILE)
-        transformer = _transformer(transformer_folder)
+    settings = read_encoder_settings(folder)
+    transformer = _transformer(transformer_folder) if saved else {}
     if transformer.get("do_lower_case") and not _lower_cases(tokenizer):
         raise ExportError(
             "sentence-transformers' settings say do_lower_case, and the tokenizer keeps capitals: "
@@ -91,17 +120,12 @@ def read_embedding(
             "one max_seq_length for all texts: remove it"
         )
     prompts = {**_PROMPTS, **read_prompts(settings)}
-    return EmbeddingFacts(
-        pooling=vectors.pooling,
-        include_prompt=vectors.include_prompt,
-        modules=vectors.names,
-        size=vectors.size,
-        dimensions=_dimensions(settings),
+    return EncoderFacts(
         max_length=min(_max_seq_length(transformer) or tokenizer.max_length, tokenizer.max_length),
         truncation=saved,
         prompts=prompts,
         default_prompt_name=read_default_prompt(settings, prompts),
-        similarity=_similarity(settings),
+        similarity=_similarity(settings, similarity),
     )
 
 
@@ -168,8 +192,8 @@ def read_default_prompt(settings: Mapping[str, Any], prompts: Mapping[str, str])
     return name
 
 
-def _similarity(settings: Mapping[str, Any]) -> str:
-    name = settings.get("similarity_fn_name") or "cosine"
+def _similarity(settings: Mapping[str, Any], default: str) -> str:
+    name = settings.get("similarity_fn_name") or default
     if str(name) not in SIMILARITIES:
         raise ExportError(
             f"similarity_fn_name in {SETTINGS_FILE} is {name!r}: bertrt has "

@@ -54,6 +54,8 @@ def test_every_command_has_a_section() -> None:
         manifest.Variant,
         manifest.TokenizerFacts,
         manifest.EmbeddingFacts,
+        manifest.CrossEncoderFacts,
+        manifest.SparseFacts,
         manifest.FileEntry,
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import open_checkpoint
-from bertrt.export.heads import HEADS, HeadSpec, head_for
+from bertrt.export.heads import ENCODERS, HEADS, HeadSpec, head_for
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.task)
@@ -26,6 +26,12 @@ def test_a_task_or_its_class_gives_the_head(
     with pytest.raises(ExportError) as caught:
         head_for(None, None, open_checkpoint(str(make_checkpoint(head.class_name))).weights)
     assert head.task in str(caught.value).rpartition("(")[2].rstrip(")").split(", ")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.task)
+def test_an_encoder_is_named_by_its_task_alone(encoder: HeadSpec) -> None:
+    assert head_for(encoder.task, None) is encoder
+    assert head_for(None, [encoder.class_name]) is not encoder
 
 
 def test_other_names() -> None:
@@ -53,4 +59,6 @@ def test_the_error_names_the_architecture_and_what_the_weights_can_serve(
     assert message("bert.pooler.dense.bias", "classifier.bias") == (
         "feature-extraction, text-classification, multiple-choice, token-classification"
     )
-    assert message("cls.predictions.bias") == "feature-extraction, text-generation, fill-mask"
+    assert message("cls.predictions.bias") == (
+        "feature-extraction, text-generation, fill-mask, sparse-embedding"
+    )

@@ -172,7 +172,7 @@ def embed_parser(tokenizer: Tokenizer) -> CallParser:
         default_prompt_name=None,
         similarity="cosine",
     )
-    return CallParser("feature-extraction", tokenizer, CONFIG, outputs, embedding=facts)
+    return CallParser("feature-extraction", tokenizer, CONFIG, outputs, facts)
 
 
 def test_embed_reads_the_graphs_vector_where_it_has_one(embed_parser: CallParser) -> None:
