@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bertrt.arrays.model_output import ModelOutput
     from bertrt.heads.base import TokenIds
     from bertrt.heads.quantize_embeddings import quantize_embeddings
+    from bertrt.heads.sparse_vectors import SparseVector
     from bertrt.runtime import Runtime, load
     from bertrt.scheduling.answered import Answered
     from bertrt.scheduling.batcher_load import BatcherLoad
@@ -46,6 +47,7 @@ __all__ = [
     "ModelOutput",
     "ParityError",
     "Runtime",
+    "SparseVector",
     "TokenIds",
     "Tokenizer",
     "TooLargeError",
@@ -63,6 +65,7 @@ _LAZY = {
     "DynamicBatcher": "bertrt.scheduling.dynamic_batcher",
     "ModelOutput": "bertrt.arrays.model_output",
     "Runtime": "bertrt.runtime",
+    "SparseVector": "bertrt.heads.sparse_vectors",
     "TokenIds": "bertrt.heads.base",
     "Tokenizer": "bertrt.tokenizer",
     "load": "bertrt.runtime",

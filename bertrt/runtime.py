@@ -22,6 +22,8 @@ from bertrt.heads.feature_extraction import FeatureExtraction
 from bertrt.heads.request import Answer
 from bertrt.heads.reranking import check_ranking, rank_documents
 from bertrt.heads.similarity import similarity
+from bertrt.heads.sparse_embedding import SparseEmbedding
+from bertrt.heads.sparse_vectors import SparseVector, is_sparse, sparse_similarity
 from bertrt.progress import ProgressCallback, ProgressRunner, check_progress, report_inputs
 from bertrt.scheduling.batch_runner import BatchRunner
 from bertrt.scheduling.dynamic_batcher import DynamicBatcher
@@ -101,6 +103,7 @@ class Runtime:
             artifact.config,
             [spec.name for spec in manifest.graph.outputs],
             manifest.facts,
+            _read_arrays(artifact),
         )
         self._pool = SessionPool(
             artifact,
@@ -232,6 +235,7 @@ class Runtime:
         self,
         texts: Any,
         *,
+        kind: str | None = None,
         top_k: int | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
@@ -244,7 +248,10 @@ class Runtime:
 
         Args:
             texts: a text, a list of texts, or an iterator of them; a pair as in every call.
-            top_k: keep so many of the largest weights; None for what the model's files say, or all.
+            kind: "query" or "document" for the prompt of that name and, where the model makes the
+                vectors of queries without the graph (inference-free), for how the vector is made;
+                None for the model's default.
+            top_k: keep so many of the largest weights; None for as many as the model's files say.
             prompt, prompt_name, truncation, max_length: as for `embed`.
             truncation_side, progress: as in every call.
 
@@ -256,6 +263,7 @@ class Runtime:
         """
         check_progress(progress)
         options = {
+            "kind": kind,
             "top_k": top_k,
             "prompt": prompt,
             "prompt_name": prompt_name,
@@ -269,15 +277,26 @@ class Runtime:
         """Return the similarity of vectors by the model's own function, float32 [n, m].
 
         Args:
-            a, b: vectors [n, H] and [m, H], or single ones [H].
+            a, b: vectors [n, H] and [m, H], or single ones [H]; or `SparseVector`s, lists of them
+                or single ones.
 
         The function is the cosine, the dot product, or a negative Euclidean or Manhattan distance,
-        as the model's files say; the cosine without any.
+        as the model's files say; without any the cosine, and of sparse vectors the dot product.
 
         Raises InputError for arrays that are no vectors of one size.
         """
         facts = self._artifact.manifest.facts
-        return similarity(a, b, facts.similarity if isinstance(facts, EncoderFacts) else "cosine")
+        name = facts.similarity if isinstance(facts, EncoderFacts) else "cosine"
+        return (sparse_similarity if is_sparse(a) or is_sparse(b) else similarity)(a, b, name)
+
+    def decode_sparse(self, vector: SparseVector) -> list[tuple[str, float]]:
+        """Return a sparse vector's tokens with their weights, the largest first.
+
+        Args:
+            vector: what `embed_sparse` returned.
+        """
+        tokens = map(self._tokenizer.id_to_token, vector.ids.tolist())
+        return [(str(token), w) for token, w in zip(tokens, vector.weights.tolist(), strict=True)]
 
     def score(
         self,
@@ -478,6 +497,10 @@ class Runtime:
         """Return the answer to one input, for asyncio, through the runtime's own batcher."""
         return await self._own_batcher().acall(*inputs, **options)
 
+    async def aembed_sparse(self, text: Any, **options: Any) -> Any:
+        """Return one text's vector as `embed_sparse` does, for asyncio, through that batcher."""
+        return await self._own_batcher().aembed_sparse(text, **options)
+
     async def aembed(self, text: Any, **options: Any) -> Any:
         """Return one text's vector as `embed` does, for asyncio, through the same batcher."""
         return await self._own_batcher().aembed(text, **options)
@@ -506,6 +529,8 @@ class Runtime:
         vectors: dict[str, Any] = {}
         if isinstance(head, FeatureExtraction):
             vectors = {"embedding": asdict(head.embedding), "truncated": head.truncated}
+        if isinstance(head, SparseEmbedding):
+            vectors = {"sparse": asdict(head.sparse), "truncated": head.truncated}
         return {
             "task": self._calls.head.task,
             "architecture": manifest.architecture,
@@ -583,6 +608,12 @@ class Runtime:
             # setdefault is atomic: threads that come at the same time get the same batcher.
             self._own.setdefault("own", self.batcher())
         return self._own["own"]
+
+
+def _read_arrays(artifact: Artifact) -> dict[str, np.ndarray]:
+    """Return the arrays beside the graph, by their files' names."""
+    names = [entry.name for entry in artifact.manifest.files if entry.name.endswith(".npy")]
+    return {name: np.load(artifact.path / name, allow_pickle=False) for name in names}
 
 
 def _check_task(task: str, exported: str) -> str:

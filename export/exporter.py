@@ -20,6 +20,7 @@ from bertrt.artifact.manifest import (
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.artifact.targets import Target, choose_target
 from bertrt.engines.ort import onnxruntime
+from bertrt.errors import ExportError
 from bertrt.export.atomic_dir import check_output, default_output, staged
 from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
@@ -27,7 +28,7 @@ from bertrt.export.checkpoints.cross_encoder import is_reranker, read_cross_enco
 from bertrt.export.checkpoints.generation_config import eos_token_id
 from bertrt.export.checkpoints.saved_task import saved_task
 from bertrt.export.checkpoints.sentence_transformers import read_embedding
-from bertrt.export.checkpoints.splade import read_sparse, read_splade_pooling
+from bertrt.export.checkpoints.splade import Splade, read_sparse, read_splade
 from bertrt.export.checkpoints.vector_modules import read_vector_modules
 from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
@@ -48,6 +49,7 @@ from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.samples import Samples, pair_samples, text_samples
 from bertrt.export.save_graph import save_graph
 from bertrt.export.sparse_model import SparseModel
+from bertrt.export.static_queries import write_static_queries
 from bertrt.export.tokenizer.text_graph.write import check_text_graph_options, write_text_graph
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
 from bertrt.export.tracing.trace import has_cache, trace
@@ -159,7 +161,7 @@ def export(
     samples = _samples(request, source)
     with staged(output, overwrite=overwrite) as stage:
         facts = write_tokenizer(checkpoint, stage)
-        task_facts = _task_facts(source, _open_tokenizer(stage, facts))
+        task_facts = _task_facts(source, _open_tokenizer(stage, facts), stage)
         graph = _build_graph(request, source, facts)
         proved = _prove(request, source, graph, facts, stage)
         if samples is not None:
@@ -186,7 +188,7 @@ class _Source:
     """A checkpoint and its model, and what the graph has beside the head's outputs.
 
     The model is transformers', or for an encoder a module that holds it. `vectors` make a text's
-    vector of its hidden states; None for other heads.
+    vector of its hidden states, and `splade` a sparse one; None for other heads.
     """
 
     checkpoint: Checkpoint
@@ -196,6 +198,7 @@ class _Source:
     cached: bool
     extra_outputs: tuple[str, ...]
     vectors: VectorModules | None
+    splade: Splade | None
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,11 @@ def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, tas
     """Build the model of a checkpoint."""
     if request.with_tokenizer:
         check_text_graph_options(head, request.target.device)
+    if head.task == "sparse-embedding" and request.target.engine == "triton":
+        raise ExportError(
+            "the Triton engine has no kernel that pools logits for sparse-embedding: export with "
+            "--device cuda --engine ort"
+        )
     module: Any = build_model(head, checkpoint, allow_new_head=request.allow_new_head)
     if head.task == "text-generation":
         module.config.eos_token_id = eos_token_id(checkpoint)
@@ -242,12 +250,13 @@ def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, tas
         module.config, head, hidden_states=request.hidden_states, attentions=request.attentions
     )
     cached = has_cache(module, head) and request.target.device != "cuda"
-    vectors = None
+    vectors, splade = None, None
     if head.task == "feature-extraction":
         vectors = read_vector_modules(checkpoint.folder, module.config.hidden_size)
     if head.task == "sparse-embedding":
-        module = SparseModel(module, *read_splade_pooling(checkpoint.folder))
-    return _Source(checkpoint, task, head, module, cached, names, vectors)
+        splade = read_splade(checkpoint.folder)
+        module = SparseModel(module, splade.pooling, splade.activation)
+    return _Source(checkpoint, task, head, module, cached, names, vectors, splade)
 
 
 def _samples(request: _Request, source: _Source) -> Samples | None:
@@ -411,8 +420,11 @@ def _write(
     return manifest
 
 
-def _task_facts(source: _Source, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return what the task needs to know beside its graph, by its name in the manifest."""
+def _task_facts(source: _Source, tokenizer: Tokenizer, stage: Path) -> dict[str, Any]:
+    """Return what the task needs to know beside its graph, by its name in the manifest.
+
+    What is too large for the manifest is written to a file.
+    """
     checkpoint, config = source.checkpoint, source.module.config
     folders = checkpoint.folder, checkpoint.transformer_folder
     if source.head.task == "text-classification":
@@ -420,8 +432,9 @@ def _task_facts(source: _Source, tokenizer: Tokenizer) -> dict[str, Any]:
         return {"cross_encoder": _within(facts, tokenizer.max_length)}
     if source.vectors is not None:
         return {"embedding": read_embedding(*folders, tokenizer, source.vectors)}
-    if isinstance(source.module, SparseModel):
-        return {"sparse": read_sparse(*folders, tokenizer, source.module)}
+    if (splade := source.splade) is not None:
+        sparse = read_sparse(*folders, tokenizer, splade, config.vocab_size)
+        return {"sparse": write_static_queries(sparse, splade, checkpoint.folder, tokenizer, stage)}
     return {}
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "HEADS",
     "MASK_TASKS",
     "TRANSFORM_TASKS",
+    "VECTOR_TASKS",
     "HeadSpec",
     "class_of",
     "head_for",
@@ -75,6 +76,8 @@ ENCODERS: tuple[HeadSpec, ...] = (
 FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
 # Tasks that may need the logits of mask tokens only.
 MASK_TASKS = ("fill-mask", "pretraining")
+# Tasks that give a vector a text, which is judged by its cosine.
+VECTOR_TASKS = ("feature-extraction", "sparse-embedding")
 # Tasks whose heads have a linear layer, activation and LayerNormalization before the vocabulary.
 TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask", "sparse-embedding")
 

@@ -16,6 +16,7 @@ OUTPUTS = {
     "embeddings": "last_hidden_state",
     "classification": "logits",
     "fill-mask": "logits",
+    "sparse": "logits",
 }
 # The batch size of sentence-transformers and of most scripts.
 _BATCH = 32
@@ -39,6 +40,10 @@ def finish(
         rows, columns = np.nonzero(input_ids == mask_id)
         masked: np.ndarray = output[rows, columns]
         return masked
+    if task == "sparse":
+        weights = np.log1p(np.maximum(output, 0) * attention_mask[:, :, None])
+        sparse: np.ndarray = weights.max(axis=1)
+        return sparse
     return output
 
 

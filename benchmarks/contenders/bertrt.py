@@ -13,7 +13,7 @@ from benchmarks.contenders.requirements import (
     cuda_provider_missing,
     packages_missing,
 )
-from benchmarks.data.models import TASKS, Model
+from benchmarks.data.models import ALL_TASKS, TASKS, Model
 
 __all__ = ["CONTENDERS", "EXPORT_TASKS", "BertrtModel"]
 
@@ -22,6 +22,7 @@ EXPORT_TASKS = {
     "embeddings": "feature-extraction",
     "classification": "text-classification",
     "fill-mask": "fill-mask",
+    "sparse": "sparse-embedding",
 }
 # The logits of an untrained head are near ties, which int8 cannot preserve. The row's error shows
 # the agreement that it reached.
@@ -61,6 +62,8 @@ class BertrtModel:
             return finish(self._task, states, input_ids, attention_mask, self._mask_id)
         if self._task == "fill-mask":
             return self._mask_logits(arrays)
+        if self._task == "sparse":
+            return np.asarray(self.runtime.run(**arrays)["sparse_embedding"])
         return np.asarray(self.runtime.run(**arrays)["logits"])
 
     def answer(self, texts: list[str]) -> np.ndarray:
@@ -75,6 +78,12 @@ class BertrtModel:
         if self._task == "classification":
             answers = self.runtime(texts, top_k=None, function_to_apply="none")
             return np.stack([self._logits(answer) for answer in answers])
+        if self._task == "sparse":
+            found = self.runtime.embed_sparse(texts, truncation=False)
+            rows = np.zeros((len(texts), self.runtime.info["sparse"]["size"]), np.float32)
+            for row, vector in zip(rows, found, strict=True):
+                row[vector.ids] = vector.weights
+            return rows
         # Not `runtime(texts)`, which returns only the best tokens: all logits are checked.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         logits: list[Any] = [None] * len(texts)
@@ -167,10 +176,18 @@ def _missing_for_ort_cuda() -> str | None:
 
 CONTENDERS = {
     "bertrt": _contender(
-        "bertrt", _missing_on_cpu, packages=("bertrt", "onnxruntime"), dtype="float32"
+        "bertrt",
+        _missing_on_cpu,
+        packages=("bertrt", "onnxruntime"),
+        dtype="float32",
+        tasks=ALL_TASKS,
     ),
     "bertrt_int8": _contender(
-        "bertrt int8", _missing_on_cpu, packages=("bertrt", "onnxruntime"), dtype="int8"
+        "bertrt int8",
+        _missing_on_cpu,
+        packages=("bertrt", "onnxruntime"),
+        dtype="int8",
+        tasks=ALL_TASKS,
     ),
     "bertrt_cuda_ort": _contender(
         "bertrt ONNX Runtime CUDA",

@@ -53,7 +53,7 @@ class Contender:
         load: `load(model, task, folder, threads)` loads what `prepare` wrote into `folder`.
         prepare: `prepare(model, task, folder)` exports or quantizes into `folder`; runs once and
             is not timed.
-        tasks: which of `TASKS` it supports.
+        tasks: which of `ALL_TASKS` it supports.
         environment: "bench" or "optimum": the virtual environment that its worker runs in.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.contenders.answers import OUTPUTS, BatchedTexts
 from benchmarks.contenders.contender import Contender
 from benchmarks.contenders.requirements import bfloat16_missing, packages_missing
-from benchmarks.data.models import Model
+from benchmarks.data.models import ALL_TASKS, Model
 
 __all__ = ["CONTENDERS", "TorchModel", "load_module"]
 
@@ -19,6 +19,7 @@ _CLASSES = {
     "embeddings": "AutoModel",
     "classification": "AutoModelForSequenceClassification",
     "fill-mask": "AutoModelForMaskedLM",
+    "sparse": "AutoModelForMaskedLM",
 }
 
 
@@ -95,6 +96,9 @@ class TorchModel:
             return torch.nn.functional.normalize(pooled.float(), dim=1)
         if self._task == "fill-mask":
             return output[ids == self._mask_id]
+        if self._task == "sparse":
+            # As SpladePooling does, in place.
+            return (output * mask[:, :, None]).relu_().log1p_().amax(1)
         return output
 
 
@@ -109,7 +113,7 @@ def _contender(title: str, *, attention: str, dtype: str = "float32") -> Contend
         module = load_module(model, task, attention=attention, threads=threads, dtype=dtype)
         return TorchModel(module, model, task)
 
-    return Contender(title, dtype, ("torch", "transformers"), missing, load)
+    return Contender(title, dtype, ("torch", "transformers"), missing, load, tasks=ALL_TASKS)
 
 
 def _compile_missing() -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contenders.contender import Contender
+from benchmarks.contenders.contender import Contender, LoadedModel
 from benchmarks.contenders.requirements import cuda_missing, packages_missing
 from benchmarks.data.models import Model
 
@@ -52,15 +52,50 @@ class SentenceTransformerModel:
         return np.asarray(vectors, dtype=np.float32)
 
 
+class SparseEncoderModel:
+    """A masked language model with SPLADE's maximum of log(1 + relu); a `LoadedModel`."""
+
+    def __init__(self, model: Model, task: str, threads: int) -> None:
+        """Load the checkpoint on the CPU."""
+        import torch
+        from sentence_transformers import SparseEncoder
+
+        torch.set_num_threads(threads)
+        self._model = SparseEncoder(str(model.checkpoint(task)), device="cpu")
+
+    def run(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
+    ) -> np.ndarray:
+        """Do what `encode` does for a batch, from token ids; see `LoadedModel`."""
+        import torch
+
+        arrays = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
+        with torch.inference_mode():
+            features = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            return np.asarray(self._model(features)["sentence_embedding"].numpy())
+
+    def answer(self, texts: list[str]) -> np.ndarray:
+        """See `LoadedModel`; without the sparse format, which would take longer."""
+        vectors = self._model.encode(texts, convert_to_sparse_tensor=False, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+
 def _contender(
     title: str, missing: Callable[[], str | None], *, device: str, precision: str
 ) -> Contender:
-    def load(model: Model, task: str, folder: Path, threads: int) -> SentenceTransformerModel:
+    def load(model: Model, task: str, folder: Path, threads: int) -> LoadedModel:
+        if task == "sparse":
+            return SparseEncoderModel(model, task, threads)
         half = precision == "float16"
         return SentenceTransformerModel(model, task, threads, device=device, half=half)
 
     packages = ("sentence-transformers", "torch", "transformers")
-    return Contender(title, precision, packages, missing, load, tasks=("embeddings",))
+    tasks = ("embeddings", "sparse") if device == "cpu" else ("embeddings",)
+    return Contender(title, precision, packages, missing, load, tasks=tasks)
 
 
 CONTENDERS = {

@@ -18,9 +18,11 @@ from typing import Any
 
 from benchmarks.data.vocabulary import write_tokenizer
 
-__all__ = ["NAMES", "TASKS", "Model", "check_name", "make_model"]
+__all__ = ["ALL_TASKS", "NAMES", "TASKS", "Model", "check_name", "make_model"]
 
 TASKS = ("embeddings", "classification", "fill-mask")
+# With those that a run measures only when it is asked to: SPLADE's sparse vectors.
+ALL_TASKS = (*TASKS, "sparse")
 
 # The fields of transformers' config that differ from BERT-base, whose values are the defaults.
 _SIZES: dict[str, dict[str, int]] = {
@@ -46,6 +48,7 @@ _CLASSES = {
     "embeddings": "BertModel",
     "classification": "BertForSequenceClassification",
     "fill-mask": "BertForMaskedLM",
+    "sparse": "BertForMaskedLM",
 }
 
 
@@ -84,7 +87,7 @@ def make_model(name: str, root: Path, tasks: Sequence[str] = TASKS) -> Model:
         name: one of `NAMES`, or a folder with a BERT checkpoint in transformers' format. A task
             whose head the checkpoint lacks gets a new one, seeded.
         root: where checkpoints are made and kept.
-        tasks: which checkpoints are needed, of `TASKS`.
+        tasks: which checkpoints are needed, of `ALL_TASKS`.
 
     Raises ValueError for a name that is neither.
     """

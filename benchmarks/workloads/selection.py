@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from benchmarks.contenders.registry import DEVICES, SERVERS, names_on
-from benchmarks.data.models import NAMES, TASKS, check_name
+from benchmarks.data.models import ALL_TASKS, NAMES, TASKS, check_name
 from benchmarks.workloads import (
     cold_start,
     fixed,
@@ -132,7 +132,7 @@ def full(
     known = (*names, *SERVERS) if device == "cpu" else names
     for name in models or ():
         check_name(name)
-    _check("task", tasks, TASKS)
+    _check("task", tasks, ALL_TASKS)
     _check("workload", workloads, WORKLOADS)
     _check(f"contender for {device}", contenders, known)
     for workload in workloads or _WORKLOADS[device]:

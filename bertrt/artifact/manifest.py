@@ -186,12 +186,20 @@ class SparseFacts(EncoderFacts):
         activation: "relu" for log(1 + relu(logit)); "log1p_relu" for the logarithm of 1 plus that.
         size: the number of entries of the vector, one for each token of the vocabulary.
         top_k: how many of the largest entries are kept; None for all.
+        query_weights: the file with the weights of a query's tokens, float32 [size]; None if the
+            graph makes the vectors of queries too.
+        query_max_length: the limit of such a query in tokens; None for no limit.
+        default_kind: "query" or "document", which a text is if nothing is said; None if it has to
+            be said. It counts where queries have weights.
     """
 
     pooling: str
     activation: str
     size: int
     top_k: int | None
+    query_weights: str | None = None
+    query_max_length: int | None = None
+    default_kind: str | None = "document"
 
 
 # What a task needs to know beside its graph.

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertrt.cli.arguments import add_directory, add_session_options, add_texts
 from bertrt.cli.embed_options import (
+    DENSE_OPTIONS,
     add_embed_options,
     read_embed_options,
     spell,
@@ -25,17 +26,23 @@ from bertrt.progress import ProgressCallback, progress_bar
 if TYPE_CHECKING:
     import numpy as np
 
-    Embed = Callable[[Sequence[str]], np.ndarray]
-    Write = Callable[[Sequence[str], np.ndarray], None]
+    from bertrt.heads.sparse_vectors import SparseVector
+    from bertrt.runtime import Runtime
+
+    # An array [n, H], or a list of sparse vectors.
+    Vectors = np.ndarray | list[SparseVector]
+    Embed = Callable[[Sequence[str]], Vectors]
+    Write = Callable[[Sequence[str], Vectors], None]
 
 __all__ = ["DESCRIPTION", "ENDINGS", "JSON_HELP", "SUMMARY", "configure", "run"]
 
 SUMMARY = "turn texts into vectors"
 DESCRIPTION = """\
 Turn each TEXT, or each line of standard input, into a vector: the model's own, unless options say
-otherwise. The artifact is for feature-extraction. Each vector is printed as a JSON list on a line,
-or all are written to a file, which appears when it is complete. The memory that this takes does not
-grow with the number of lines. A line that cannot be embedded is an error, and leaves no file."""
+otherwise. The artifact is for feature-extraction or sparse-embedding. Each vector is printed as a
+JSON list on a line, a sparse one as {"ids": […], "weights": […]}, or all are written to a file,
+which appears when it is complete. The memory that this takes does not grow with the number of
+lines. A line that cannot be embedded is an error, and leaves no file."""
 JSON_HELP = (
     'print {"text": …, "vector": […]} for each text; with --output, what was written as one JSON '
     "document"
@@ -83,8 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         def report(part: int, total: int | None, what: str) -> None:
             draw(done + part, None, f"{done + part:,} {unit}s")
 
-        methods = {"query": runtime.embed_query, "document": runtime.embed_document}
-        method = methods.get(arguments.kind, runtime.embed)
+        method = _method(runtime, arguments, options)
         embed = partial(method, progress=report, **options)
         with spelled_options():
             embed(iter(()))  # checks the options
@@ -99,11 +105,42 @@ def run(arguments: argparse.Namespace) -> int:
                 vectors = embed([""], truncation=True)[:0]
             write([], vectors)
     if arguments.output is not None:
-        _print_summary(arguments, [done, vectors.shape[1]], str(vectors.dtype))
+        _print_summary(arguments, *_shape(runtime, vectors, done))
     return 0
 
 
-def _embed(embed: "Embed", texts: Sequence[str], unit: str, number: int) -> "np.ndarray":
+def _method(
+    runtime: "Runtime", arguments: argparse.Namespace, options: dict[str, Any]
+) -> "Callable[..., Vectors]":
+    """Return the runtime's method that makes the vectors.
+
+    Raises InputError for an option that sparse vectors do not have.
+    """
+    kind = arguments.kind
+    if runtime.info["task"] != "sparse-embedding":
+        methods = {"query": runtime.embed_query, "document": runtime.embed_document}
+        return methods.get(kind, runtime.embed)
+    for name in DENSE_OPTIONS:
+        if name in options:
+            raise InputError(
+                f"--{name} is for artifacts of feature-extraction, and this one is for "
+                "sparse-embedding: leave it out"
+            )
+    if arguments.output is not None and arguments.output.suffix != ".jsonl":
+        raise InputError(
+            f"--output {str(arguments.output)!r} cannot hold sparse vectors: give a .jsonl file"
+        )
+    return partial(runtime.embed_sparse, kind=kind)
+
+
+def _shape(runtime: "Runtime", vectors: "Vectors", count: int) -> tuple[list[int], str]:
+    """Return the shape and the dtype of so many vectors like these."""
+    if isinstance(vectors, list):
+        return [count, runtime.info["sparse"]["size"]], "float32"
+    return [count, vectors.shape[1]], str(vectors.dtype)
+
+
+def _embed(embed: "Embed", texts: Sequence[str], unit: str, number: int) -> "Vectors":
     """Return the vectors of texts, of which the first has this number.
 
     Raises InputError with the number of the first text that cannot be embedded, or for options
@@ -121,7 +158,10 @@ def _embed(embed: "Embed", texts: Sequence[str], unit: str, number: int) -> "np.
     # A wrong text fails its list before anything is computed, so halving costs little.
     half = len(texts) // 2
     first = _embed(embed, texts[:half], unit, number)
-    return np.concatenate([first, _embed(embed, texts[half:], unit, number + half)])
+    second = _embed(embed, texts[half:], unit, number + half)
+    if isinstance(first, list):
+        return [*first, *second]
+    return np.concatenate([first, second])
 
 
 @contextlib.contextmanager

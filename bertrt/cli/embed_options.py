@@ -14,7 +14,14 @@ from bertrt.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["PRECISIONS", "add_embed_options", "read_embed_options", "spell", "spelled_options"]
+__all__ = [
+    "DENSE_OPTIONS",
+    "PRECISIONS",
+    "add_embed_options",
+    "read_embed_options",
+    "spell",
+    "spelled_options",
+]
 
 # Those of the runtime, without importing it; a test compares them.
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
@@ -30,6 +37,8 @@ _NAMES = (
     "precision",
     "ranges",
 )
+# Those that sparse vectors do not have.
+DENSE_OPTIONS = ("pooling", "normalize", "dimensions", "precision", "ranges")
 # A name of an option that is not in quotes.
 _NAME = re.compile(rf"'[^']*'|\b({'|'.join(_NAMES)})\b")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertrt.artifact.manifest import FileEntry, Manifest, TensorSpec
+from bertrt.artifact.manifest import EncoderFacts, FileEntry, Manifest, TensorSpec
 from bertrt.cli.formatting import align_columns, escape_control, format_size
 
 __all__ = ["format_details", "format_summary", "manifest_json"]
@@ -45,6 +45,7 @@ def format_details(directory: Path, manifest: Manifest) -> list[str]:
             *_text_graph(manifest),
             *_tokenizer(manifest),
             *_embedding(manifest),
+            *_sparse(manifest),
             *_files(manifest.files),
             ("versions", _pairs(manifest.versions)),
         ]
@@ -206,18 +207,40 @@ def _embedding(manifest: Manifest) -> Rows:
         return []
     steps = [f"{' + '.join(facts.pooling)} pooling", *facts.modules]
     size = facts.dimensions or facts.size
-    longer = "texts cut at" if facts.truncation else "at most"
-    rows = [
-        ("embedding", f"{', then '.join(steps)}: {size} dimensions, {facts.similarity} similarity"),
-        ("embedding", f"{longer} {facts.max_length} tokens"),
+    lines = [
+        f"{', then '.join(steps)}: {size} dimensions, {facts.similarity} similarity",
+        *_encoder(facts),
     ]
+    if not facts.include_prompt:
+        lines.append("a prompt's tokens are not pooled")
+    return [("embedding", line) for line in lines]
+
+
+def _sparse(manifest: Manifest) -> Rows:
+    facts = manifest.sparse
+    if facts is None:
+        return []
+    kept = "" if facts.top_k is None else f", the {facts.top_k} largest"
+    lines = [
+        f"{facts.pooling} pooling of {facts.activation}: {facts.size} tokens{kept}, "
+        f"{facts.similarity} similarity",
+        *_encoder(facts),
+    ]
+    if facts.query_weights is not None:
+        default = "" if facts.default_kind is None else f"; a text is a {facts.default_kind}"
+        lines.append(f"queries by the weights in {facts.query_weights}, without the graph{default}")
+    return [("sparse", line) for line in lines]
+
+
+def _encoder(facts: EncoderFacts) -> list[str]:
+    """Return the limit and the prompts, in words."""
+    longer = "texts cut at" if facts.truncation else "at most"
+    lines = [f"{longer} {facts.max_length} tokens"]
     for name, prompt in facts.prompts.items():
         if prompt:
             default = " (default)" if name == facts.default_prompt_name else ""
-            rows.append(("embedding", f"prompt {name!r}{default}: {prompt!r}"))
-    if not facts.include_prompt:
-        rows.append(("embedding", "a prompt's tokens are not pooled"))
-    return rows
+            lines.append(f"prompt {name!r}{default}: {prompt!r}")
+    return lines
 
 
 def _tokenizer(manifest: Manifest) -> Rows:

@@ -1,7 +1,7 @@
 """Print vectors, and write them to .npy, .jsonl and .parquet files, holding few at a time.
 
 A writer is given groups of texts and their vectors, [n, H] of one dtype. There is at least one
-group, which may be empty.
+group, which may be empty. Sparse vectors are printed, and written as .jsonl.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 
 from bertrt.errors import InputError
+from bertrt.heads.sparse_vectors import SparseVector
 
 __all__ = ["WRITERS", "VectorWriter", "print_vectors"]
 
@@ -21,21 +22,28 @@ _ROW_GROUP = 8192
 
 def print_vectors(
     texts: Sequence[str],
-    vectors: np.ndarray,
+    vectors: np.ndarray | Sequence[SparseVector],
     *,
     with_text: bool,
     file: TextIO | None = None,
 ) -> None:
     """Print each vector as a JSON list on a line, or as `{"text": …, "vector": […]}`.
 
-    Each float32 has the fewest digits that give it back. The default file is standard output.
+    A sparse vector is `{"ids": […], "weights": […]}`, with the text before the ids. Each float32
+    has the fewest digits that give it back. The default file is standard output.
     """
     for text, vector in zip(texts, vectors, strict=True):
-        line = f"[{', '.join(map(str, vector))}]"
-        if with_text:
-            line = f'{{"text": {json.dumps(text, ensure_ascii=False)}, "vector": {line}}}'
+        start = f'"text": {json.dumps(text, ensure_ascii=False)}, ' if with_text else ""
+        if isinstance(vector, SparseVector):
+            line = f'{{{start}"ids": {_list(vector.ids)}, "weights": {_list(vector.weights)}}}'
+        else:
+            line = f'{{{start}"vector": {_list(vector)}}}' if with_text else _list(vector)
         print(line, file=file)
     print(end="", flush=True, file=file)
+
+
+def _list(numbers: np.ndarray) -> str:
+    return f"[{', '.join(map(str, numbers))}]"
 
 
 class VectorWriter(Protocol):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any, ClassVar
 
+import numpy as np
+
 from bertrt.artifact.manifest import TaskFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError, shorten
@@ -74,10 +76,16 @@ class Head(ABC):
         self.tokenizer = tokenizer
         self.config = config
 
-    def take_facts(self, facts: TaskFacts | None) -> None:  # noqa: B027 (most heads need none)
-        """Take what the manifest says about the task; raises ArtifactError if the head needs more.
+    def take_facts(  # noqa: B027 (most heads need none)
+        self, facts: TaskFacts | None, arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """Take what the manifest says about the task, once, before anything else.
 
-        Called once, before anything else.
+        Args:
+            facts: the task's own section; None if there is none.
+            arrays: the arrays that it names, by their files' names.
+
+        Raises ArtifactError if the head needs more.
         """
 
     @abstractmethod
@@ -112,13 +120,15 @@ class Head(ABC):
 
     def run_requests(self, requests: Sequence[HeadRequest], runner: GraphRunner) -> list[Answer]:
         """Return the answers to requests of the same outputs and tokens, batched together."""
-        first = requests[0]
+        answers: list[Answer] = [None if one.encodings else one.finish(()) for one in requests]
+        first = next((request for request in requests if request.encodings), None)
+        if first is None:
+            return answers
         owners = [i for i, request in enumerate(requests) for _ in request.encodings]
         starts = [0, *accumulate(len(request.encodings) for request in requests)]
         encodings = [encoding for request in requests for encoding in request.encodings]
         # Each input is finished, and its outputs freed, as soon as its last encoding has run.
         pending: dict[int, dict[int, SampleOutputs]] = {}
-        answers: list[Answer] = [None] * len(requests)
         for index, outputs in runner.run_encodings(
             encodings, outputs=first.outputs, tokens=first.tokens
         ):

@@ -6,6 +6,7 @@ Both parse it here.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,6 +57,7 @@ class CallParser:
         config: ModelConfig,
         outputs: Sequence[str],
         facts: TaskFacts | None = None,
+        arrays: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
         """Parse calls for a task.
 
@@ -65,6 +67,7 @@ class CallParser:
             config: the model's sizes and labels.
             outputs: the names of the graph's outputs.
             facts: what the task needs to know beside its graph, if anything.
+            arrays: the arrays that `facts` name, by their files' names.
 
         Raises ArtifactError if the task needs facts that are not given.
         """
@@ -72,7 +75,7 @@ class CallParser:
         self._tokenizer = tokenizer
         self._config = config
         self._outputs = outputs
-        self.head.take_facts(facts)
+        self.head.take_facts(facts, arrays)
 
     def parse_method(self, method: str, options: Mapping[str, Any]) -> Call:
         """Parse the keyword arguments of a runtime's method, "call" for `Runtime.__call__`.

@@ -97,7 +97,7 @@ class FeatureExtraction(TextHead):
     # How many texts `embed` has cut.
     truncated = 0
 
-    def take_facts(self, facts: TaskFacts | None) -> None:
+    def take_facts(self, facts: TaskFacts | None, arrays: Mapping[str, np.ndarray]) -> None:
         """Take how the model makes its vectors; raises ArtifactError without that."""
         if not isinstance(facts, EmbeddingFacts):
             raise ArtifactError("bertrt.json has no embedding: export the checkpoint again")

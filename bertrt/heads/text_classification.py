@@ -4,7 +4,7 @@ Follows transformers' TextClassificationPipeline, including its older form: with
 answer is the best label alone, in a list if the call had a single text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -72,7 +72,7 @@ class TextClassification(TextHead):
     # How pairs are scored: see `bertrt.heads.reranking`.
     cross_encoder = CrossEncoderFacts("identity", {}, None)
 
-    def take_facts(self, facts: TaskFacts | None) -> None:
+    def take_facts(self, facts: TaskFacts | None, arrays: Mapping[str, np.ndarray]) -> None:
         """Take how pairs are scored, if the manifest says it."""
         if isinstance(facts, CrossEncoderFacts):
             self.cross_encoder = facts

@@ -41,7 +41,7 @@ class DynamicBatcher:
     """Answers requests and merges those that wait; opened with `Runtime.batcher`.
 
     `submit_many` and `amany` take a list of inputs, every other method one input, with the options
-    of `Runtime.__call__`, `Runtime.embed` or `Runtime.score`. The answer is the same as there,
+    of `__call__`, `embed`, `embed_sparse` or `score` of a runtime. The answer is the same as there,
     whatever it was merged with. `amany` encodes its texts in a thread of the batcher; otherwise the
     calling thread encodes them and gets InputError for a bad one. The batcher's own threads run
     the model. Inputs with different options share a batch, unless they need different outputs of
@@ -146,6 +146,12 @@ class DynamicBatcher:
         """Return one text's vector [H] as `Runtime.embed` does; otherwise as a call."""
         return _result(self._send(self._calls.parse_embed(options), (text,), wait), timeout)
 
+    def embed_sparse(
+        self, text: Any, *, wait: bool = False, timeout: float | None = None, **options: Any
+    ) -> Any:
+        """Return one text's vector as `Runtime.embed_sparse` does; otherwise as a call."""
+        return _result(self._send(self._calls.parse_embed_sparse(options), (text,), wait), timeout)
+
     def score(
         self, pair: Any, *, wait: bool = False, timeout: float | None = None, **options: Any
     ) -> Any:
@@ -205,6 +211,10 @@ class DynamicBatcher:
     async def aembed(self, text: Any, *, wait: bool = False, **options: Any) -> Any:
         """Return one text's vector, for asyncio; otherwise as `acall`."""
         return await _awaited(self._send(self._calls.parse_embed(options), (text,), wait))
+
+    async def aembed_sparse(self, text: Any, *, wait: bool = False, **options: Any) -> Any:
+        """Return one text's sparse vector, for asyncio; otherwise as `acall`."""
+        return await _awaited(self._send(self._calls.parse_embed_sparse(options), (text,), wait))
 
     async def ascore(self, pair: Any, *, wait: bool = False, **options: Any) -> Any:
         """Return one pair's score, for asyncio; otherwise as `acall`."""

@@ -87,6 +87,7 @@ ROUTES: Routes = {
     ("POST", "/vertex"): Route(hugging_face.vertex),
     ("POST", "/embed"): Route(tei.embed),
     ("POST", "/embed_all"): Route(tei.embed_all),
+    ("POST", "/embed_sparse"): Route(tei.embed_sparse),
     ("POST", "/predict"): Route(tei.predict),
     ("POST", "/rerank"): Route(rerank.rerank_bare),
     ("POST", "/similarity"): Route(tei.similarity),

@@ -15,6 +15,10 @@ __all__ = ["Cost", "estimate"]
 # token's text, and an object of a label or a token with its score.
 _FLOAT, _DOUBLE, _TOKEN, _ENTRY = 12, 20, 8, 96
 
+# How many weights a sparse vector hardly exceeds: SPLADE models give 50 to 300, and nothing bounds
+# them.
+_MOST_WEIGHTS = 1024
+
 # The length of a text in tokens: exactly, or as characters, of which there are at least as many.
 Length = Callable[[str], int]
 
@@ -57,6 +61,8 @@ def estimate(
     if method == "embed":
         size = options.get("dimensions") or _vector_size(model)
         return Cost(len(inputs), _FLOAT * size * len(inputs))
+    if method == "embed_sparse":
+        return Cost(len(inputs), _ENTRY * _MOST_WEIGHTS * len(inputs))
     if method == "score":
         return Cost(len(inputs), _FLOAT * len(model.labels) * len(inputs))
     has_windows = model.task == "question-answering" or options.get("stride") is not None
@@ -154,6 +160,10 @@ def _entries(model: Model, item: Any, options: Any, sequences: int) -> int:
     return _ENTRY * sequences
 
 
+def _weights(model: Model, item: Any, options: Any, sequences: int) -> int:
+    return _ENTRY * min(_MOST_WEIGHTS, _whole(options, "top_k", _MOST_WEIGHTS))
+
+
 _SIZES: dict[str, Callable[[Model, Any, Mapping[str, Any], int], int]] = {
     "feature-extraction": _vectors,
     "fill-mask": _fillings,
@@ -161,6 +171,7 @@ _SIZES: dict[str, Callable[[Model, Any, Mapping[str, Any], int], int]] = {
     "next-sentence-prediction": _entries,
     "pretraining": _fillings,
     "question-answering": _answers,
+    "sparse-embedding": _weights,
     "text-classification": _classes,
     "text-generation": _written,
     "token-classification": _spans,

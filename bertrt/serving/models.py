@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from bertrt.artifact.directory import Artifact
-from bertrt.artifact.manifest import EmbeddingFacts
+from bertrt.artifact.manifest import EmbeddingFacts, EncoderFacts
 from bertrt.errors import InputError
 from bertrt.heads.zero_shot_classification import entailment_id
 from bertrt.runtime import Runtime
@@ -47,6 +47,12 @@ class Model:
     def embedding(self) -> EmbeddingFacts | None:
         """How it makes a vector; None if it makes none."""
         return self.artifact.manifest.embedding
+
+    @property
+    def encoder(self) -> EncoderFacts | None:
+        """How it takes the texts of which it makes vectors; None if it makes none."""
+        facts = self.artifact.manifest.facts
+        return facts if isinstance(facts, EncoderFacts) else None
 
     @property
     def vocab_size(self) -> int:
@@ -130,6 +136,8 @@ class Models:
         named = next((name for name in others if name is not None), None)
         if named is not None:
             raise self._unknown(named)
+        if not fitting and ability == "sparse-embedding":
+            raise HttpError(424, _REFUSALS[ability])
         if not fitting:
             raise HttpError(424, f"no model here can {_WORDS.get(ability, ability)}")
         raise HttpError(
@@ -158,8 +166,8 @@ class Models:
     def _able(self, model: Model, ability: str) -> Model:
         if ability in model.can:
             return model
-        if ability == "rerank":
-            raise HttpError(424, "model is not a re-ranker model")
+        if ability in _REFUSALS:
+            raise HttpError(424, _REFUSALS[ability])
         raise HttpError(424, f"model {model.name!r} cannot {_WORDS.get(ability, ability)}")
 
     def _unknown(self, name: str) -> HttpError:
@@ -168,5 +176,10 @@ class Models:
         return HttpError(404, message, "model", "model_not_found")
 
 
+# What clients of Text Embeddings Inference are told of a model that cannot.
+_REFUSALS = {
+    "rerank": "model is not a re-ranker model",
+    "sparse-embedding": "Model is not an embedding model with SPLADE pooling",
+}
 # Abilities that are not the name of a task, in words.
 _WORDS = {"embed": "embed texts", "classify": "classify texts", "rerank": "re-rank texts"}

@@ -24,9 +24,9 @@ from bertrt.export.checkpoints.hub import (
     fetch_tokenizer,
     looks_like_path,
 )
-from bertrt.export.checkpoints.module_list import transformer_subfolder
 from bertrt.export.checkpoints.naming.mapping import from_scheme, stored_names
 from bertrt.export.checkpoints.naming.pytorch import pytorch_names
+from bertrt.export.checkpoints.transformer_subfolder import transformer_subfolder
 
 __all__ = ["DEMO", "Checkpoint", "Source", "TokenizerSource", "open_checkpoint"]
 

@@ -22,8 +22,9 @@ from bertrt.export.checkpoints.folder import CONFIG_FILES, find_in_folder
 from bertrt.export.checkpoints.folder_kind import check_adapter, where_it_lies
 from bertrt.export.checkpoints.formats.find import find_weights
 from bertrt.export.checkpoints.json_file import read_json
-from bertrt.export.checkpoints.module_list import MODULES_FILE, transformer_subfolder
+from bertrt.export.checkpoints.module_list import MODULES_FILE
 from bertrt.export.checkpoints.sentence_transformers import settings_files
+from bertrt.export.checkpoints.transformer_subfolder import transformer_subfolder
 
 __all__ = ["VOCABULARIES", "fetch", "fetch_tokenizer", "looks_like_path"]
 

@@ -1,13 +1,12 @@
 """Read modules.json, the list of modules of a sentence-transformers model."""
 
 import json
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bertrt.errors import ExportError
 
-__all__ = ["MODULES_FILE", "Module", "read_module_list", "transformer_subfolder"]
+__all__ = ["MODULES_FILE", "Module", "read_module_list"]
 
 MODULES_FILE = "modules.json"
 
@@ -22,6 +21,21 @@ class Module:
     kind: str
     path: str
 
+    @classmethod
+    def of(cls, type: str, path: str) -> "Module":
+        """Return a module by the path of its class and that of its folder.
+
+        Raises ValueError for a folder that is not within the model's.
+        """
+        package, _, short = type.rpartition(".")
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise ValueError(f"the path {path!r} leaves the model's folder")
+        return cls(
+            kind=short if package.startswith("sentence_transformers") else type,
+            path="" if pure == PurePosixPath() else str(pure),
+        )
+
 
 def read_module_list(path: Path) -> list[Module]:
     """Return a model's modules, in the order in which they run.
@@ -32,34 +46,6 @@ def read_module_list(path: Path) -> list[Module]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(entries, list) or not entries:
             raise ValueError("it lists no modules")
-        return [Module(_kind(str(one["type"])), _subfolder(str(one["path"]))) for one in entries]
+        return [Module.of(str(one["type"]), str(one["path"])) for one in entries]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ExportError(f"{path.name} cannot be read ({error}): download it again") from error
-
-
-def _kind(name: str) -> str:
-    package, _, short = name.rpartition(".")
-    return short if package.startswith("sentence_transformers") else name
-
-
-def _subfolder(path: str) -> str:
-    """Return a path within the model's folder in its shortest form."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts:
-        raise ValueError(f"the path {path!r} leaves the model's folder")
-    return "" if pure == PurePosixPath() else str(pure)
-
-
-def transformer_subfolder(names: Collection[str], get_path: Callable[[str], Path]) -> str:
-    """Return the subfolder that holds the transformer; "" if it is the model's own folder.
-
-    Args:
-        names: the names of the folder's files.
-        get_path: returns the path of a file that must be read.
-
-    Raises ExportError for a modules.json that is damaged.
-    """
-    if MODULES_FILE not in names:
-        return ""
-    modules = read_module_list(get_path(MODULES_FILE))
-    return next((module.path for module in modules if module.kind == "Transformer"), "")

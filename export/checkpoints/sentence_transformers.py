@@ -13,6 +13,7 @@ from bertrt.artifact.manifest import EmbeddingFacts, EncoderFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
 from bertrt.export.checkpoints.module_list import MODULES_FILE
+from bertrt.export.checkpoints.router import ROUTER_FILE
 from bertrt.export.checkpoints.vector_modules import WEIGHT_FILES
 from bertrt.export.vector_modules import VectorModules
 from bertrt.heads.similarity import SIMILARITIES
@@ -36,6 +37,9 @@ _TRANSFORMER_FILES = tuple(
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 
+# A module that takes texts has a tokenizer of its own.
+_MODULE_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "idf.json")
+
 # Settings of the transformer module that change how texts are tokenized.
 _TOKENIZING = ("query_length", "document_length", "query_expansion", "processing_kwargs")
 
@@ -51,13 +55,16 @@ def settings_files(names: Collection[str]) -> list[str]:
 
     Of a module's weights in several formats the best is returned.
     """
-    known = (MODULES_FILE, SETTINGS_FILE, *_TRANSFORMER_FILES)
+    known = (MODULES_FILE, ROUTER_FILE, SETTINGS_FILE, *_TRANSFORMER_FILES)
     found = [name for name in names if name in known]
     for config in sorted(names):
-        match = re.fullmatch(r"(\d+_\w+)/config\.json", config)
-        if match is not None and not match[1].endswith("_Transformer"):
+        # A Router's folders begin with the route: query_0_SparseStaticEmbedding.
+        match = re.fullmatch(r"((?:\w+_)?\d+_\w+)/config\.json", config)
+        if match is not None and not match[1].endswith("Transformer"):
             weights = [f"{match[1]}/{name}" for name in WEIGHT_FILES]
+            tokenizer = [f"{match[1]}/{name}" for name in _MODULE_TOKENIZER_FILES]
             found += [config, *[name for name in weights if name in names][:1]]
+            found += [name for name in tokenizer if name in names]
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertrt.artifact.model_config import ModelConfig
-from bertrt.export.heads import HeadSpec
+from bertrt.export.heads import VECTOR_TASKS, HeadSpec
 from bertrt.heads.aggregation import Token, aggregate
 from bertrt.heads.question_answering import QuestionAnsweringOptions
 from bertrt.heads.spans import best_spans, span_probabilities
@@ -69,7 +69,7 @@ def agreements(
 
     Returns an agreement for each kind of decision; none for embeddings.
     """
-    if head.task == "feature-extraction":
+    if head.task in VECTOR_TASKS:
         return []
     if head.task == "question-answering":
         return [_spans(answers, reference)]

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from bertrt.artifact.manifest import TensorSpec
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import ParityError
-from bertrt.export.heads import HeadSpec
+from bertrt.export.heads import VECTOR_TASKS, HeadSpec
 from bertrt.export.quantize.accuracy import Accuracy, answers_of, compare, outputs_of
 from bertrt.export.quantize.candidates import candidates
 from bertrt.export.quantize.centers import center_inputs
@@ -113,7 +113,7 @@ def quantize(
 
 
 def _bound(head: HeadSpec, options: QuantizationOptions) -> Bound:
-    if head.task == "feature-extraction":
+    if head.task in VECTOR_TASKS:
         return Bound(cosine=options.min_cosine or MIN_COSINE)
     return Bound(agreement=options.min_agreement or MIN_AGREEMENT)
 
@@ -214,7 +214,7 @@ def _failure(head: HeadSpec, bound: Bound, found: Found) -> str:
     best = max(
         (step.accuracy for step in found.steps), key=lambda entry: (entry.agreement, entry.cosine)
     )
-    if head.task == "feature-extraction":
+    if head.task in VECTOR_TASKS:
         reached, required, option = best.cosine, bound.cosine, "--min-cosine"
         what = "a worst cosine"
     else:

@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from bertrt.artifact.graph_io import ATTENTIONS, HIDDEN_STATES
+from bertrt.export.sparse_model import SparseModel
 
 __all__ = ["Captured", "KeyValue", "KeyValues", "base_model", "traceable"]
 
@@ -62,6 +63,8 @@ def base_model(model: torch.nn.Module) -> Any:
 def traceable(model: torch.nn.Module, cache: KeyValues, captured: Captured) -> Iterator[None]:
     """Give the BertModel of `model` the traceable forward pass, and restore its own afterwards.
 
+    Logits that are pooled are pooled in pieces meanwhile.
+
     Args:
         model: the head's model.
         cache: read and filled at each call; empty for a model without a cache.
@@ -78,10 +81,14 @@ def traceable(model: torch.nn.Module, cache: KeyValues, captured: Captured) -> I
         return _forward(base, input_ids, attention_mask, token_type_ids, cache, captured)
 
     base.forward = forward
+    if isinstance(model, SparseModel):
+        model.pool = model.pool_in_pieces
     try:
         yield
     finally:
         del base.forward
+        if isinstance(model, SparseModel):
+            del model.pool
 
 
 def _forward(

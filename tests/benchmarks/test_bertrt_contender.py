@@ -14,6 +14,7 @@ CLASSES = {
     "embeddings": "BertModel",
     "classification": "BertForSequenceClassification",
     "fill-mask": "BertForMaskedLM",
+    "sparse": "BertForMaskedLM",
 }
 # Of several lengths, so that answers sorted for a batch have to be put back in order.
 TEXTS = ["the [MASK] sat on the mat .", "paris [MASK]", "plants create [MASK] through a process ."]

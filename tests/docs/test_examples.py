@@ -38,6 +38,8 @@ DIRECTORIES: dict[str, tuple[str, dict[str, Any]]] = {
     "multiple-choice": ("BertForMultipleChoice", {}),
     "pretraining": ("BertForPreTraining", {}),
     "text-generation": ("BertLMHeadModel", {}),
+    "sparse-embedding": ("BertForMaskedLM", {"task": "sparse-embedding"}),
+    "splade": ("BertForMaskedLM", {"task": "sparse-embedding"}),
 }
 # Models that examples export, as local folders of that name: the hub itself has its own tests.
 MODELS = {

@@ -28,6 +28,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "tagger": ("BertForTokenClassification", {}),
     "reader": ("BertForQuestionAnswering", {}),
     "filler": ("BertForMaskedLM", {}),
+    "splade": ("BertForMaskedLM", {"task": "sparse-embedding"}),
     "chooser": ("BertForMultipleChoice", {}),
     "writer": ("BertLMHeadModel", {"is_decoder": True}),
 }

@@ -57,10 +57,11 @@ ASKED: list[tuple[str, str, Any]] = [
     *((path, path, None) for path in ("/openapi.json", "/api-doc/openapi.json")),
     *(
         ("/info", f"/models/{name}/info", None)
-        for name in ("embedder", "nli", "reranker", "filler")
+        for name in ("embedder", "nli", "reranker", "filler", "splade")
     ),
     ("/embed", "/embed", {"inputs": TEXTS, "truncation_direction": None}),
     ("/embed_all", "/embed_all", {"inputs": TEXTS}),
+    ("/embed_sparse", "/embed_sparse", {"inputs": TEXTS}),
     ("/predict", "/models/nli/predict", {"inputs": TEXTS}),
     ("/predict", "/models/nli/predict", {"inputs": [TEXTS, TEXTS[:1]]}),
     ("/rerank", "/rerank", {"query": "who", "texts": TEXTS, "return_text": True}),
@@ -103,7 +104,7 @@ ASKED: list[tuple[str, str, Any]] = [
 
 @pytest.fixture(scope="module")
 def http(client: Callable[..., Any]) -> Any:
-    return client("embedder", "reranker", "nli", "tagger", "reader", "filler")
+    return client("embedder", "reranker", "nli", "tagger", "reader", "filler", "splade")
 
 
 def test_the_document_has_every_route_and_no_other() -> None:

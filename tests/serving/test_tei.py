@@ -78,6 +78,30 @@ def test_embed_all(client: Callable[..., Any], runtime: Callable[[str], Any]) ->
         close(got, expected[0])
 
 
+def test_embed_sparse(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:
+    http, rt = client("splade", "embedder"), runtime("splade")
+    asked = {"inputs": TEXTS, "prompt_name": "query", "truncate": True}
+    expected = rt.embed_sparse(TEXTS, prompt_name="query", truncation=True)
+    for got, vector in zip(http.post("/embed_sparse", asked).json, expected, strict=True):
+        assert [entry["index"] for entry in got] == sorted(vector.ids.tolist())
+        weights = dict(zip(vector.ids.tolist(), vector.weights.tolist(), strict=True))
+        close([entry["value"] for entry in got], [weights[entry["index"]] for entry in got])
+    assert http.get("/models/splade/info").json["model_type"] == {
+        "embedding": {"pooling": "splade"}
+    }
+    wrong = http.post("/embed_sparse", {"inputs": "a", "prompt_name": "x"})
+    assert (wrong.status, wrong.json["error"]) == (
+        422,
+        'unknown `prompt_name`. Available prompts: ["query", "document"]',
+    )
+    for path in ("/embed_sparse", "/models/embedder/embed_sparse"):
+        answer = client("embedder").post(path, {"inputs": "a"})
+        assert (answer.status, answer.json["error"]) == (
+            424,
+            "Model is not an embedding model with SPLADE pooling",
+        )
+
+
 def test_predict(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:
     http, rt = client("nli", "embedder"), runtime("nli")
     pair = ["the cat sat", "a cat"]

@@ -9,6 +9,7 @@ from bertrt._version import __version__
 from bertrt.heads.base import TokenIds
 from bertrt.heads.prompts import choose_prompt
 from bertrt.heads.similarity import similarity as cosines
+from bertrt.heads.sparse_vectors import SparseVector
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.cost import Cost
 from bertrt.serving.errors import HttpError, invalid
@@ -19,7 +20,17 @@ from bertrt.serving.models import Model
 from bertrt.serving.text_size import bound_texts, most_characters
 from bertrt.tokenizer import Encoding
 
-__all__ = ["decode", "embed", "embed_all", "info", "predict", "rerank", "similarity", "tokenize"]
+__all__ = [
+    "decode",
+    "embed",
+    "embed_all",
+    "embed_sparse",
+    "info",
+    "predict",
+    "rerank",
+    "similarity",
+    "tokenize",
+]
 
 _DIRECTIONS = ("right", "Right", "left", "Left")
 
@@ -56,6 +67,16 @@ async def embed_all(context: Context, request: Request, answering: Answering) ->
         request, answering, model, "call", [f"{prompt}{text}" for text in texts], **options
     )
     return await json_response([answer[0] for answer in answers], size=answering.cost.size)
+
+
+async def embed_sparse(context: Context, request: Request, answering: Answering) -> Response:
+    """POST /embed_sparse: the weights of tokens by their ids, `[[{"index", "value"}]]`."""
+    fields = Fields(await request.json())
+    answering.model = model = context.models.choose("sparse-embedding", request.model)
+    texts = await _read(context, request, fields, ids=False)
+    options = _text_options(context, model, fields)
+    vectors = await context.answer(request, answering, model, "embed_sparse", texts, **options)
+    return await json_response([_entries(vector) for vector in vectors], size=answering.cost.size)
 
 
 async def predict(context: Context, request: Request, answering: Answering) -> Response:
@@ -198,7 +219,7 @@ async def info(context: Context, request: Request, answering: Answering) -> Resp
     models = list(context.models)
     model = models[0] if request.model is None else context.models.named(request.model)
     answering.model = model
-    facts = model.runtime.info
+    facts, encoder = model.runtime.info, model.encoder
     limits = context.limits
     answer = {
         "model_id": facts["source"]["model"],
@@ -207,7 +228,7 @@ async def info(context: Context, request: Request, answering: Answering) -> Resp
         "served_model_name": model.name,
         "model_type": _model_type(model),
         "max_concurrent_requests": limits.inputs,
-        "max_input_length": facts.get("embedding", facts)["max_length"],
+        "max_input_length": facts["max_length"] if encoder is None else encoder.max_length,
         "max_batch_tokens": facts["max_batch_tokens"],
         "max_batch_requests": None,
         "max_client_batch_size": limits.inputs,
@@ -318,7 +339,7 @@ def _truncation(context: Context, fields: Fields) -> dict[str, Any]:
 
 def _known_prompt(model: Model, name: str | None) -> str | None:
     """Return a prompt's name; the error for an unknown one lists those that clients look for."""
-    prompts = {} if model.embedding is None else model.embedding.prompts
+    prompts = {} if model.encoder is None else model.encoder.prompts
     if name is not None and name not in prompts:
         known = ", ".join(f'"{prompt}"' for prompt in prompts)
         invalid(f"unknown `prompt_name`. Available prompts: [{known}]", "prompt_name")
@@ -327,7 +348,7 @@ def _known_prompt(model: Model, name: str | None) -> str | None:
 
 def _prompt(model: Model, name: str | None) -> str:
     """Return what is put before each text."""
-    name, facts = _known_prompt(model, name), model.embedding
+    name, facts = _known_prompt(model, name), model.encoder
     if facts is None:
         return ""
     return choose_prompt(None, name, facts.prompts, facts.default_prompt_name)
@@ -365,11 +386,20 @@ def _tokens(text: str, encoding: Encoding) -> list[dict[str, Any]]:
     return tokens
 
 
+def _entries(vector: SparseVector) -> list[dict[str, Any]]:
+    """Return a sparse vector as TEI does, in the order of the ids."""
+    order = np.argsort(vector.ids)
+    ids, weights = vector.ids[order].tolist(), vector.weights[order].tolist()
+    return [{"index": id, "value": weight} for id, weight in zip(ids, weights, strict=True)]
+
+
 def _model_type(model: Model) -> dict[str, Any]:
     """Return the kind of a model, in TEI's words where it has some."""
     if "embed" in model.can:
         pooling = () if model.embedding is None else model.embedding.pooling
         return {"embedding": {"pooling": _POOLINGS.get("+".join(pooling), "+".join(pooling))}}
+    if model.task == "sparse-embedding":
+        return {"embedding": {"pooling": "splade"}}
     if "classify" in model.can:
         ids = {str(id): label for id, label in enumerate(model.labels)}
         labels = {label: id for id, label in enumerate(model.labels)}

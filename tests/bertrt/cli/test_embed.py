@@ -37,6 +37,35 @@ def rt(load_artifact: Callable[..., Any]) -> Any:
     return load_artifact("BertModel")
 
 
+@pytest.fixture
+def splade(make_artifact: Callable[..., Path]) -> Path:
+    return make_artifact("BertForMaskedLM", task="sparse-embedding")
+
+
+def test_sparse_vectors(splade: Path, bertrt_command: Command, tmp_path: Path) -> None:
+    command = bertrt_command
+    texts = ["the cat sat", "", "paris"]
+    with bertrt.load(splade) as rt:
+        expected = rt.embed_sparse(texts, kind="query")
+    lines = command("embed", splade, "--query", *texts).out.splitlines()
+    written = tmp_path / "out.jsonl"
+    assert command("embed", splade, "--json", "--output", written, *texts).status == 0
+    rows = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    assert [list(row) for row in rows] == [["text", "ids", "weights"]] * 3
+    for row, line, vector in zip(rows, lines, expected, strict=True):
+        for one in (row, json.loads(line)):
+            assert one["ids"] == vector.ids.tolist()
+            np.testing.assert_allclose(one["weights"], vector.weights, atol=ATOL)
+    for arguments, message in (
+        (["--pooling", "mean"], "--pooling is for artifacts of feature-extraction"),
+        (["--output", tmp_path / "out.npy"], "cannot hold sparse vectors: give a .jsonl file"),
+    ):
+        answer = command("embed", splade, *arguments, "a")
+        assert (answer.status, answer.out) == (1, "")
+        assert message in answer.err
+    assert not (tmp_path / "out.npy").exists()
+
+
 def read(path: Path) -> tuple[list[str] | None, np.ndarray]:
     """Return the texts and vectors of a file."""
     if path.suffix == ".npy":

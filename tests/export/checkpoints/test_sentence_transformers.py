@@ -13,8 +13,9 @@ import torch
 from bertrt.artifact.manifest import EmbeddingFacts
 from bertrt.errors import ExportError
 from bertrt.export import export
-from bertrt.export.checkpoints.module_list import read_module_list, transformer_subfolder
+from bertrt.export.checkpoints.module_list import read_module_list
 from bertrt.export.checkpoints.sentence_transformers import read_embedding, settings_files
+from bertrt.export.checkpoints.transformer_subfolder import transformer_subfolder
 from bertrt.export.checkpoints.vector_modules import read_vector_modules
 
 OLD = "sentence_transformers.models."
