@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     # An array [n, H], or a list of sparse vectors.
     Vectors = np.ndarray | list[SparseVector]
     Embed = Callable[[Sequence[str]], Vectors]
-    Write = Callable[[Sequence[str], Vectors], None]
+    # Its vectors are those that an Embed returned.
+    Write = Callable[[Sequence[str], Any], None]
 
 __all__ = ["DESCRIPTION", "ENDINGS", "JSON_HELP", "SUMMARY", "configure", "run"]
 

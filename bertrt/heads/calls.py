@@ -4,7 +4,7 @@
 Both parse it here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -82,7 +82,7 @@ class CallParser:
 
         Raises InputError for another method, and as the method's own parser does.
         """
-        parsers = {
+        parsers: dict[str, Callable[[Mapping[str, Any]], Call]] = {
             "call": self.parse,
             "embed": self.parse_embed,
             "embed_sparse": self.parse_embed_sparse,

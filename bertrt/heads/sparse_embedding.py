@@ -94,9 +94,7 @@ class SparseEmbedding(TextHead):
                 f"this model makes the vectors of queries and documents in different ways: give "
                 f"kind, {' or '.join(_KINDS)}"
             )
-        limit = facts.max_length
-        if self._is_static(kind):
-            limit = facts.query_max_length
+        limit = facts.query_max_length if self._is_static(kind) else facts.max_length
         return replace(
             options,
             kind=kind,

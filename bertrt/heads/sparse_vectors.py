@@ -61,9 +61,9 @@ def sparse_similarity(a: Any, b: Any, name: str) -> np.ndarray:
     """
     first, second = _as_list(a), _as_list(b)
     # Tokens that no vector has change no similarity. Few are left of a vocabulary of thousands.
-    ids = np.unique(np.concatenate([vector.ids for vector in (*first, *second)] or [[]]))
-    rows = [_dense(vectors, ids.astype(np.int32)) for vectors in (first, second)]
-    return similarity(*rows, name)
+    none = np.empty(0, np.int32)
+    ids = np.unique(np.concatenate([none, *(vector.ids for vector in (*first, *second))]))
+    return similarity(_dense(first, ids), _dense(second, ids), name)
 
 
 def _as_list(vectors: Any) -> Sequence[SparseVector]:

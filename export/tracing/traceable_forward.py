@@ -81,14 +81,15 @@ def traceable(model: torch.nn.Module, cache: KeyValues, captured: Captured) -> I
         return _forward(base, input_ids, attention_mask, token_type_ids, cache, captured)
 
     base.forward = forward
-    if isinstance(model, SparseModel):
-        model.pool = model.pool_in_pieces
+    sparse: Any = model if isinstance(model, SparseModel) else None
+    if sparse is not None:
+        sparse.pool = sparse.pool_in_pieces
     try:
         yield
     finally:
         del base.forward
-        if isinstance(model, SparseModel):
-            del model.pool
+        if sparse is not None:
+            del sparse.pool
 
 
 def _forward(

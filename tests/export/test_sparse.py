@@ -200,3 +200,18 @@ def test_weights_by_token(routed: Path, tmp_path: Path) -> None:
     assert manifest.sparse.query_weights == "query_weights.npy"
     weights = np.load(tmp_path / "out" / "query_weights.npy")
     assert (weights.dtype, weights.shape, np.count_nonzero(weights)) == (np.float32, (219,), 2)
+
+
+def test_int8_is_judged_by_the_cosine(splade: Path, tmp_path: Path) -> None:
+    manifest = export(splade, tmp_path / "out", dtype="int8")
+    report = manifest.quantization
+    assert report is not None
+    assert (report["bound"], report["outputs"]) == ({"cosine": 0.995}, ["sparse_embedding"])
+    assert 0.995 <= report["cosine"] < 1
+
+
+def test_float16_for_onnx_runtime(splade: Path, tmp_path: Path) -> None:
+    manifest = export(splade, tmp_path / "out", device="cuda", engine="ort")
+    (output,) = manifest.parity["half"]["outputs"]
+    assert output["name"] == "sparse_embedding"
+    assert 0 < output["absolute_error"] <= output["bound"]

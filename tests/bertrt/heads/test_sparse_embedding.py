@@ -163,7 +163,7 @@ def test_queries_without_the_graph(routed: tuple[Any, Any]) -> None:
     assert rt.decode_sparse(cut) == rt.decode_sparse(
         rt.embed_sparse("the", kind="query", prompt="")
     )
-    with pytest.raises(InputError, match="has 90 tokens and the limit is 64"):
+    with pytest.raises(InputError, match="has 360 tokens and the limit is 64"):
         rt.embed_sparse("wine " * 90, kind="query", prompt="", truncation=False)
     with pytest.raises(InputError, match="is one text, and this is a pair"):
         rt.embed_sparse(("the cat", "sat"), kind="query")
