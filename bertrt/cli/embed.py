@@ -26,7 +26,7 @@ from bertrt.progress import ProgressCallback, progress_bar
 if TYPE_CHECKING:
     import numpy as np
 
-    from bertrt.heads.sparse_vectors import SparseVector
+    from bertrt import SparseVector
     from bertrt.runtime import Runtime
 
     # An array [n, H], or a list of sparse vectors.

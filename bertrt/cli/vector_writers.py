@@ -11,8 +11,8 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
+from bertrt import SparseVector
 from bertrt.errors import InputError
-from bertrt.heads.sparse_vectors import SparseVector
 
 __all__ = ["WRITERS", "VectorWriter", "print_vectors"]
 
