@@ -24,6 +24,7 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import pickle
 import signal
 import string
 import sys
@@ -254,11 +255,8 @@ def _trace_once() -> Iterator[None]:
     trace = exporter.trace
 
     def trace_once(model: Any, head: Any, extra_outputs: Any, *, cached: bool) -> Any:
-        digest = hashlib.sha256(repr((model, head, extra_outputs, cached)).encode())
-        digest.update(model.config.to_json_string(use_diff=False).encode())
-        for name, tensor in model.state_dict().items():
-            digest.update(name.encode() + tensor.numpy().tobytes())
-        key = digest.hexdigest()
+        # All that a module holds counts, also what no parameter shows.
+        key = hashlib.sha256(pickle.dumps((model, head, extra_outputs, cached))).hexdigest()
         if key not in traced:
             traced[key] = trace(model, head, extra_outputs, cached=cached)
         return traced[key].clone()
