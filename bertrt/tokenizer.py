@@ -8,9 +8,8 @@ is in use.
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -18,8 +17,9 @@ from tokenizers import Encoding
 
 from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ArtifactError, InputError, TooLongError, shorten
+from bertrt.tokens import GivenTokens, Tokens
 
-__all__ = ["Encoding", "Text", "Tokenizer", "Tokens", "pad", "write_vocabulary"]
+__all__ = ["Encoding", "Text", "Tokenizer", "write_vocabulary"]
 
 # A text, or the words of a text that the caller has split.
 Text = str | Sequence[str]
@@ -39,40 +39,6 @@ _CLEAN_UP = (
     (" 've", "'ve"),
     (" 're", "'re"),
 )
-
-
-class Tokens(Protocol):
-    """What the graph reads of an encoded text; an `Encoding` has it, and more for heads."""
-
-    @property
-    def ids(self) -> Sequence[int]:
-        """The token ids."""
-
-    @property
-    def type_ids(self) -> Sequence[int]:
-        """The token type of each token."""
-
-    @property
-    def overflowing(self) -> Sequence[Any]:
-        """What was cut off; empty if nothing was."""
-
-    def __len__(self) -> int:
-        """Return the number of tokens."""
-
-
-@dataclass(frozen=True)
-class _GivenTokens:
-    """Token ids that the caller encoded: the `Tokens` of one text."""
-
-    ids: Sequence[int]
-    overflowing: Sequence[int] = ()
-
-    @property
-    def type_ids(self) -> Sequence[int]:
-        return [0] * len(self.ids)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 class Tokenizer:
@@ -236,7 +202,7 @@ class Tokenizer:
         _check_strategy(truncation)
         numbers = _check_ids(ids, vocab_size)
         if len(numbers) <= limit:
-            return _GivenTokens(numbers)
+            return GivenTokens(numbers)
         if truncation is False:
             raise TooLongError(
                 f"the token ids {shorten(list(numbers))} are {len(numbers)} and the limit is "
@@ -246,8 +212,8 @@ class Tokenizer:
                 truncation=True,
             )
         if side == "left":
-            return _GivenTokens(numbers[-limit:], numbers[:-limit])
-        return _GivenTokens(numbers[:limit], numbers[limit:])
+            return GivenTokens(numbers[-limit:], numbers[:-limit])
+        return GivenTokens(numbers[:limit], numbers[limit:])
 
     def encode_whole(self, text: str, *, special_tokens: bool = True) -> Encoding:
         """Encode one text of any length, such as one to be counted or split."""
@@ -400,24 +366,3 @@ def write_vocabulary(tokenizer: tokenizers.Tokenizer, path: Path) -> None:
     tokens = {id: token for token, id in tokenizer.get_vocab(with_added_tokens=False).items()}
     lines = "".join(f"{tokens.get(id, '')}\n" for id in range(max(tokens) + 1))
     path.write_text(lines, encoding="utf-8")
-
-
-def pad(
-    encodings: Sequence[Tokens], pad_id: int, *, one_token_type: bool = False
-) -> dict[str, np.ndarray]:
-    """Return encodings as arrays, padded on the right to the longest.
-
-    The arrays are int64 [B, S]: input_ids, attention_mask (1 for tokens, 0 for padding) and
-    token_type_ids.
-    """
-    lengths = np.array([len(encoding) for encoding in encodings])
-    shape = (len(encodings), lengths.max())
-    ids = np.full(shape, pad_id, dtype=np.int64)
-    mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
-    types = np.zeros(shape, dtype=np.int64)
-    for row, (length, encoding) in enumerate(zip(lengths, encodings, strict=True)):
-        ids[row, :length] = encoding.ids
-        # The library does not apply the template's types to the windows after the first.
-        if not one_token_type:
-            types[row, :length] = encoding.type_ids
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

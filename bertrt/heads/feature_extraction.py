@@ -27,7 +27,7 @@ from bertrt.heads.prompts import check_prompt, choose_prompt
 from bertrt.heads.quantize_embeddings import check_precision
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_kwargs
-from bertrt.tokenizer import Tokens
+from bertrt.tokens import Tokens
 
 __all__ = ["EmbedOptions", "FeatureExtraction", "FeatureExtractionOptions"]
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bertrt.tokenizer import Tokens
+from bertrt.tokens import Tokens
 
 __all__ = ["Answer", "GraphRunner", "HeadRequest", "SampleOutputs"]
 

@@ -17,7 +17,8 @@ from bertrt.scheduling.batching import plan
 from bertrt.scheduling.chunks import run_in_chunks, split_batch, split_for_workers
 from bertrt.scheduling.session_pool import Part, PooledSession, SessionPool
 from bertrt.scheduling.workers import Workers, run_in_order
-from bertrt.tokenizer import Tokenizer, Tokens, pad
+from bertrt.tokenizer import Tokenizer
+from bertrt.tokens import Tokens, pad
 
 __all__ = ["BatchRunner"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bertrt.heads.request import Answer, HeadRequest, SampleOutputs
 from bertrt.scheduling.answered import Answered
-from bertrt.tokenizer import Tokens
+from bertrt.tokens import Tokens
 
 __all__ = ["QueuedRequest", "RequestPart"]
 

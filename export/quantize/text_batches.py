@@ -13,7 +13,8 @@ from bertrt.export.heads import MASK_TASKS, HeadSpec
 from bertrt.export.quantize.samples import Row
 from bertrt.heads.question_answering import answer_tokens
 from bertrt.scheduling.batching import plan
-from bertrt.tokenizer import Encoding, Tokenizer, pad
+from bertrt.tokenizer import Encoding, Tokenizer
+from bertrt.tokens import pad
 
 __all__ = ["TextBatch", "make_batches"]
 

@@ -13,7 +13,8 @@ import pytest
 
 from bertrt.artifact.directory import Artifact
 from bertrt.errors import ArtifactError, InputError
-from bertrt.tokenizer import Tokenizer, pad
+from bertrt.tokenizer import Tokenizer
+from bertrt.tokens import pad
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["uncased", "cased"])

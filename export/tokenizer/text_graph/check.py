@@ -10,7 +10,8 @@ import onnx
 import onnxruntime
 
 from bertrt.errors import ExportError, ParityError
-from bertrt.tokenizer import Tokenizer, pad
+from bertrt.tokenizer import Tokenizer
+from bertrt.tokens import pad
 
 __all__ = ["TextParity", "check_answers", "compare_tokens", "custom_operators"]
 

@@ -12,7 +12,8 @@ from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError
 from bertrt.heads.request import SampleOutputs
 from bertrt.heads.text_classification import TextClassification
-from bertrt.tokenizer import Encoding, pad
+from bertrt.tokenizer import Encoding
+from bertrt.tokens import pad
 
 Agree = Callable[[Any, Any], None]
 NAME = "BertForSequenceClassification"

@@ -14,7 +14,8 @@ from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import Checkpoint, Source
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
-from bertrt.tokenizer import Tokenizer, pad
+from bertrt.tokenizer import Tokenizer
+from bertrt.tokens import pad
 
 MAJOR = int(transformers.__version__.partition(".")[0])
 
