@@ -25,6 +25,7 @@ from bertrt.errors import (
 if TYPE_CHECKING:
     from bertrt.arrays.model_output import ModelOutput
     from bertrt.heads.base import TokenIds
+    from bertrt.heads.maxsim import maxsim
     from bertrt.heads.quantize_embeddings import quantize_embeddings
     from bertrt.heads.sparse_vectors import SparseVector
     from bertrt.runtime import Runtime, load
@@ -54,6 +55,7 @@ __all__ = [
     "TooLongError",
     "__version__",
     "load",
+    "maxsim",
     "quantize_embeddings",
 ]
 
@@ -69,6 +71,7 @@ _LAZY = {
     "TokenIds": "bertrt.heads.base",
     "Tokenizer": "bertrt.tokenizer",
     "load": "bertrt.runtime",
+    "maxsim": "bertrt.heads.maxsim",
     "quantize_embeddings": "bertrt.heads.quantize_embeddings",
 }
 
