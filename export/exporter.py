@@ -11,7 +11,6 @@ from bertrt.artifact.directory import sha256_of
 from bertrt.artifact.manifest import (
     MANIFEST,
     SCHEMA,
-    CrossEncoderFacts,
     FileEntry,
     Manifest,
     TokenizerFacts,
@@ -20,23 +19,17 @@ from bertrt.artifact.manifest import (
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.artifact.targets import Target, choose_target
 from bertrt.engines.ort import onnxruntime
-from bertrt.errors import ExportError
 from bertrt.export.atomic_dir import check_output, default_output, staged
-from bertrt.export.checkpoints.build_model import build_model
-from bertrt.export.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from bertrt.export.checkpoints.cross_encoder import is_reranker, read_cross_encoder
-from bertrt.export.checkpoints.generation_config import eos_token_id
+from bertrt.export.checkpoints.checkpoint import open_checkpoint
+from bertrt.export.checkpoints.cross_encoder import is_reranker
 from bertrt.export.checkpoints.saved_task import saved_task
-from bertrt.export.checkpoints.sentence_transformers import read_embedding
-from bertrt.export.checkpoints.splade import Splade, read_sparse, read_splade
-from bertrt.export.checkpoints.vector_modules import read_vector_modules
-from bertrt.export.extra_outputs import check_extra_outputs, extra_outputs
+from bertrt.export.extra_outputs import check_extra_outputs
 from bertrt.export.fusion.optional_token_types import make_token_types_optional
 from bertrt.export.graph_variants import has_variants, write_variants
 from bertrt.export.half_precision.cuda_ort import to_float16
 from bertrt.export.half_precision.rounding import HALVES
 from bertrt.export.half_precision.triton import to_half_precision
-from bertrt.export.heads import ALIASES, HeadSpec, head_for
+from bertrt.export.heads import ALIASES, head_for
 from bertrt.export.manifest import describe_graph, spec_of, versions
 from bertrt.export.parity.float32 import check_parity
 from bertrt.export.parity.half import check_half
@@ -48,12 +41,10 @@ from bertrt.export.quantize.quantize import QuantizationTarget, quantize
 from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.samples import Samples, pair_samples, text_samples
 from bertrt.export.save_graph import save_graph
-from bertrt.export.sparse_model import SparseModel
-from bertrt.export.static_queries import write_static_queries
-from bertrt.export.tokenizer.text_graph.write import check_text_graph_options, write_text_graph
+from bertrt.export.source import Source, build_source, read_task_facts, with_limits
+from bertrt.export.tokenizer.text_graph.write import write_text_graph
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
-from bertrt.export.tracing.trace import has_cache, trace
-from bertrt.export.vector_modules import VectorModules
+from bertrt.export.tracing.trace import trace
 from bertrt.progress import ProgressCallback
 from bertrt.tokenizer import Tokenizer
 
@@ -134,9 +125,6 @@ def export(
             min_cosine=min_cosine,
             min_agreement=min_agreement,
         ),
-        allow_new_head=allow_new_head,
-        hidden_states=output_hidden_states,
-        attentions=output_attentions,
         with_tokenizer=with_tokenizer,
         report=_reporter(dtype, progress),
     )
@@ -152,16 +140,26 @@ def export(
         offline=offline,
         tokenizer=None if tokenizer is None else str(tokenizer),
     )
-    task = task or saved_task(checkpoint.folder)
+    task = task or saved_task(checkpoint.folder, checkpoint.config)
     head = head_for(task, checkpoint.config.get("architectures"), checkpoint.weights)
     task = task if task in ALIASES else head.task
     output = Path(output or default_output(checkpoint.source.model, task))
     check_output(output, overwrite=overwrite)
-    source = _build_module(request, checkpoint, head, task)
+    source = build_source(
+        checkpoint,
+        head,
+        task,
+        target,
+        allow_new_head=allow_new_head,
+        hidden_states=output_hidden_states,
+        attentions=output_attentions,
+        with_tokenizer=with_tokenizer,
+    )
     samples = _samples(request, source)
     with staged(output, overwrite=overwrite) as stage:
-        facts = write_tokenizer(checkpoint, stage)
-        task_facts = _task_facts(source, _open_tokenizer(stage, facts), stage)
+        facts = write_tokenizer(checkpoint, stage, **source.marker_options)
+        task_facts = read_task_facts(source, _open_tokenizer(stage, facts), stage)
+        facts = with_limits(facts, task_facts.get("multi_vector"))
         graph = _build_graph(request, source, facts)
         proved = _prove(request, source, graph, facts, stage)
         if samples is not None:
@@ -176,29 +174,8 @@ class _Request:
     target: Target
     dtype: str
     quantization: QuantizationOptions | None
-    allow_new_head: bool
-    hidden_states: bool
-    attentions: bool
     with_tokenizer: bool
     report: Callable[..., None]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A checkpoint and its model, and what the graph has beside the head's outputs.
-
-    The model is transformers', or for an encoder a module that holds it. `vectors` make a text's
-    vector of its hidden states, and `splade` a sparse one; None for other heads.
-    """
-
-    checkpoint: Checkpoint
-    task: str
-    head: HeadSpec
-    module: Any
-    cached: bool
-    extra_outputs: tuple[str, ...]
-    vectors: VectorModules | None
-    splade: Splade | None
 
 
 @dataclass(frozen=True)
@@ -234,32 +211,7 @@ def _reporter(dtype: str, progress: ProgressCallback | None) -> Callable[..., No
     return report
 
 
-def _build_module(request: _Request, checkpoint: Checkpoint, head: HeadSpec, task: str) -> _Source:
-    """Build the model of a checkpoint."""
-    if request.with_tokenizer:
-        check_text_graph_options(head, request.target.device)
-    if head.task == "sparse-embedding" and request.target.engine == "triton":
-        raise ExportError(
-            "the Triton engine has no kernel that pools logits for sparse-embedding: export with "
-            "--device cuda --engine ort"
-        )
-    module: Any = build_model(head, checkpoint, allow_new_head=request.allow_new_head)
-    if head.task == "text-generation":
-        module.config.eos_token_id = eos_token_id(checkpoint)
-    names = extra_outputs(
-        module.config, head, hidden_states=request.hidden_states, attentions=request.attentions
-    )
-    cached = has_cache(module, head) and request.target.device != "cuda"
-    vectors, splade = None, None
-    if head.task == "feature-extraction":
-        vectors = read_vector_modules(checkpoint.folder, module.config.hidden_size)
-    if head.task == "sparse-embedding":
-        splade = read_splade(checkpoint.folder)
-        module = SparseModel(module, splade.pooling, splade.activation)
-    return _Source(checkpoint, task, head, module, cached, names, vectors, splade)
-
-
-def _samples(request: _Request, source: _Source) -> Samples | None:
+def _samples(request: _Request, source: Source) -> Samples | None:
     """Return what an int8 graph is calibrated and judged on; None for another dtype."""
     if request.quantization is None:
         return None
@@ -271,7 +223,7 @@ def _samples(request: _Request, source: _Source) -> Samples | None:
     return text_samples(calibration, source.head)
 
 
-def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) -> _Graph:
+def _build_graph(request: _Request, source: Source, tokenizer: TokenizerFacts) -> _Graph:
     """Trace the model to a graph, and run the target's fusions."""
     request.report("trace")
     model = trace(source.module, source.head, source.extra_outputs, cached=source.cached)
@@ -300,7 +252,7 @@ def _build_graph(request: _Request, source: _Source, tokenizer: TokenizerFacts) 
 
 def _prove(
     request: _Request,
-    source: _Source,
+    source: Source,
     graph: _Graph,
     tokenizer: TokenizerFacts,
     stage: Path,
@@ -346,7 +298,7 @@ def _round(model: ir.Model, target: Target, dtype: str) -> int:
 
 def _quantize(
     request: _Request,
-    source: _Source,
+    source: Source,
     samples: Samples,
     graph: _ProvedGraph,
     tokenizer: TokenizerFacts,
@@ -379,7 +331,7 @@ def _quantize(
 
 def _write(
     request: _Request,
-    source: _Source,
+    source: Source,
     graph: _ProvedGraph,
     tokenizer: TokenizerFacts,
     facts: dict[str, Any],
@@ -418,31 +370,6 @@ def _write(
     )
     (stage / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
-
-
-def _task_facts(source: _Source, tokenizer: Tokenizer, stage: Path) -> dict[str, Any]:
-    """Return what the task needs to know beside its graph, by its name in the manifest.
-
-    What is too large for the manifest is written to a file.
-    """
-    checkpoint, config = source.checkpoint, source.module.config
-    folders = checkpoint.folder, checkpoint.transformer_folder
-    if source.head.task == "text-classification":
-        facts = read_cross_encoder(checkpoint.folder, checkpoint.config, config.num_labels)
-        return {"cross_encoder": _within(facts, tokenizer.max_length)}
-    if source.vectors is not None:
-        return {"embedding": read_embedding(*folders, tokenizer, source.vectors)}
-    if (splade := source.splade) is not None:
-        sparse = read_sparse(*folders, tokenizer, splade, config.vocab_size)
-        return {"sparse": write_static_queries(sparse, splade, checkpoint.folder, tokenizer, stage)}
-    return {}
-
-
-def _within(facts: CrossEncoderFacts, limit: int) -> CrossEncoderFacts:
-    """Return how pairs are scored, with a limit in tokens that the tokenizer has too."""
-    if facts.max_length is None:
-        return facts
-    return replace(facts, max_length=min(facts.max_length, limit))
 
 
 def _open_tokenizer(directory: Path, facts: TokenizerFacts) -> Tokenizer:

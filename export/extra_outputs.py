@@ -5,7 +5,7 @@ from typing import Any
 
 from bertrt.artifact.graph_io import ATTENTIONS, HIDDEN_STATES
 from bertrt.errors import ExportError
-from bertrt.export.heads import HeadSpec
+from bertrt.export.heads import ENCODERS, HeadSpec
 
 __all__ = [
     "check_extra_outputs",
@@ -29,7 +29,14 @@ def extra_outputs(
             repeated.
         attentions: `attentions.0` to `.L-1`, each float32 [B, N, S, S]: the weights with which a
             token (third axis) attends to the others; they sum to 1.
+
+    Raises ExportError for a task whose model does not give them.
     """
+    if head in ENCODERS and (hidden_states or attentions):
+        raise ExportError(
+            f"{head.task} has no hidden states and attentions: leave out --output-hidden-states "
+            "and --output-attentions"
+        )
     layers = int(config.num_hidden_layers)
     count = layers if "last_hidden_state" in head.outputs else layers + 1
     states = [f"{HIDDEN_STATES}.{i}" for i in range(count)] if hidden_states else []

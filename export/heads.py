@@ -69,6 +69,7 @@ HEADS: tuple[HeadSpec, ...] = (
 # Tasks with a module of bertrt's own on top of the transformers class, which gives the outputs. No
 # architecture of a config names them: `bertrt.export.checkpoints.saved_task` finds them.
 ENCODERS: tuple[HeadSpec, ...] = (
+    HeadSpec("multi-vector-embedding", "BertModel", ("token_embeddings",)),
     HeadSpec("sparse-embedding", "BertForMaskedLM", ("sparse_embedding",), (_WORDS,)),
 )
 
@@ -80,6 +81,9 @@ MASK_TASKS = ("fill-mask", "pretraining")
 VECTOR_TASKS = ("feature-extraction", "sparse-embedding")
 # Tasks whose heads have a linear layer, activation and LayerNormalization before the vocabulary.
 TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask", "sparse-embedding")
+
+# Tasks whose answers are vectors, which are compared by their cosine.
+VECTOR_TASKS = ("feature-extraction", "multi-vector-embedding")
 
 # Tasks that use the graph of another task.
 ALIASES = {"zero-shot-classification": "text-classification"}
@@ -110,13 +114,15 @@ def head_for(
         for head in (*HEADS, *ENCODERS):
             if head.task == ALIASES.get(task, task):
                 return head
-        known = ", ".join([head.task for head in (*HEADS, *ENCODERS)] + list(ALIASES))
-        raise ExportError(f"unknown task {task!r}: choose one of {known}")
+        tasks = ", ".join([head.task for head in (*HEADS, *ENCODERS)] + list(ALIASES))
+        raise ExportError(f"unknown task {task!r}: choose one of {tasks}")
     heads = {head.class_name: head for head in HEADS}
     for architecture in architectures or ():
         if class_of(architecture) in heads:
             return heads[class_of(architecture)]
-    servable = ", ".join(head.task for head in (*HEADS, *ENCODERS) if _has(weights, head))
+    # An encoder without weights of its own is known by its files, and not by its weights.
+    known = (*HEADS, *(head for head in ENCODERS if head.weights))
+    servable = ", ".join(head.task for head in known if _has(weights, head))
     raise ExportError(
         f"the config's architectures are {architectures!r}, none of which is a BERT head that "
         f"bertrt exports: choose one that the weights can serve with --task ({servable})"

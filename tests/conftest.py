@@ -301,7 +301,35 @@ def pipeline_of(make_checkpoint: Callable[..., Path]) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def graphs() -> ModuleType:
     """The module tests/traced_graphs.py, loaded once a process, so each head is traced once."""
-    path = Path(__file__).parent / "traced_graphs.py"
+    return _load_module("traced_graphs")
+
+
+@pytest.fixture(scope="session")
+def colbert_folders() -> ModuleType:
+    """The module tests/colbert_folders.py, which writes folders of ColBERT models."""
+    return _load_module("colbert_folders")
+
+
+@pytest.fixture(scope="session")
+def colbert_artifact(
+    make_checkpoint: Callable[..., Path], made_once: Callable[..., Path], request: Any
+) -> Path:
+    """The artifact of a ColBERT model in Stanford's form."""
+    metadata = {"query_maxlen": 13, "doc_maxlen": 29, "dim": 7, "similarity": "cosine"}
+
+    def write(output: Path) -> None:
+        from bertrt.export import export
+
+        folders = request.getfixturevalue("colbert_folders")
+        checkpoint = output.with_name(f"{output.name}-checkpoint")
+        export(folders.save_stanford(make_checkpoint("BertModel"), checkpoint, metadata), output)
+
+    return made_once("colbert", sorted(metadata.items()), write)
+
+
+def _load_module(name: str) -> ModuleType:
+    """Load a module beside this file, once a process."""
+    path = Path(__file__).parent / f"{name}.py"
     if path.stem not in sys.modules:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None

@@ -14,6 +14,7 @@ __all__ = [
     "PRESENT",
     "SENTENCE_EMBEDDING",
     "SPARSE_EMBEDDING",
+    "TOKEN_EMBEDDINGS",
     "TOKEN_FLAGS",
 ]
 
@@ -42,3 +43,6 @@ SENTENCE_EMBEDDING = "sentence_embedding"
 
 # Output of sparse-embedding, float32 [B, V]: the weight of each token of the vocabulary.
 SPARSE_EMBEDDING = "sparse_embedding"
+
+# Output of multi-vector-embedding, float32 [B, S, D]: one vector a token.
+TOKEN_EMBEDDINGS = "token_embeddings"

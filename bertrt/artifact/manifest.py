@@ -20,6 +20,8 @@ __all__ = [
     "FileEntry",
     "Graph",
     "Manifest",
+    "MultiVectorFacts",
+    "QueryExpansion",
     "SparseFacts",
     "TaskFacts",
     "TensorSpec",
@@ -202,8 +204,60 @@ class SparseFacts(EncoderFacts):
     default_kind: str | None = "document"
 
 
+@dataclass(frozen=True)
+class QueryExpansion:
+    """What fills up a query: tokens behind its own, which have vectors too.
+
+    Attributes:
+        length: the number of tokens that a query is filled up to.
+        fixed: whether a longer query is cut to that number; otherwise it stays as it is.
+        attend: whether all tokens of the query attend to those. Those attend to its own in any
+            case.
+        token_id: the token.
+    """
+
+    length: int
+    fixed: bool
+    attend: bool
+    token_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiVectorFacts(EncoderFacts):
+    """How a model makes a vector of each token of a text: ColBERT, as it was saved.
+
+    `max_length` is the limit of documents, and `similarity` is "maxsim" or "meanmaxsim".
+
+    Attributes:
+        modules: what each token's hidden state goes through, in order: "Dense", "Normalize".
+        size: the number of entries of a vector.
+        query_length: the limit of queries in tokens.
+        expansion: what fills up a query; None for nothing.
+        skipped_ids: the tokens that have no vector, by "query" and "document".
+    """
+
+    modules: tuple[str, ...]
+    size: int
+    query_length: int
+    expansion: QueryExpansion | None
+    skipped_ids: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "MultiVectorFacts":
+        """Read them from the manifest."""
+        expansion = data["expansion"]
+        return cls(
+            **{
+                **data,
+                "modules": tuple(data["modules"]),
+                "expansion": None if expansion is None else QueryExpansion(**expansion),
+                "skipped_ids": {kind: tuple(ids) for kind, ids in data["skipped_ids"].items()},
+            }
+        )
+
+
 # What a task needs to know beside its graph.
-TaskFacts = EmbeddingFacts | CrossEncoderFacts | SparseFacts
+TaskFacts = EmbeddingFacts | CrossEncoderFacts | SparseFacts | MultiVectorFacts
 
 
 @dataclass(frozen=True)
@@ -214,8 +268,8 @@ class Manifest:
     `quantization` says how an int8 graph was made and how close its answers are; None for other
     dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
     splits differently; None without such a graph. `embedding` is None for other tasks than
-    feature-extraction, `cross_encoder` for others than text-classification, and `sparse` for others
-    than sparse-embedding.
+    feature-extraction, `cross_encoder` for others than text-classification, `sparse` for others
+    than sparse-embedding, and `multi_vector` for others than multi-vector-embedding.
     """
 
     schema: int
@@ -233,11 +287,12 @@ class Manifest:
     embedding: EmbeddingFacts | None = None
     cross_encoder: CrossEncoderFacts | None = None
     sparse: SparseFacts | None = None
+    multi_vector: MultiVectorFacts | None = None
 
     @property
     def facts(self) -> TaskFacts | None:
         """What the task needs to know beside its graph; None if that is nothing."""
-        return self.embedding or self.cross_encoder or self.sparse
+        return self.embedding or self.cross_encoder or self.sparse or self.multi_vector
 
     def to_json(self) -> str:
         """Return the text of bertrt.json."""
@@ -283,6 +338,8 @@ class Manifest:
                 data["cross_encoder"] = CrossEncoderFacts(**data["cross_encoder"])
             if data.get("sparse") is not None:
                 data["sparse"] = SparseFacts(**data["sparse"])
+            if data.get("multi_vector") is not None:
+                data["multi_vector"] = MultiVectorFacts.from_dict(data["multi_vector"])
             return cls(
                 **{
                     **data,

@@ -46,6 +46,7 @@ def format_details(directory: Path, manifest: Manifest) -> list[str]:
             *_tokenizer(manifest),
             *_embedding(manifest),
             *_sparse(manifest),
+            *_multi_vector(manifest),
             *_files(manifest.files),
             ("versions", _pairs(manifest.versions)),
         ]
@@ -241,6 +242,26 @@ def _encoder(facts: EncoderFacts) -> list[str]:
             default = " (default)" if name == facts.default_prompt_name else ""
             lines.append(f"prompt {name!r}{default}: {prompt!r}")
     return lines
+
+
+def _multi_vector(manifest: Manifest) -> Rows:
+    facts = manifest.multi_vector
+    if facts is None:
+        return []
+    steps = ", then ".join((*facts.modules, f"{facts.size} dimensions for each token"))
+    lines = [
+        f"{steps}, {facts.similarity} similarity",
+        f"queries cut at {facts.query_length} tokens",
+        *_encoder(facts),
+    ]
+    if (expansion := facts.expansion) is not None:
+        attended = "attended to" if expansion.attend else "not attended to"
+        token = f"token {expansion.token_id}, which is {attended}"
+        lines.append(f"queries filled up to {expansion.length} tokens with {token}")
+    for kind, ids in facts.skipped_ids.items():
+        if ids:
+            lines.append(f"no vectors for {len(ids)} tokens of the skip list in a {kind}")
+    return [("multi-vector", line) for line in lines]
 
 
 def _tokenizer(manifest: Manifest) -> Rows:

@@ -14,6 +14,7 @@ from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
 from bertrt.export.checkpoints.module_list import MODULES_FILE
 from bertrt.export.checkpoints.router import ROUTER_FILE
+from bertrt.export.checkpoints.stanford_colbert import METADATA_FILE
 from bertrt.export.checkpoints.vector_modules import WEIGHT_FILES
 from bertrt.export.vector_modules import VectorModules
 from bertrt.heads.similarity import SIMILARITIES
@@ -21,12 +22,14 @@ from bertrt.tokenizer import Tokenizer
 
 __all__ = [
     "SETTINGS_FILE",
+    "check_case",
     "read_default_prompt",
     "read_embedding",
     "read_encoder",
     "read_encoder_settings",
     "read_max_seq_length",
     "read_prompts",
+    "read_transformer_settings",
     "settings_files",
 ]
 
@@ -51,11 +54,11 @@ _PROMPTS = {"query": "", "document": ""}
 
 
 def settings_files(names: Collection[str]) -> list[str]:
-    """Return which of a model's files hold settings of sentence-transformers, or a module.
+    """Return which of a model's files hold settings of an encoder's library, or a module.
 
     Of a module's weights in several formats the best is returned.
     """
-    known = (MODULES_FILE, ROUTER_FILE, SETTINGS_FILE, *_TRANSFORMER_FILES)
+    known = (MODULES_FILE, ROUTER_FILE, SETTINGS_FILE, METADATA_FILE, *_TRANSFORMER_FILES)
     found = [name for name in names if name in known]
     for config in sorted(names):
         # A Router's folders begin with the route: query_0_SparseStaticEmbedding.
@@ -114,12 +117,8 @@ def read_encoder(
     """
     saved = (folder / MODULES_FILE).is_file()
     settings = read_encoder_settings(folder)
-    transformer = _transformer(transformer_folder) if saved else {}
-    if transformer.get("do_lower_case") and not _lower_cases(tokenizer):
-        raise ExportError(
-            "sentence-transformers' settings say do_lower_case, and the tokenizer keeps capitals: "
-            "set do_lower_case in tokenizer_config.json to true, and strip_accents to false"
-        )
+    transformer = read_transformer_settings(transformer_folder) if saved else {}
+    check_case(transformer, tokenizer)
     other = next((name for name in _TOKENIZING if transformer.get(name)), None)
     if other is not None:
         raise ExportError(
@@ -141,10 +140,10 @@ def read_max_seq_length(folder: Path) -> int | None:
 
     Raises ExportError unless it is a whole number of at least 3.
     """
-    return _max_seq_length(_transformer(folder))
+    return _max_seq_length(read_transformer_settings(folder))
 
 
-def _transformer(folder: Path) -> dict[str, Any]:
+def read_transformer_settings(folder: Path) -> dict[str, Any]:
     """Return the settings of the transformer module; empty without a file of them."""
     for name in _TRANSFORMER_FILES:
         if (folder / name).is_file():
@@ -152,8 +151,14 @@ def _transformer(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _lower_cases(tokenizer: Tokenizer) -> bool:
-    return tokenizer.encode("ABC").ids == tokenizer.encode("abc").ids
+def check_case(transformer: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Raise ExportError if a transformer's settings lower-case and its tokenizer does not."""
+    lowers = tokenizer.encode("ABC").ids == tokenizer.encode("abc").ids
+    if transformer.get("do_lower_case") and not lowers:
+        raise ExportError(
+            "sentence-transformers' settings say do_lower_case, and the tokenizer keeps capitals: "
+            "set do_lower_case in tokenizer_config.json to true, and strip_accents to false"
+        )
 
 
 def _max_seq_length(transformer: Mapping[str, Any]) -> int | None:

@@ -1,6 +1,7 @@
 """Read the modules of a sentence-transformers model that make a text's vector, with weights."""
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bertrt.export.checkpoints.json_file import read_json
 from bertrt.export.checkpoints.module_list import MODULES_FILE, Module, read_module_list
 from bertrt.export.vector_modules import Dense, Normalize, VectorModules
 
-__all__ = ["WEIGHT_FILES", "read_vector_modules"]
+__all__ = ["WEIGHT_FILES", "read_dense", "read_module_config", "read_vector_modules"]
 
 # The files of a module's weights, the best first.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -67,7 +68,7 @@ def read_vector_modules(folder: Path, hidden_size: int) -> VectorModules:
 
 def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
     """Return the poolings, and whether a prompt's tokens are pooled."""
-    config = _config(path)
+    config = read_module_config(path)
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for flag, mode in _FLAGS.items() if config.get(flag)] or ["mean"]
@@ -80,11 +81,23 @@ def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
     return tuple(modes), bool(config.get("include_prompt", True))
 
 
-def _dense(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, int]:
-    """Read a Dense that takes vectors of `size`; returns the size of what it gives as well."""
+def read_dense(
+    folder: Path, module: Module, size: int, names: Collection[str] = (_SENTENCE_EMBEDDING,)
+) -> tuple[torch.nn.Module, int]:
+    """Read a Dense that takes vectors of `size`; returns the size of what it gives as well.
+
+    Args:
+        folder: the model's folder.
+        module: the Dense.
+        size: the size of the vectors before it.
+        names: what it may read and write, by sentence-transformers' names.
+
+    Raises ExportError for a damaged file, missing weights, sizes that do not fit, and for a setting
+    that bertrt does not have.
+    """
     where = f"{module.path}/config.json"
-    config = _config(folder / where)
-    _check_names(config, where)
+    config = read_module_config(folder / where)
+    _check_names(config, where, names)
     sizes = config.get("in_features"), config.get("out_features")
     if sizes[0] != size or type(sizes[1]) is not int or sizes[1] < 1:
         raise ExportError(
@@ -101,14 +114,16 @@ def _dense(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, in
     return layer, sizes[1]
 
 
-def _check_names(config: dict[str, Any], where: str) -> None:
-    """Raise ExportError for a module that reads or writes something other than the vector."""
+def _check_names(
+    config: dict[str, Any], where: str, names: Collection[str] = (_SENTENCE_EMBEDDING,)
+) -> None:
+    """Raise ExportError for a module that reads or writes something other than `names`."""
     for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, _SENTENCE_EMBEDDING):
+        if config.get(key) not in (None, *names):
             raise ExportError(
-                f"{key} in {where} is {config[key]!r}, and bertrt has modules of the text's vector "
-                f"only, {_SENTENCE_EMBEDDING!r}: remove {MODULES_FILE} to export the hidden states "
-                "alone"
+                f"{key} in {where} is {config[key]!r}, and bertrt has modules of "
+                f"{' and '.join(map(repr, names))} only here: remove {MODULES_FILE} to export the "
+                "hidden states alone"
             )
 
 
@@ -137,7 +152,7 @@ def _activation(name: Any, where: str, size: int) -> torch.nn.Module:
 def _layer_norm(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module, int]:
     """Read a LayerNorm of vectors of `size`."""
     where = f"{module.path}/config.json"
-    dimension = _config(folder / where).get("dimension")
+    dimension = read_module_config(folder / where).get("dimension")
     if dimension != size:
         raise ExportError(
             f"the LayerNorm in {where} has the dimension {dimension!r}, and the modules before it "
@@ -152,7 +167,7 @@ def _normalize(folder: Path, module: Module, size: int) -> tuple[torch.nn.Module
     """Read a Normalize, which older versions saved without a file."""
     where = f"{module.path}/config.json"
     if (folder / where).is_file():
-        _check_names(_config(folder / where), where)
+        _check_names(read_module_config(folder / where), where)
     return Normalize(), size
 
 
@@ -163,14 +178,18 @@ def _dropout(folder: Path, module: Module, size: int) -> tuple[None, int]:
 
 # How each module after the pooling is read.
 _READ = {
-    "Dense": _dense,
+    "Dense": read_dense,
     "LayerNorm": _layer_norm,
     "Normalize": _normalize,
     "Dropout": _dropout,
 }
 
 
-def _config(path: Path) -> dict[str, Any]:
+def read_module_config(path: Path) -> dict[str, Any]:
+    """Return the contents of a module's config.json.
+
+    Raises ExportError if there is none, or if it is damaged.
+    """
     if not path.is_file():
         raise ExportError(f"{path.parent.name!r} has no {path.name}: download it again")
     return read_json(path, f"{path.parent.name}/{path.name}")

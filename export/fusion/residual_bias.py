@@ -12,18 +12,21 @@ from bertrt.export.graph.match_residual import residual_block
 
 __all__ = ["fold_residual_biases"]
 
+_LAYERS = "encoder.layer."
+
 
 def fold_residual_biases(model: ir.Model) -> int:
     """Move the bias of each residual sum into the LayerNormalization before, in place.
 
     The new biases are computed in float64. A normalization that is a graph output, or that has
-    readers outside a residual block, stays as it is. Returns the number of moved biases.
+    readers outside a residual block, stays as it is, and so do layers behind the encoder. Returns
+    the number of moved biases.
     """
     graph = model.graph
     count = 0
     for norm in [node for node in graph if node.op_type == "LayerNormalization"]:
         block = residual_block(norm)
-        if block is None:
+        if block is None or _LAYERS not in str(block.last.weight.name):
             continue
         block.shift(block.last.drop_bias(graph).astype(np.float64))
         count += 1

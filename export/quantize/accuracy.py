@@ -14,7 +14,13 @@ from bertrt.export.quantize.text_batches import TextBatch
 
 __all__ = ["Accuracy", "answers_of", "compare", "outputs_of"]
 
-_TOKEN_TASKS = ("token-classification", "text-generation", "fill-mask", "pretraining")
+_TOKEN_TASKS = (
+    "multi-vector-embedding",
+    "token-classification",
+    "text-generation",
+    "fill-mask",
+    "pretraining",
+)
 
 
 @dataclass(frozen=True)

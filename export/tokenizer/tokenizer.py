@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tokenizers import Tokenizer
 from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import Checkpoint
+from bertrt.export.tokenizer.markers import register_markers
 from bertrt.export.tokenizer.open_tokenizer import open_tokenizer
 from bertrt.export.tokenizer.settings import DEFAULT_TOKENS, TokenizerSettings, read_settings
 from bertrt.export.tokenizer.tokenizer_json import (
@@ -40,11 +42,18 @@ _GOLDEN = (
 _log = logging.getLogger(__name__)
 
 
-def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
+def write_tokenizer(
+    checkpoint: Checkpoint,
+    directory: Path,
+    *,
+    markers: Sequence[str] = (),
+    needs_markers: bool = False,
+) -> TokenizerFacts:
     """Write tokenizer.json, tokenizer_config.json and vocab.txt; returns what the runtime needs.
 
     The tokenizer gives the ids that transformers gives with the checkpoint's files: see
-    `bertrt.export.tokenizer.open_tokenizer`. The written one has no truncation and no padding.
+    `bertrt.export.tokenizer.open_tokenizer`. The written one has no truncation and no padding, and
+    knows `markers`: see `bertrt.export.tokenizer.markers`.
 
     Raises ExportError if there is no tokenizer, if the tokenizers library has no such tokenizer, if
     it lacks a token that BERT needs, if it has more tokens than the model, and for a setting that
@@ -52,6 +61,7 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TokenizerFacts:
     """
     settings = read_settings(checkpoint.tokenizer_folder)
     opened = open_tokenizer(settings)
+    register_markers(opened, markers, needed=needs_markers)
     size = checkpoint.config.get("vocab_size", 30522)
     one_type = not settings.returns_token_types or checkpoint.config.get("type_vocab_size", 2) == 1
     state, surplus = remove_surplus(_edited(settings, opened, one_type=one_type), size)

@@ -56,6 +56,8 @@ def test_every_command_has_a_section() -> None:
         manifest.EmbeddingFacts,
         manifest.CrossEncoderFacts,
         manifest.SparseFacts,
+        manifest.MultiVectorFacts,
+        manifest.QueryExpansion,
         manifest.FileEntry,
     ],
 )
