@@ -1,9 +1,8 @@
 """The runtime: an artifact's tokenizer, sessions and head, which together answer texts."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,28 @@ from bertrt.arrays.interop import converter
 from bertrt.arrays.model_output import ModelOutput
 from bertrt.arrays.outputs import group_layer_outputs
 from bertrt.artifact.directory import Artifact
-from bertrt.artifact.manifest import EncoderFacts
 from bertrt.checks import check_flag, check_whole
-from bertrt.errors import InputError, shorten
+from bertrt.errors import InputError
 from bertrt.heads import HEADS
-from bertrt.heads.calls import Call, CallParser
+from bertrt.heads.calls import CallParser
 from bertrt.heads.feature_extraction import FeatureExtraction
+from bertrt.heads.multi_vector_embedding import MultiVectorEmbedding
 from bertrt.heads.request import Answer
-from bertrt.heads.reranking import check_ranking, rank_documents
-from bertrt.heads.similarity import similarity
 from bertrt.heads.sparse_embedding import SparseEmbedding
-from bertrt.heads.sparse_vectors import SparseVector, is_sparse, sparse_similarity
-from bertrt.progress import ProgressCallback, ProgressRunner, check_progress, report_inputs
+from bertrt.methods.ranking import RankingMethods
+from bertrt.methods.vectors import VectorMethods
+from bertrt.progress import check_progress
 from bertrt.scheduling.batch_runner import BatchRunner
 from bertrt.scheduling.dynamic_batcher import DynamicBatcher
 from bertrt.scheduling.session_pool import SessionPool
 from bertrt.scheduling.threads import choose_threads
-from bertrt.tokenizer import Tokenizer, pad
+from bertrt.tokenizer import Tokenizer
+from bertrt.tokens import pad
 
 __all__ = ["Runtime", "load"]
 
-# Inputs of an iterator that are answered together: enough to sort well, few enough to hold.
-_CHUNK = 1024
+# The sections of the manifest that say how a model makes its vectors.
+_SECTIONS = ("embedding", "sparse", "multi_vector")
 
 
 def load(
@@ -77,7 +76,7 @@ def load(
     )
 
 
-class Runtime:
+class Runtime(VectorMethods, RankingMethods):
     """An opened artifact. Thread-safe; can be pickled, and used after a fork."""
 
     def __init__(
@@ -142,247 +141,6 @@ class Runtime:
         progress = options.pop("progress", False)
         check_progress(progress)
         return self._answer(self._calls.parse(options), inputs, progress)
-
-    def embed(
-        self,
-        texts: Any,
-        *,
-        pooling: str | Sequence[str] | None = None,
-        normalize: bool | None = None,
-        dimensions: int | None = None,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        truncation: bool | str | None = None,
-        max_length: int | None = None,
-        truncation_side: str | None = None,
-        precision: str = "float32",
-        ranges: Any = None,
-        progress: bool | ProgressCallback = False,
-    ) -> Any:
-        """Return one vector a text, from a feature-extraction artifact.
-
-        The vector is the model's own, by the files that sentence-transformers saved beside it: its
-        pooling, scaling, prompts and length limit. Without such files it is the mean over the
-        text's tokens, scaled to a Euclidean length of 1. Arguments override the files.
-
-        Args:
-            texts: a text, a list of texts, or an iterator of them; a pair as in every call. A text
-                that is encoded already is a `TokenIds`, to which nothing is added, also no prompt.
-            pooling: "mean", "max", "mean_sqrt_len_tokens" or "weightedmean" over the text's tokens,
-                including [CLS] and [SEP]; "cls" and "lasttoken" for the first and the last token's
-                vector; "pooler" for the checkpoint's own pooler, if it has one. Of several the
-                vectors are concatenated.
-            normalize: scale each vector to a Euclidean length of 1.
-            dimensions: keep so many leading dimensions, before scaling (for models trained for
-                it, Matryoshka); None keeps all, or as many as the model's files say.
-            prompt: what to put before each text.
-            prompt_name: which of the model's prompts to put there, if `prompt` is None; None for
-                its default one, if it has one.
-            truncation: as in every call. None cuts a text that is too long if the model has files
-                of sentence-transformers, as its users expect (`info["truncated"]` counts these
-                texts), and makes it an InputError otherwise.
-            max_length: the limit in tokens; None for the model's own.
-            truncation_side: as in every call.
-            precision: "float32"; "int8", "uint8", "binary" or "ubinary" for vectors that take a
-                byte or a bit a number: see `bertrt.quantize_embeddings`.
-            ranges: for int8 and uint8, the minimum and the maximum of each dimension, float
-                [2, H]. None takes those of the list's own vectors; a single text and an iterator
-                have none, and need this.
-            progress: as in every call.
-
-        Returns float32 [H] for a text, [n, H] for a list, and an iterator of [H] for an iterator,
-        where H is the hidden size for each pooling, or `dimensions`. With a `precision` they are
-        int8 or uint8, and the binary ones have ceil(H / 8) bytes.
-
-        Raises InputError for an input or option that cannot be used, and if the artifact is for
-        another task.
-        """
-        check_progress(progress)
-        call = self._calls.parse_embed(
-            {
-                "pooling": pooling,
-                "normalize": normalize,
-                "dimensions": dimensions,
-                "prompt": prompt,
-                "prompt_name": prompt_name,
-                "truncation": truncation,
-                "max_length": max_length,
-                "truncation_side": truncation_side,
-                "precision": precision,
-                "ranges": ranges,
-            },
-            streamed=isinstance(texts, Iterator),
-        )
-        return self._answer(call, (texts,), progress)
-
-    def embed_query(self, texts: Any, **options: Any) -> Any:
-        """Return vectors of queries: `embed` with the model's prompt "query"."""
-        return self.embed(texts, **self._prompted("query", options))
-
-    def embed_document(self, texts: Any, **options: Any) -> Any:
-        """Return vectors of documents: `embed` with the model's prompt "document".
-
-        As in sentence-transformers 6, this is no prompt if the model has none of that name.
-        """
-        return self.embed(texts, **self._prompted("document", options))
-
-    def _prompted(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        if options.get("prompt") is None and options.get("prompt_name") is None:
-            return {**options, "prompt_name": name}
-        return options
-
-    def embed_sparse(
-        self,
-        texts: Any,
-        *,
-        kind: str | None = None,
-        top_k: int | None = None,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        truncation: bool | str | None = None,
-        max_length: int | None = None,
-        truncation_side: str | None = None,
-        progress: bool | ProgressCallback = False,
-    ) -> Any:
-        """Return one sparse vector a text, from a sparse-embedding artifact.
-
-        Args:
-            texts: a text, a list of texts, or an iterator of them; a pair as in every call.
-            kind: "query" or "document" for the prompt of that name and, where the model makes the
-                vectors of queries without the graph (inference-free), for how the vector is made;
-                None for the model's default.
-            top_k: keep so many of the largest weights; None for as many as the model's files say.
-            prompt, prompt_name, truncation, max_length: as for `embed`.
-            truncation_side, progress: as in every call.
-
-        Returns a `SparseVector` for a text, a list of them for a list, and an iterator of them for
-        an iterator.
-
-        Raises InputError for an input or option that cannot be used, and if the artifact is for
-        another task.
-        """
-        check_progress(progress)
-        options = {
-            "kind": kind,
-            "top_k": top_k,
-            "prompt": prompt,
-            "prompt_name": prompt_name,
-            "truncation": truncation,
-            "max_length": max_length,
-            "truncation_side": truncation_side,
-        }
-        return self._answer(self._calls.parse_embed_sparse(options), (texts,), progress)
-
-    def similarity(self, a: Any, b: Any) -> np.ndarray:
-        """Return the similarity of vectors by the model's own function, float32 [n, m].
-
-        Args:
-            a, b: vectors [n, H] and [m, H], or single ones [H]; or `SparseVector`s, lists of them
-                or single ones.
-
-        The function is the cosine, the dot product, or a negative Euclidean or Manhattan distance,
-        as the model's files say; without any the cosine, and of sparse vectors the dot product.
-
-        Raises InputError for arrays that are no vectors of one size.
-        """
-        facts = self._artifact.manifest.facts
-        name = facts.similarity if isinstance(facts, EncoderFacts) else "cosine"
-        return (sparse_similarity if is_sparse(a) or is_sparse(b) else similarity)(a, b, name)
-
-    def decode_sparse(self, vector: SparseVector) -> list[tuple[str, float]]:
-        """Return a sparse vector's tokens with their weights, the largest first.
-
-        Args:
-            vector: what `embed_sparse` returned.
-        """
-        tokens = map(self._tokenizer.id_to_token, vector.ids.tolist())
-        return [(str(token), w) for token, w in zip(tokens, vector.weights.tolist(), strict=True)]
-
-    def score(
-        self,
-        pairs: Any,
-        *,
-        activation: str | None = None,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        truncation: bool | str = True,
-        max_length: int | None = None,
-        truncation_side: str | None = None,
-        progress: bool | ProgressCallback = False,
-    ) -> Any:
-        """Score pairs of texts with a cross-encoder, as CrossEncoder.predict does.
-
-        Args:
-            pairs: a pair `("query", "document")`, a list of pairs, or an iterator of them.
-            activation: what turns logits into scores: "identity", "relu", "sigmoid" or "tanh"; None
-                for what sentence-transformers saved with the model, and without that "sigmoid" for
-                one label, "identity" for several.
-            prompt: what to put before each pair's first text.
-            prompt_name: which of the model's prompts to put there, if `prompt` is None; None for
-                its default one, if it has one.
-            truncation: as in every call, but a pair that is too long is cut by default, the longer
-                text first, as in CrossEncoder; False makes it an InputError.
-            max_length, truncation_side, progress: as in every call.
-
-        Returns a float for a pair, float32 [n] for a list, and an iterator of float32 for an
-        iterator. A model with several labels gives float32 [labels] for each pair.
-
-        Raises InputError for an input or option that cannot be used, and if the artifact is not for
-        text-classification.
-        """
-        check_progress(progress)
-        options = {
-            "activation": activation,
-            "prompt": prompt,
-            "prompt_name": prompt_name,
-            "truncation": truncation,
-            "max_length": max_length,
-            "truncation_side": truncation_side,
-        }
-        return self._answer(self._calls.parse_score(options, "score"), (pairs,), progress)
-
-    def rank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        *,
-        top_k: int | None = None,
-        return_documents: bool = False,
-        activation: str | None = None,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        truncation: bool | str = True,
-        max_length: int | None = None,
-        truncation_side: str | None = None,
-        progress: bool | ProgressCallback = False,
-    ) -> list[dict[str, Any]]:
-        """Rank documents by their scores with a query, as CrossEncoder.rank does.
-
-        Args:
-            query: the query.
-            documents: the documents; none give an empty answer.
-            top_k: how many documents to return; all when None.
-            return_documents: add each document as "text".
-            activation, prompt, prompt_name, truncation, max_length, truncation_side, progress: as
-                for `score`.
-
-        Returns `[{"corpus_id", "score"}, …]`, best first; `corpus_id` is the document's index.
-
-        Raises InputError as `score` does, and for a model with several labels.
-        """
-        check_progress(progress)
-        check_ranking(query, documents, top_k, return_documents)
-        options = {
-            "activation": activation,
-            "prompt": prompt,
-            "prompt_name": prompt_name,
-            "truncation": truncation,
-            "max_length": max_length,
-            "truncation_side": truncation_side,
-        }
-        call = self._calls.parse_score(options, "rank")
-        scores = self._answer(call, ([(query, document) for document in documents],), progress)
-        return rank_documents(documents, scores, top_k=top_k, return_documents=return_documents)
 
     def tokenize(self, text: Any, pair: Any = None, **options: Any) -> dict[str, np.ndarray]:
         """Return the arrays that `run` takes, each int64 [B, S]; B is 1 for a single text.
@@ -527,10 +285,10 @@ class Runtime:
         manifest = self._artifact.manifest
         head = self._calls.head
         vectors: dict[str, Any] = {}
-        if isinstance(head, FeatureExtraction):
-            vectors = {"embedding": asdict(head.embedding), "truncated": head.truncated}
-        if isinstance(head, SparseEmbedding):
-            vectors = {"sparse": asdict(head.sparse), "truncated": head.truncated}
+        if isinstance(head, (FeatureExtraction, SparseEmbedding, MultiVectorEmbedding)):
+            sections = {name: getattr(manifest, name) for name in _SECTIONS}
+            vectors = {name: asdict(facts) for name, facts in sections.items() if facts}
+            vectors["truncated"] = head.truncated
         return {
             "task": self._calls.head.task,
             "architecture": manifest.architecture,
@@ -564,43 +322,6 @@ class Runtime:
 
     def __repr__(self) -> str:
         return f"<bertrt.Runtime {self._calls.head.task} from {str(self._artifact.path)!r}>"
-
-    def _answer(
-        self, call: Call, inputs: tuple[Any, ...], progress: bool | ProgressCallback
-    ) -> Answer:
-        """Answer a parsed call's inputs."""
-        if len(inputs) == 1 and isinstance(inputs[0], Iterator):
-            return self._answer_in_chunks(call, inputs[0], progress)
-        items, single = call.read(*inputs)
-        total = len(items)
-        with report_inputs(progress) as report:
-            runner = ProgressRunner(self._runner, total, lambda done: report(done, total))
-            answers = call.answer(items, runner)
-            report(total, total)
-        return call.unwrap(answers[0], items[0]) if single else answers
-
-    def _answer_in_chunks(
-        self, call: Call, inputs: Iterator[Any], progress: bool | ProgressCallback
-    ) -> Iterator[Answer]:
-        """Answer an iterator's inputs, holding one chunk of them at a time."""
-        before = 0
-        with report_inputs(progress) as report:
-
-            def report_chunk(done: int) -> None:
-                report(before + done, None)
-
-            while chunk := list(islice(inputs, _CHUNK)):
-                items, _ = call.read(chunk)
-                if len(items) != len(chunk):
-                    raise InputError(
-                        f"the iterator's inputs are {shorten(chunk[0])}, which together would be "
-                        "one input: give each as a list of words"
-                    )
-                runner = ProgressRunner(self._runner, len(chunk), report_chunk)
-                answers = call.answer(items, runner)
-                before += len(chunk)
-                report(before, None)
-                yield from answers
 
     def _own_batcher(self) -> DynamicBatcher:
         """The batcher behind `acall` and `aembed`, opened on first use."""

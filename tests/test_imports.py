@@ -25,19 +25,22 @@ ALLOWED = {
     "bertrt.staging": "",
     "bertrt.artifact": "errors",
     "bertrt.arrays": "artifact errors",
-    "bertrt.tokenizer": "artifact errors",
-    "bertrt.heads": "tokenizer artifact checks errors",
+    "bertrt.tokens": "",
+    "bertrt.tokenizer": "tokens artifact errors",
+    "bertrt.heads": "tokenizer tokens artifact checks errors",
     "bertrt.engines": "artifact arrays checks errors _version",
-    "bertrt.scheduling": "heads tokenizer engines artifact arrays checks errors",
-    "bertrt.runtime": "heads tokenizer scheduling engines artifact arrays progress checks errors",
+    "bertrt.scheduling": "heads tokenizer tokens engines artifact arrays checks errors",
+    "bertrt.methods": "heads tokenizer scheduling artifact progress errors",
+    "bertrt.runtime": "methods heads tokenizer tokens scheduling engines artifact arrays progress "
+    "checks errors",
     "bertrt.serving": "runtime heads scheduling tokenizer artifact errors _version",
     "bertrt": "runtime heads scheduling tokenizer arrays errors _version",
     "bertrt.cli": "runtime serving scheduling engines artifact arrays progress staging checks "
     "errors _version",
     "bertrt.__main__": "cli",
     "bertrt.kernels": "artifact arrays engines.fork_safe errors",
-    "bertrt.export": "heads tokenizer scheduling engines artifact arrays progress staging checks "
-    "errors _version kernels.ops",
+    "bertrt.export": "heads tokenizer tokens scheduling engines artifact arrays progress staging "
+    "checks errors _version kernels.ops",
 }
 # These need packages that the runtime does without, so they are imported inside a function.
 DEFERRED = {

@@ -4,14 +4,14 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertrt.cli.arguments import add_directory, add_session_options, add_texts
 from bertrt.cli.embed_options import (
-    DENSE_OPTIONS,
+    OTHER_OPTIONS,
     add_embed_options,
     read_embed_options,
     spell,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from bertrt import SparseVector
     from bertrt.runtime import Runtime
 
-    # An array [n, H], or a list of sparse vectors.
-    Vectors = np.ndarray | list[SparseVector]
+    # An array [n, H], or a list of sparse vectors, or of a multi-vector model's arrays.
+    Vectors = np.ndarray | list[SparseVector] | list[np.ndarray]
     Embed = Callable[[Sequence[str]], Vectors]
     # Its vectors are those that an Embed returned.
     Write = Callable[[Sequence[str], Any], None]
@@ -40,10 +40,11 @@ __all__ = ["DESCRIPTION", "ENDINGS", "JSON_HELP", "SUMMARY", "configure", "run"]
 SUMMARY = "turn texts into vectors"
 DESCRIPTION = """\
 Turn each TEXT, or each line of standard input, into a vector: the model's own, unless options say
-otherwise. The artifact is for feature-extraction or sparse-embedding. Each vector is printed as a
-JSON list on a line, a sparse one as {"ids": […], "weights": […]}, or all are written to a file,
-which appears when it is complete. The memory that this takes does not grow with the number of
-lines. A line that cannot be embedded is an error, and leaves no file."""
+otherwise. The artifact is for feature-extraction, sparse-embedding or multi-vector-embedding. Each
+vector is printed as a JSON list on a line, a sparse one as {"ids": […], "weights": […]}, and a list
+of them, one for each token, from a multi-vector model; or all are written to a file, which appears
+when it is complete. The memory that this takes does not grow with the number of lines. A line that
+cannot be embedded is an error, and leaves no file."""
 JSON_HELP = (
     'print {"text": …, "vector": […]} for each text; with --output, what was written as one JSON '
     "document"
@@ -111,34 +112,40 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _method(
-    runtime: "Runtime", arguments: argparse.Namespace, options: dict[str, Any]
+    runtime: "Runtime", arguments: argparse.Namespace, options: Mapping[str, Any]
 ) -> "Callable[..., Vectors]":
     """Return the runtime's method that makes the vectors.
 
-    Raises InputError for an option that sparse vectors do not have.
+    Raises InputError for an option that vectors of this task do not have.
     """
-    kind = arguments.kind
-    if runtime.info["task"] != "sparse-embedding":
+    kind, task, output = arguments.kind, runtime.info["task"], arguments.output
+    if task not in OTHER_OPTIONS:
         methods = {"query": runtime.embed_query, "document": runtime.embed_document}
         return methods.get(kind, runtime.embed)
-    for name in DENSE_OPTIONS:
-        if name in options:
-            raise InputError(
-                f"--{name} is for artifacts of feature-extraction, and this one is for "
-                "sparse-embedding: leave it out"
-            )
-    if arguments.output is not None and arguments.output.suffix != ".jsonl":
+    for name in options.keys() - OTHER_OPTIONS[task]:
         raise InputError(
-            f"--output {str(arguments.output)!r} cannot hold sparse vectors: give a .jsonl file"
+            f"--{name.replace('_', '-')} is for artifacts of feature-extraction, and this one is "
+            f"for {task}: leave it out"
         )
-    return partial(runtime.embed_sparse, kind=kind)
+    if output is not None and output.suffix != ".jsonl":
+        what = "sparse vectors" if task == "sparse-embedding" else "lists of vectors"
+        raise InputError(f"--output {str(output)!r} cannot hold {what}: give a .jsonl file")
+    if task == "sparse-embedding":
+        return partial(runtime.embed_sparse, kind=kind)
+    if kind is None:
+        raise InputError(
+            "a multi-vector model embeds queries and documents differently: give --query or "
+            "--document"
+        )
+    return partial(runtime.embed_tokens, kind=kind)
 
 
 def _shape(runtime: "Runtime", vectors: "Vectors", count: int) -> tuple[list[int], str]:
-    """Return the shape and the dtype of so many vectors like these."""
-    if isinstance(vectors, list):
-        return [count, runtime.info["sparse"]["size"]], "float32"
-    return [count, vectors.shape[1]], str(vectors.dtype)
+    """Return the shape and the dtype of so many vectors like these, or lists of them."""
+    if not isinstance(vectors, list):
+        return [count, vectors.shape[1]], str(vectors.dtype)
+    facts = runtime.info.get("sparse")
+    return [count] if facts is None else [count, facts["size"]], "float32"
 
 
 def _embed(embed: "Embed", texts: Sequence[str], unit: str, number: int) -> "Vectors":

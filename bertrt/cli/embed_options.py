@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
-    "DENSE_OPTIONS",
+    "OTHER_OPTIONS",
     "PRECISIONS",
     "add_embed_options",
     "read_embed_options",
@@ -37,8 +37,11 @@ _NAMES = (
     "precision",
     "ranges",
 )
-# Those that sparse vectors do not have.
-DENSE_OPTIONS = ("pooling", "normalize", "dimensions", "precision", "ranges")
+# Those of the tasks whose vectors are not arrays of one row a text.
+OTHER_OPTIONS = {
+    "sparse-embedding": {"prompt", "prompt_name", "truncation", "max_length", "truncation_side"},
+    "multi-vector-embedding": {"truncation", "max_length", "truncation_side"},
+}
 # A name of an option that is not in quotes.
 _NAME = re.compile(rf"'[^']*'|\b({'|'.join(_NAMES)})\b")
 

@@ -104,6 +104,11 @@ def _generated(answer: Any) -> list[str]:
     return align_columns([(_score(token), token["token_str"]) for token in answer])
 
 
+def _token_vectors(answer: Any) -> list[str]:
+    """Show the first numbers of each token's vector."""
+    return _features([answer])
+
+
 def _weights(answer: Any) -> list[str]:
     return align_columns([(f"{token['weight']:.4f}", token["token_str"]) for token in answer])
 
@@ -122,6 +127,7 @@ def _span(answer: Mapping[str, Any]) -> str:
 _FORMATTERS: dict[str, Callable[[Any], list[str]]] = {
     "feature-extraction": _features,
     "fill-mask": _fill_mask,
+    "multi-vector-embedding": _token_vectors,
     "multiple-choice": _choices,
     "next-sentence-prediction": _labels,
     "pretraining": _pretraining,

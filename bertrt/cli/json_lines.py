@@ -39,6 +39,7 @@ _LABELS = frozenset({"candidate_labels"})
 FORMS = {
     "feature-extraction": _TEXT_OR_PAIR,
     "fill-mask": _TEXT_OR_PAIR,
+    "multi-vector-embedding": Form(_TEXT),
     "multiple-choice": Form({"prompt": "A", "choices": ["B", "C"]}, option="choices"),
     "next-sentence-prediction": Form(_PAIR, option=""),
     "pretraining": _TEXT_OR_PAIR,

@@ -1,4 +1,4 @@
-"""`bertrt rank`: rank documents by a query with a cross-encoder."""
+"""`bertrt rank`: rank documents by a query."""
 
 import argparse
 import json
@@ -14,7 +14,8 @@ __all__ = ["DESCRIPTION", "JSON_HELP", "SUMMARY", "configure", "run"]
 SUMMARY = "rank documents by a query"
 DESCRIPTION = """\
 Rank each document DOC, or each line of standard input, by its score with a query, best first. The
-artifact is a cross-encoder: text-classification with one label. Documents are numbered from 0."""
+artifact is a cross-encoder, text-classification with one label, or one for multi-vector-embedding.
+Documents are numbered from 0."""
 JSON_HELP = 'print the documents as one JSON list of {"corpus_id": …, "score": …, "text": …}'
 
 

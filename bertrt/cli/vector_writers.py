@@ -22,34 +22,37 @@ _ROW_GROUP = 8192
 
 def print_vectors(
     texts: Sequence[str],
-    vectors: np.ndarray | Sequence[SparseVector],
+    vectors: np.ndarray | Sequence[np.ndarray | SparseVector],
     *,
     with_text: bool,
     file: TextIO | None = None,
 ) -> None:
     """Print each vector as a JSON list on a line, or as `{"text": …, "vector": […]}`.
 
-    A sparse vector is `{"ids": […], "weights": […]}`, with the text before the ids. Each float32
-    has the fewest digits that give it back. The default file is standard output.
+    A sparse vector is `{"ids": […], "weights": […]}`, with the text before the ids, and several
+    vectors of a text are a list of lists, as `"vectors"`. Each float32 has the fewest digits that
+    give it back. The default file is standard output.
     """
     for text, vector in zip(texts, vectors, strict=True):
         start = f'"text": {json.dumps(text, ensure_ascii=False)}, ' if with_text else ""
         if isinstance(vector, SparseVector):
             line = f'{{{start}"ids": {_list(vector.ids)}, "weights": {_list(vector.weights)}}}'
         else:
-            line = f'{{{start}"vector": {_list(vector)}}}' if with_text else _list(vector)
+            name = "vector" if vector.ndim == 1 else "vectors"
+            line = f'{{{start}"{name}": {_list(vector)}}}' if with_text else _list(vector)
         print(line, file=file)
     print(end="", flush=True, file=file)
 
 
 def _list(numbers: np.ndarray) -> str:
-    return f"[{', '.join(map(str, numbers))}]"
+    """Return the JSON of a vector, or of a list of them."""
+    return f"[{', '.join(map(str if numbers.ndim == 1 else _list, numbers))}]"
 
 
 class VectorWriter(Protocol):
     """Writes a file."""
 
-    def write(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+    def write(self, texts: Sequence[str], vectors: Any) -> None:
         """Add texts and their vectors."""
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import FeatureExtraction
 from bertrt.heads.fill_mask import FillMask
+from bertrt.heads.multi_vector_embedding import MultiVectorEmbedding
 from bertrt.heads.multiple_choice import MultipleChoice
 from bertrt.heads.next_sentence_prediction import NextSentencePrediction
 from bertrt.heads.pretraining import Pretraining
@@ -21,6 +22,7 @@ HEADS: dict[str, type[Head]] = {
     for head in (
         FeatureExtraction,
         FillMask,
+        MultiVectorEmbedding,
         MultipleChoice,
         NextSentencePrediction,
         Pretraining,

@@ -17,6 +17,12 @@ from bertrt.errors import InputError, shorten
 from bertrt.heads import HEADS
 from bertrt.heads.base import Head
 from bertrt.heads.feature_extraction import EmbedOptions, FeatureExtraction
+from bertrt.heads.multi_vector_calls import EmbedTokensCall, MaxSimCall
+from bertrt.heads.multi_vector_embedding import (
+    DocumentOptions,
+    EmbedTokensOptions,
+    MultiVectorEmbedding,
+)
 from bertrt.heads.quantize_embeddings import quantize_embeddings, read_ranges, require_ranges
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest
 from bertrt.heads.reranking import ScoreOptions, read_pairs, score_pairs, score_request
@@ -86,6 +92,8 @@ class CallParser:
             "call": self.parse,
             "embed": self.parse_embed,
             "embed_sparse": self.parse_embed_sparse,
+            "embed_tokens": self.parse_embed_tokens,
+            "maxsim": self.parse_maxsim,
             "score": lambda options: self.parse_score(options, "score"),
         }
         if method not in parsers:
@@ -134,6 +142,37 @@ class CallParser:
                 f"{head.task}: export a SPLADE checkpoint with --task sparse-embedding"
             )
         return _SparseCall(head, head.resolve(head.parse_options(options)))
+
+    def parse_embed_tokens(self, options: Mapping[str, Any]) -> EmbedTokensCall:
+        """Parse the keyword arguments of `embed_tokens`.
+
+        Raises InputError for a wrong option, and if the artifact is for another task.
+        """
+        head = self._multi_vector("embed_tokens")
+        return EmbedTokensCall(head, head.resolve(head.parse_options(options)))
+
+    def parse_maxsim(self, options: Mapping[str, Any]) -> MaxSimCall:
+        """Parse `query`, a query's vectors, and the options of documents to score with it.
+
+        Raises InputError as `parse_embed_tokens` does.
+        """
+        head = self._multi_vector("maxsim")
+        given = dict(options)
+        query = given.pop("query", None)
+        if query is None:
+            raise InputError("maxsim needs query: give the vectors that embed_tokens returns")
+        parsed = head.parse_options(given, DocumentOptions)
+        documents = head.resolve(EmbedTokensOptions(**vars(parsed), kind="document"))
+        return MaxSimCall(head, documents, query)
+
+    def _multi_vector(self, what: str) -> MultiVectorEmbedding:
+        """Return the head. Raises InputError if the artifact is for another task."""
+        if not isinstance(self.head, MultiVectorEmbedding):
+            raise InputError(
+                f"{what} needs an artifact for multi-vector-embedding, but this one is for "
+                f"{self.head.task}: export a ColBERT checkpoint"
+            )
+        return self.head
 
     def parse_score(self, options: Mapping[str, Any], what: str) -> Call:
         """Parse the keyword arguments of `score` or `rank`; `what` is its name.

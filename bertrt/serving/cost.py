@@ -65,6 +65,11 @@ def estimate(
         return Cost(len(inputs), _ENTRY * _MOST_WEIGHTS * len(inputs))
     if method == "score":
         return Cost(len(inputs), _FLOAT * len(model.labels) * len(inputs))
+    if method == "maxsim":
+        return Cost(len(inputs), _FLOAT * len(inputs))
+    if method == "embed_tokens":
+        count = sum(_vectors_of(model, item, options) for item in inputs)
+        return Cost(len(inputs), _FLOAT * _token_size(model) * count)
     has_windows = model.task == "question-answering" or options.get("stride") is not None
     total = Cost(0, 0)
     for item in inputs:
@@ -76,6 +81,18 @@ def estimate(
 def _vector_size(model: Model) -> int:
     facts = model.embedding
     return model.artifact.config.hidden_size if facts is None else facts.dimensions or facts.size
+
+
+def _token_size(model: Model) -> int:
+    facts = model.artifact.manifest.multi_vector
+    return model.artifact.config.hidden_size if facts is None else facts.size
+
+
+def _vectors_of(model: Model, item: Any, options: Mapping[str, Any]) -> int:
+    """Return how many vectors a text has at most in a multi-vector model."""
+    facts = model.artifact.manifest.multi_vector
+    filled = 0 if facts is None or facts.expansion is None else facts.expansion.length
+    return max(_tokens(model, item), filled if options.get("kind") == "query" else 0)
 
 
 def _sequences(model: Model, item: Any, options: Mapping[str, Any], length: Length) -> int:
@@ -124,6 +141,10 @@ def _vectors(model: Model, item: Any, options: Any, sequences: int) -> int:
     return _DOUBLE * model.artifact.config.hidden_size * _tokens(model, item)
 
 
+def _token_vectors(model: Model, item: Any, options: Any, sequences: int) -> int:
+    return _DOUBLE * _token_size(model) * _vectors_of(model, item, options)
+
+
 def _classes(model: Model, item: Any, options: Any, sequences: int) -> int:
     count = len(model.labels)
     return _ENTRY * min(count, _whole(options, "top_k", count))
@@ -167,6 +188,7 @@ def _weights(model: Model, item: Any, options: Any, sequences: int) -> int:
 _SIZES: dict[str, Callable[[Model, Any, Mapping[str, Any], int], int]] = {
     "feature-extraction": _vectors,
     "fill-mask": _fillings,
+    "multi-vector-embedding": _token_vectors,
     "multiple-choice": _entries,
     "next-sentence-prediction": _entries,
     "pretraining": _fillings,

@@ -50,7 +50,7 @@ class Model:
 
     @property
     def encoder(self) -> EncoderFacts | None:
-        """How it takes the texts of which it makes vectors; None if it makes none."""
+        """How it takes texts and compares their vectors; None if it gives none."""
         facts = self.artifact.manifest.facts
         return facts if isinstance(facts, EncoderFacts) else None
 
@@ -66,10 +66,12 @@ class Model:
 
     @cached_property
     def can(self) -> frozenset[str]:
-        """What it can do: "embed", "classify", "rerank", "zero-shot-classification", its task."""
+        """What it can do: its task, and "embed", "embed_all", "classify", "rerank" and others."""
         abilities = {self.task}
         if self.task == "feature-extraction":
-            abilities.add("embed")
+            abilities |= {"embed", "embed_all"}
+        if self.task == "multi-vector-embedding":
+            abilities |= {"embed_all", "rerank"}
         if self.task in ("text-classification", "zero-shot-classification"):
             abilities |= {"text-classification", "classify"}
             if len(self.labels) == 1:
@@ -182,4 +184,9 @@ _REFUSALS = {
     "sparse-embedding": "Model is not an embedding model with SPLADE pooling",
 }
 # Abilities that are not the name of a task, in words.
-_WORDS = {"embed": "embed texts", "classify": "classify texts", "rerank": "re-rank texts"}
+_WORDS = {
+    "embed": "embed texts",
+    "embed_all": "embed tokens",
+    "classify": "classify texts",
+    "rerank": "re-rank texts",
+}

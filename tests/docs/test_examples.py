@@ -92,12 +92,15 @@ COMMANDS = [
 def folder(
     make_artifact: Callable[..., Path],
     make_checkpoint: Callable[..., Path],
+    colbert_artifact: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A working directory with an artifact for every name that the examples load."""
     path = tmp_path_factory.mktemp("examples")
     for name, (class_name, changes) in DIRECTORIES.items():
         (path / name).symlink_to(make_artifact(class_name, **changes))
+    for name in ("colbert", "multi-vector-embedding"):
+        (path / name).symlink_to(colbert_artifact)
     for name, class_name in MODELS.items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).symlink_to(make_checkpoint(class_name))

@@ -42,6 +42,18 @@ def _exported(module: str) -> list[str]:
     raise AssertionError(f"{module} has no __all__")
 
 
+def _members(path: Path, node: ast.ClassDef) -> Iterator[ast.stmt]:
+    """What a class defines, and what the classes of ours define that it inherits from."""
+    yield from node.body
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.ImportFrom) and str(statement.module).startswith("bertrt"):
+            for base in node.bases:
+                if ast.unparse(base) in [alias.name for alias in statement.names]:
+                    parent, inherited = _find(str(statement.module), ast.unparse(base))
+                    assert isinstance(inherited, ast.ClassDef)
+                    yield from _members(parent, inherited)
+
+
 def _definitions() -> Iterator[tuple[str, Definition]]:
     names = [("bertrt", name) for name in _exported("bertrt") if name != "__version__"]
     for module, name in [*names, ("bertrt.export", "export")]:
@@ -49,7 +61,7 @@ def _definitions() -> Iterator[tuple[str, Definition]]:
         place = path.relative_to(ROOT)
         yield f"{place}: {name}", node
         if isinstance(node, ast.ClassDef):
-            for member in node.body:
+            for member in _members(path, node):
                 public = isinstance(member, Definition) and not member.name.startswith("_")
                 if public or getattr(member, "name", "") == "__call__":
                     yield f"{place}: {name}.{member.name}", member

@@ -97,14 +97,19 @@ class Client:
 
 
 @pytest.fixture(scope="session")
-def served(make_artifact: Callable[..., Path]) -> Iterator[Callable[[str], Model]]:
-    """A factory: a name in MODELS to the model; all are closed at the end."""
+def served(
+    make_artifact: Callable[..., Path], request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Model]]:
+    """A factory: a name in MODELS, or "colbert", to the model; all are closed at the end."""
     models: dict[str, Model] = {}
 
     def make(name: str) -> Model:
         if name not in models:
-            class_name, changes = MODELS[name]
-            artifact = Artifact.open(make_artifact(class_name, **changes))
+            if name == "colbert":
+                artifact = Artifact.open(request.getfixturevalue("colbert_artifact"))
+            else:
+                class_name, changes = MODELS[name]
+                artifact = Artifact.open(make_artifact(class_name, **changes))
             runtime = Runtime(artifact, threads=1)
             models[name] = Model(name, artifact, runtime, runtime.batcher(), created=7)
         return models[name]

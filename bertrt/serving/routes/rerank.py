@@ -9,6 +9,7 @@ from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError, invalid
 from bertrt.serving.fields import Fields, check_count
 from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.ranking import rank
 from bertrt.serving.routes import tei
 
 __all__ = ["classify", "rerank", "rerank_bare"]
@@ -35,7 +36,7 @@ async def _rerank(
     answering.model = model = context.models.choose("rerank", request.model, name)
     documents = _read_documents(fields.any("documents"), context.limits.inputs)
     top_n = fields.whole("top_n", None)
-    ranked = await tei.rank(
+    ranked = await rank(
         context,
         request,
         answering,

@@ -1,6 +1,5 @@
 """The routes of Text Embeddings Inference (TEI), version 1.9."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from bertrt.serving.fields import Fields, check_count
 from bertrt.serving.json_pieces import write_pieces
 from bertrt.serving.message import Request, Response, json_response, off_loop
 from bertrt.serving.models import Model
+from bertrt.serving.ranking import rank
 from bertrt.serving.text_size import bound_texts, most_characters
 from bertrt.tokenizer import Encoding
 
@@ -57,11 +57,16 @@ async def embed(context: Context, request: Request, answering: Answering) -> Res
 
 
 async def embed_all(context: Context, request: Request, answering: Answering) -> Response:
-    """POST /embed_all: one vector a token, `[[[float]]]`."""
+    """POST /embed_all: one vector a token, `[[[float]]]`; those of documents if kinds differ."""
     fields = Fields(await request.json())
-    answering.model = model = context.models.choose("feature-extraction", request.model)
+    answering.model = model = context.models.choose("embed_all", request.model)
     texts = await _read(context, request, fields, ids=False)
     options = _text_options(context, model, fields)
+    if model.task == "multi-vector-embedding":
+        vectors = await context.answer(
+            request, answering, model, "embed_tokens", texts, kind="document", **options
+        )
+        return await json_response(vectors, size=answering.cost.size)
     prompt = _prompt(model, options.pop("prompt_name"))
     answers = await context.answer(
         request, answering, model, "call", [f"{prompt}{text}" for text in texts], **options
@@ -122,36 +127,6 @@ async def rerank(context: Context, request: Request, answering: Answering) -> Re
     ]
     size = answering.cost.size + len(request.body) * with_text
     return await json_response(answers, size=size)
-
-
-async def rank(
-    context: Context,
-    request: Request,
-    answering: Answering,
-    model: Model,
-    query: str,
-    texts: Sequence[str],
-    *,
-    raw_scores: bool,
-    truncation: bool,
-    truncation_side: str | None = None,
-) -> list[tuple[int, float]]:
-    """Return each text's index and score, best first; texts with equal scores in their order.
-
-    Scores are between 0 and 1 unless they are raw, whatever the model's own activation is.
-    """
-    scores = await context.answer(
-        request,
-        answering,
-        model,
-        "score",
-        [(query, text) for text in texts],
-        activation="identity" if raw_scores else "sigmoid",
-        truncation=truncation,
-        truncation_side=truncation_side,
-    )
-    order = np.argsort(-scores, kind="stable")
-    return [(int(index), float(scores[index])) for index in order]
 
 
 async def similarity(context: Context, request: Request, answering: Answering) -> Response:

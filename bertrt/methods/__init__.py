@@ -1,0 +1,1 @@
+"""The methods of a runtime, by what they answer: mixins of `bertrt.runtime.Runtime`."""
