@@ -53,7 +53,7 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     stage.mkdir()
     try:
         yield stage
-        for path in stage.iterdir():
+        for path in stage.rglob("*"):
             sync(path)
         check_output(output, overwrite=overwrite)
         _swap(stage, output)

@@ -29,8 +29,18 @@ from bertrt.export.graph_variants import has_variants, write_variants
 from bertrt.export.half_precision.cuda_ort import to_float16
 from bertrt.export.half_precision.rounding import HALVES
 from bertrt.export.half_precision.triton import to_half_precision
-from bertrt.export.heads import ALIASES, head_for
+from bertrt.export.heads import ALIASES, ENCODERS, head_for
+from bertrt.export.layout.choose import (
+    GraphFile,
+    Layout,
+    check_layout,
+    check_layout_task,
+    choose_layout,
+)
+from bertrt.export.layout.hub_files import write_hub_files
 from bertrt.export.manifest import describe_graph, spec_of, versions
+from bertrt.export.opsets.choose import choose_opset
+from bertrt.export.opsets.lower import lower_opset
 from bertrt.export.parity.float32 import check_parity
 from bertrt.export.parity.half import check_half
 from bertrt.export.pipelines.cpu import fuse_for_cpu
@@ -40,6 +50,7 @@ from bertrt.export.quantize.options import QuantizationOptions, check_quantizati
 from bertrt.export.quantize.quantize import QuantizationTarget, quantize
 from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.samples import Samples, pair_samples, text_samples
+from bertrt.export.quantize.standard_operators import use_standard_operators
 from bertrt.export.save_graph import save_graph
 from bertrt.export.source import Source, build_source, read_task_facts, with_limits
 from bertrt.export.tokenizer.text_graph.write import write_text_graph
@@ -58,9 +69,11 @@ def export(
     output: str | Path | None = None,
     *,
     task: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
+    layout: str = "artifact",
+    opset: int | None = None,
     calibration: str | Path | None = None,
     min_cosine: float | None = None,
     min_agreement: float | None = None,
@@ -83,12 +96,18 @@ def export(
         task: the task, by its Hugging Face name; None takes that of the modules that
             sentence-transformers saved, or the config's architecture.
         device: "cpu" for the graph that is fastest on ONNX Runtime's CPU provider, "any" for
-            standard ONNX operators only, "cuda" for an NVIDIA GPU.
+            standard ONNX operators only, "cuda" for an NVIDIA GPU; None for "cpu", or for the
+            layout "hub" for "any", the only one that it has.
         engine: for cuda, "triton" (the default) for bertrt's own kernels, "ort" for ONNX Runtime's
             CUDA provider.
-        dtype: "float32", the default except for cuda; "int8" for linear layers in int8 (device
-            "cpu"), calibrated and searched for the fastest mixture whose answers stay close to
-            float32's; "float16", the default for cuda, or "bfloat16" (engine "triton").
+        dtype: "float32", the default except for cuda; "int8" for linear layers in int8 (devices
+            "cpu" and "any"), calibrated and searched for the fastest mixture whose answers stay
+            close to float32's; "float16", the default for cuda, or "bfloat16" (engine "triton").
+        layout: "artifact", or "hub" for the files that Optimum, FastEmbed, transformers.js and Text
+            Embeddings Inference look for, which `bertrt.load` opens too: `onnx/model.onnx`, with
+            "int8" also `onnx/model_quantized.onnx`, and sentence-transformers' files.
+        opset: the version of the standard ONNX operators, 17 to 23; below 23 for the device "any"
+            only. None for 23, or 17 for the layout "hub".
         calibration: for int8, a file of texts, one a line, similar to those that the model will
             see; for a reranker a file of pairs, each a query, a tab and a passage, or JSON; None
             for the built-in ones.
@@ -115,10 +134,14 @@ def export(
     graph's are close enough, or if float16 or bfloat16 differs from float32 by more than twice as
     much as PyTorch's. In each case nothing is written.
     """
-    target, dtype = choose_target(device, engine, dtype)
+    chosen = choose_layout(layout)
+    target, dtype = choose_target(device or chosen.device, engine, dtype)
+    check_layout(chosen, target, with_tokenizer=with_tokenizer)
     request = _Request(
         target=target,
         dtype=dtype,
+        layout=chosen,
+        opset=choose_opset(opset, target, chosen.opset),
         quantization=check_quantization_options(
             dtype,
             calibration=calibration,
@@ -128,7 +151,7 @@ def export(
         with_tokenizer=with_tokenizer,
         report=_reporter(dtype, progress),
     )
-    check_extra_outputs(device, dtype, requested=output_hidden_states or output_attentions)
+    check_extra_outputs(target.device, dtype, requested=output_hidden_states or output_attentions)
     onnxruntime()  # needed for the parity check: fail now if it is missing
     if output is not None:
         check_output(Path(output), overwrite=overwrite)
@@ -143,6 +166,7 @@ def export(
     task = task or saved_task(checkpoint.folder, checkpoint.config)
     head = head_for(task, checkpoint.config.get("architectures"), checkpoint.weights)
     task = task if task in ALIASES else head.task
+    check_layout_task(chosen, task, known=head not in ENCODERS)
     output = Path(output or default_output(checkpoint.source.model, task))
     check_output(output, overwrite=overwrite)
     source = build_source(
@@ -160,8 +184,8 @@ def export(
         facts = write_tokenizer(checkpoint, stage, **source.marker_options)
         task_facts = read_task_facts(source, _open_tokenizer(stage, facts), stage)
         facts = with_limits(facts, task_facts.get("multi_vector"))
-        graph = _build_graph(request, source, facts)
-        proved = _prove(request, source, graph, facts, stage)
+        graphs = _build_graphs(request, source, facts)
+        proved = [_prove(request, source, graph, facts, stage) for graph in graphs][-1]
         if samples is not None:
             proved = _quantize(request, source, samples, proved, facts, stage)
         return _write(request, source, proved, facts, task_facts, stage)
@@ -173,6 +197,8 @@ class _Request:
 
     target: Target
     dtype: str
+    layout: Layout
+    opset: int
     quantization: QuantizationOptions | None
     with_tokenizer: bool
     report: Callable[..., None]
@@ -180,10 +206,11 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Graph:
-    """A graph for the target in float32, and the number of each operator in it."""
+    """A graph for the target in float32, the number of each operator in it, and its file."""
 
     model: ir.Model
     fused: dict[str, int]
+    file: GraphFile
 
 
 @dataclass(frozen=True)
@@ -192,7 +219,7 @@ class _ProvedGraph:
 
     model: ir.Model
     fused: dict[str, int]
-    file: Path
+    file: GraphFile
     variants: tuple[Variant, ...]
     parity: dict[str, Any]
     quantization: dict[str, Any] | None = None
@@ -223,11 +250,28 @@ def _samples(request: _Request, source: Source) -> Samples | None:
     return text_samples(calibration, source.head)
 
 
-def _build_graph(request: _Request, source: Source, tokenizer: TokenizerFacts) -> _Graph:
-    """Trace the model to a graph, and run the target's fusions."""
+def _build_graphs(
+    request: _Request, source: Source, tokenizer: TokenizerFacts
+) -> tuple[_Graph, ...]:
+    """Trace the model to a graph, and run the target's fusions for each of the layout's files."""
     request.report("trace")
     model = trace(source.module, source.head, source.extra_outputs, cached=source.cached)
     request.report("fuse")
+    *others, last = request.layout.graphs(request.dtype)
+    copies = [(model.clone(), file) for file in others]
+    return tuple(
+        _fuse(request, source, graph, file, tokenizer) for graph, file in [*copies, (model, last)]
+    )
+
+
+def _fuse(
+    request: _Request,
+    source: Source,
+    model: ir.Model,
+    file: GraphFile,
+    tokenizer: TokenizerFacts,
+) -> _Graph:
+    """Run the target's fusions on a traced graph, in place."""
     config, head, target = source.module.config, source.head, request.target
     mask_id = tokenizer.special_ids["mask"]
     if target.engine == "triton":
@@ -241,13 +285,20 @@ def _build_graph(request: _Request, source: Source, tokenizer: TokenizerFacts) -
             head,
             target.name,
             mask_id=mask_id,
-            to_quantize=request.quantization is not None,
+            to_quantize=file.dtype == "int8",
             extra_outputs=source.extra_outputs,
             vectors=source.vectors,
         )
     if source.cached:
         make_token_types_optional(model)
-    return _Graph(model, fused)
+    if file.dtype != "int8":  # which is of the older opset when it is quantized
+        fused = _without(fused, lower_opset(model, request.opset))
+    return _Graph(model, fused, file)
+
+
+def _without(fused: dict[str, int], decomposed: dict[str, int]) -> dict[str, int]:
+    """Return the operators that are in a graph after some were decomposed."""
+    return {name: number for name, number in fused.items() if name not in decomposed}
 
 
 def _prove(
@@ -262,9 +313,10 @@ def _prove(
     A graph in half precision is checked in float32, then rounded, saved again and checked again.
     """
     request.report("check parity")
-    model, fused, target = graph.model, graph.fused, request.target
-    with_variants = has_variants(target, request.dtype)
-    file = save_graph(model, stage, external_weights=with_variants)
+    model, fused, target, dtype = graph.model, graph.fused, request.target, graph.file.dtype
+    with_variants = has_variants(target, dtype)
+    file = stage / graph.file.path
+    save_graph(model, file, external_weights=with_variants, inline=graph.file.inline)
     variants = write_variants(file, fused) if with_variants else ()
     options: dict[str, Any] = {
         "optimization_level": target.optimization_level,
@@ -282,13 +334,13 @@ def _prove(
         **options,
     )
     parity = asdict(float32)
-    if request.dtype in HALVES:
-        request.report("check parity", f"in {request.dtype}")
-        fused = {**fused, "Cast": _round(model, target, request.dtype)}
-        file = save_graph(model, stage)
-        half = check_half(source.module, source.head, file, request.dtype, **options)
+    if dtype in HALVES:
+        request.report("check parity", f"in {dtype}")
+        fused = {**fused, "Cast": _round(model, target, dtype)}
+        save_graph(model, file)
+        half = check_half(source.module, source.head, file, dtype, **options)
         parity["half"] = asdict(half)
-    return _ProvedGraph(model, fused, file, variants, parity)
+    return _ProvedGraph(model, fused, graph.file, variants, parity)
 
 
 def _round(model: ir.Model, target: Target, dtype: str) -> int:
@@ -319,14 +371,19 @@ def _quantize(
         ModelConfig.from_json(source.module.config.to_dict()),
         tuple(spec_of(value) for value in model.graph.inputs),
     )
-    report = quantize(model, target, samples, stage, request.quantization, progress)
-    counts = graph.fused | finish_int8(model)
-    return replace(
-        graph,
-        fused={name: number for name, number in counts.items() if number},
-        file=save_graph(model, stage),
-        quantization=report,
-    )
+    counts = dict(graph.fused)
+
+    def finish(quantized: ir.Model) -> None:
+        nonlocal counts
+        counts |= finish_int8(quantized)
+        if request.target.device == "any":
+            counts |= use_standard_operators(quantized)
+        counts = _without(counts, lower_opset(quantized, request.opset))
+
+    report = quantize(model, target, samples, stage, request.quantization, finish, progress)
+    save_graph(model, stage / graph.file.path, inline=graph.file.inline)
+    fused = {name: number for name, number in counts.items() if number}
+    return replace(graph, fused=fused, quantization=report)
 
 
 def _write(
@@ -337,7 +394,7 @@ def _write(
     facts: dict[str, Any],
     stage: Path,
 ) -> Manifest:
-    """Write the text graph, the config and, last, the manifest."""
+    """Write the text graph, the config, the layout's other files and, last, the manifest."""
     request.report("write")
     text_graph = None
     if request.with_tokenizer:
@@ -345,8 +402,10 @@ def _write(
         embedding = facts.get("embedding")
         limit = None if embedding is None else embedding.max_length
         limited = replace(tokenizer, max_length=limit or tokenizer.max_length)
-        text_graph = write_text_graph(graph.file, _open_tokenizer(stage, limited))
+        text_graph = write_text_graph(stage / graph.file.path, _open_tokenizer(stage, limited))
     source.module.config.save_pretrained(stage)
+    if request.layout.name == "hub":
+        write_hub_files(source.checkpoint.folder, source.module.config.hidden_size, facts, stage)
     target = request.target
     manifest = Manifest(
         schema=SCHEMA,
@@ -355,13 +414,14 @@ def _write(
         target={"device": target.device, "engine": target.engine, "dtype": request.dtype},
         source=asdict(source.checkpoint.source),
         graph=describe_graph(
-            graph.model, graph.file.name, target, request.dtype, graph.fused, graph.variants
+            graph.model, graph.file.path, target, request.dtype, graph.fused, graph.variants
         ),
         tokenizer=tokenizer,
         parity=graph.parity,
         files=tuple(
-            FileEntry(path.name, path.stat().st_size, sha256_of(path))
-            for path in sorted(stage.iterdir())
+            FileEntry(path.relative_to(stage).as_posix(), path.stat().st_size, sha256_of(path))
+            for path in sorted(stage.rglob("*"))
+            if path.is_file()
         ),
         versions=versions(),
         quantization=graph.quantization,

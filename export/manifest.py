@@ -11,6 +11,7 @@ from bertrt.artifact.graph_io import SENTENCE_EMBEDDING
 from bertrt.artifact.manifest import Graph, TensorSpec, Variant
 from bertrt.artifact.targets import Target
 from bertrt.engines.ort import onnxruntime
+from bertrt.export.tracing.torch_export import OPSET
 
 __all__ = ["describe_graph", "spec_of", "versions"]
 
@@ -38,7 +39,9 @@ def describe_graph(
     return Graph(
         file=file,
         opset=model.opset_imports[""],
-        least_onnxruntime="" if target.engine == "triton" else _least_onnxruntime(dtype),
+        least_onnxruntime=(
+            "" if target.engine == "triton" else _least_onnxruntime(model.opset_imports[""], dtype)
+        ),
         inputs=tuple(spec_of(value) for value in model.graph.inputs),
         outputs=tuple(spec_of(value) for value in model.graph.outputs),
         fused=fused,
@@ -65,9 +68,11 @@ def versions() -> dict[str, str]:
     }
 
 
-def _least_onnxruntime(dtype: str) -> str:
+def _least_onnxruntime(opset: int, dtype: str) -> str:
     """Return the first ONNX Runtime that was seen to run such graphs.
 
     1.22 lacks opset 23's Attention, and 1.23 its QuantizeLinear.
     """
+    if opset < OPSET:
+        return "1.22.0"
     return "1.24.1" if dtype == "int8" else "1.23.0"

@@ -6,29 +6,30 @@ import onnx_ir as ir
 
 __all__ = ["save_graph"]
 
-_GRAPH = "model.onnx"
-# The name that Optimum looks for on the hub.
-_WEIGHTS = "model.onnx_data"
 # Above this many bytes, weights are stored beside the graph. ONNX Runtime maps them into memory and
 # opens them twice as fast as a protobuf that holds them, which is limited to 2 GB.
 _LARGEST_INLINE = 16_000_000
+# What a protobuf can hold, with room for the graph itself.
+_LARGEST_PROTOBUF = 2_000_000_000
 
 
-def save_graph(model: ir.Model, directory: Path, *, external_weights: bool = False) -> Path:
-    """Write a graph to a directory, replacing the one that is there.
+def save_graph(
+    model: ir.Model, path: Path, *, external_weights: bool = False, inline: bool = False
+) -> None:
+    """Write a graph, replacing the one that is there.
 
     Args:
         model: the graph.
-        directory: an existing directory.
+        path: its file.
         external_weights: store the weights beside the graph whatever their size, so that other
             graphs can share them.
-
-    Returns the path of the graph's file.
+        inline: store the weights in the graph's file as long as a protobuf can hold them, for
+            runtimes that look for one file.
     """
-    for old in directory.glob(f"{_GRAPH}*"):
+    path.parent.mkdir(exist_ok=True)
+    for old in path.parent.glob(f"{path.name}*"):
         old.unlink()
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
-    external = _WEIGHTS if external_weights or size > _LARGEST_INLINE else None
-    path = directory / _GRAPH
-    ir.save(model, path, external_data=external)
-    return path
+    external = external_weights or size > (_LARGEST_PROTOBUF if inline else _LARGEST_INLINE)
+    # The name that Optimum looks for on the hub.
+    ir.save(model, path, external_data=f"{path.name}_data" if external else None)

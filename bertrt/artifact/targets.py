@@ -44,7 +44,7 @@ class Target:
 
 # The default engine of a device comes first.
 TARGETS = (
-    Target("any", "ort", ("float32",), "CPUExecutionProvider", "all"),
+    Target("any", "ort", ("float32", "int8"), "CPUExecutionProvider", "all"),
     # Only the level "all" blocks convolutions; `bertrt.engines.ort_options` switches off the
     # optimizers of that level which make graphs slower.
     Target("cpu", "ort", ("float32", "int8"), "CPUExecutionProvider", "all"),

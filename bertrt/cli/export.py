@@ -44,9 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         choices=("any", "cpu", "cuda"),
-        default="cpu",
         help="the device to make the graph for: cpu, fastest on ONNX Runtime's CPU provider; any, "
-        "standard ONNX operators only; cuda, an NVIDIA GPU (default: cpu)",
+        "standard ONNX operators only; cuda, an NVIDIA GPU (default: cpu, and any for the layout "
+        "hub)",
     )
     parser.add_argument(
         "--engine",
@@ -57,9 +57,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("float32", "int8", "float16", "bfloat16"),
-        help="the data type: float32; for cuda also float16 or bfloat16; for cpu also int8, which "
-        "quantizes the linear layers as far as answers stay close to float32's (default: float32, "
-        "for cuda float16)",
+        help="the data type: float32; for cuda also float16 or bfloat16; for cpu and any also "
+        "int8, which quantizes the linear layers as far as answers stay close to float32's "
+        "(default: float32, for cuda float16)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("artifact", "hub"),
+        default="artifact",
+        help="which files to write: artifact, those that bertrt needs; hub, also those that "
+        "Optimum, FastEmbed, transformers.js and Text Embeddings Inference look for (default: "
+        "artifact)",
+    )
+    parser.add_argument(
+        "--opset",
+        metavar="N",
+        type=int,
+        help="for the device any, the version of the standard ONNX operators, 17 to 23 (default: "
+        "23, and 17 for the layout hub)",
     )
     parser.add_argument(
         "--calibration",
@@ -143,6 +158,8 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             engine=arguments.engine,
             dtype=arguments.dtype,
+            layout=arguments.layout,
+            opset=arguments.opset,
             calibration=arguments.calibration,
             min_cosine=arguments.min_cosine,
             min_agreement=arguments.min_agreement,

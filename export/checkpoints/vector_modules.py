@@ -13,14 +13,20 @@ from bertrt.export.checkpoints.json_file import read_json
 from bertrt.export.checkpoints.module_list import MODULES_FILE, Module, read_module_list
 from bertrt.export.vector_modules import Dense, Normalize, VectorModules
 
-__all__ = ["WEIGHT_FILES", "read_dense", "read_module_config", "read_vector_modules"]
+__all__ = [
+    "POOLING_FLAGS",
+    "WEIGHT_FILES",
+    "read_dense",
+    "read_module_config",
+    "read_vector_modules",
+]
 
 # The files of a module's weights, the best first.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SENTENCE_EMBEDDING = "sentence_embedding"
 
 # The older flags of a pooling, in the order in which their vectors are concatenated.
-_FLAGS = {
+POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -71,12 +77,16 @@ def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
     config = read_module_config(path)
     modes = config.get("pooling_mode")
     if modes is None:
-        modes = [mode for flag, mode in _FLAGS.items() if config.get(flag)] or ["mean"]
+        modes = [mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
     modes = [modes] if isinstance(modes, str) else modes
-    if not isinstance(modes, list) or not modes or not set(map(str, modes)) <= {*_FLAGS.values()}:
+    if (
+        not isinstance(modes, list)
+        or not modes
+        or not set(map(str, modes)) <= {*POOLING_FLAGS.values()}
+    ):
         raise ExportError(
             f"the pooling in {path.parent.name}/{path.name} is {config.get('pooling_mode')!r}: "
-            f"bertrt has {', '.join(_FLAGS.values())}"
+            f"bertrt has {', '.join(POOLING_FLAGS.values())}"
         )
     return tuple(modes), bool(config.get("include_prompt", True))
 

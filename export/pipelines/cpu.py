@@ -70,9 +70,10 @@ def fuse_for_cpu(
             counts["PrunedLayer"] = prune_last_layer(model, optional=optional)
             if head.task in MASK_TASKS and mask_id is not None:
                 counts["MaskedRows"] = keep_masked_rows(model, mask_id)
-        if to_quantize:
-            counts["PackedQKV"] = pack_qkv(model)
-        else:
+    if to_quantize:
+        counts["PackedQKV"] = pack_qkv(model)
+    if target == "cpu":
+        if not to_quantize:
             counts["ResidualBias"] = fold_residual_biases(model)
             counts["FirstTokenAttention"] = attend_to_inputs(model)
             counts[OUTPUT_MAJOR_PRODUCT] = store_output_major(model)
@@ -119,7 +120,8 @@ def _expected_counts(
     }
     attentions = 0 if has_attentions(extra_outputs) else layers
     if target == "any":
-        return {**expected, "Attention": attentions}
+        packed = {"PackedQKV": layers} if to_quantize else {}
+        return {**expected, **packed, "Attention": attentions}
     embeds = head.task == "feature-extraction"
     first = int(head.task in FIRST_TOKEN_TASKS and not extra_outputs)
     masked = int(has_mask and head.task in MASK_TASKS and not extra_outputs)

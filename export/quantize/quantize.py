@@ -1,6 +1,6 @@
 """Quantize a float32 graph to int8: observe, smooth, search, and check on held-out texts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -69,9 +69,10 @@ def quantize(
     samples: Samples,
     folder: Path,
     options: QuantizationOptions,
+    finish: Callable[[ir.Model], None],
     progress: ProgressCallback,
 ) -> dict[str, Any]:
-    """Quantize a fused cpu graph's linear layers, in place.
+    """Quantize a fused graph's linear layers, in place.
 
     Args:
         model: the graph, float32.
@@ -80,11 +81,13 @@ def quantize(
         folder: where trial graphs may be written.
         options: what the answers must meet: the smallest cosine of any embedding, or the smallest
             share of decisions that stay the same.
+        finish: gives the quantized graph the form that will be written, in place.
         progress: called for each stage of the work.
 
     Returns the report for the manifest's `quantization`.
 
-    Raises ParityError if no mixture with half of its products in int8 meets the bound.
+    Raises ParityError if no mixture with half of its products in int8 meets the bound, or if the
+    finished graph does not.
     """
     head = target.head
     bound = _bound(head, options)
@@ -95,21 +98,31 @@ def quantize(
 
     trials = _Trials(model, target, folder, linears, observed)
     products = {name: linear.products for name, linear in linears.items()}
+    judge = trials.judge(samples.held_out)
     found = search(
         choices,
         products,
         _with_margin(bound),
-        trials.measure(samples.held_out),
-        trials.measure(samples.few),
+        trials.measure(judge),
+        trials.measure(trials.judge(samples.few)),
         progress,
     )
     if not found.met:
         raise ParityError(_failure(head, bound, found))
     trials.write(found.plan, model)
+    finish(model)
 
     progress(0, None, "compare texts alone and in a batch")
+    accuracy = judge(model)
+    if not bound.met_by(accuracy):
+        raise ParityError(
+            f"the finished int8 graph has a worst cosine of {accuracy.cosine:.4f} and an agreement "
+            f"of {accuracy.agreement:.4f} on the held-out texts, and the graph that was searched "
+            f"had {found.step.accuracy.cosine:.4f} and {found.step.accuracy.agreement:.4f}: export "
+            "with --dtype float32, and report this error"
+        )
     same = _compare_alone(model, target, samples.alone, folder)
-    return _report(found, bound, samples, same, head)
+    return _report(found, accuracy, bound, samples, same, head)
 
 
 def _bound(head: HeadSpec, options: QuantizationOptions) -> Bound:
@@ -173,19 +186,27 @@ class _Trials:
             },
         )
 
-    def measure(self, sample: Sample) -> Measure:
-        """Return a function that measures a plan's accuracy on a sample."""
+    def judge(self, sample: Sample) -> Callable[[ir.Model], Accuracy]:
+        """Return a function that measures a graph's accuracy on a sample."""
         target = self._target
         batches = target.batches(sample)
         with open_graph(self._model, self._folder) as run:
             reference = answers_of(run, batches, target.head)
 
-        def measure(plan: Plan) -> Accuracy:
-            graph = self._model.clone()
-            self.write(plan, graph)
+        def judge(graph: ir.Model) -> Accuracy:
             with open_graph(graph, self._folder) as run:
                 answers = answers_of(run, batches, target.head)
             return target.compare(answers, reference, sample)
+
+        return judge
+
+    def measure(self, judge: Callable[[ir.Model], Accuracy]) -> Measure:
+        """Return a function that judges the graph of a plan."""
+
+        def measure(plan: Plan) -> Accuracy:
+            graph = self._model.clone()
+            self.write(plan, graph)
+            return judge(graph)
 
         return measure
 
@@ -231,17 +252,22 @@ def _failure(head: HeadSpec, bound: Bound, found: Found) -> str:
 
 
 def _report(
-    found: Found, bound: Bound, samples: Samples, same: float, head: HeadSpec
+    found: Found,
+    accuracy: Accuracy,
+    bound: Bound,
+    samples: Samples,
+    same: float,
+    head: HeadSpec,
 ) -> dict[str, Any]:
     shipped = found.step
     return {
         "calibration": samples.report,
         "bound": {k: v for k, v in (("cosine", bound.cosine), ("agreement", bound.agreement)) if v},
         "outputs": outputs_of(head),
-        "cosine": shipped.accuracy.cosine,
-        "agreement": shipped.accuracy.agreement,
-        "judged": [asdict(kind) for kind in shipped.accuracy.judged],
-        "answers": shipped.accuracy.answers,
+        "cosine": accuracy.cosine,
+        "agreement": accuracy.agreement,
+        "judged": [asdict(kind) for kind in accuracy.judged],
+        "answers": accuracy.answers,
         "alone_and_in_a_batch": same,
         "products_in_int8": shipped.int8,
         "saturates": False,  # weights are scaled so that it cannot, on any processor

@@ -96,6 +96,9 @@ def replace_manifest(content: str) -> Callable[[Path], Any]:
         (edit(lambda m: m["files"][0].update(name="../x")), "outside its directory"),
         (edit(lambda m: m["files"][0].update(name="/etc/passwd")), "outside its directory"),
         (edit(lambda m: m["files"][0].update(name="..")), "outside its directory"),
+        (edit(lambda m: m["files"][0].update(name="onnx/../../x")), "outside its directory"),
+        (edit(lambda m: m["files"][0].update(name="onnx//x")), "outside its directory"),
+        (edit(lambda m: m["files"][0].update(name="")), "outside its directory"),
         (edit(lambda m: m["target"].update(device="tpu")), "device 'tpu'"),
         (edit(lambda m: m["target"].pop("engine")), "engine ''"),
         (

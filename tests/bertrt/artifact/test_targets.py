@@ -17,6 +17,7 @@ VALID = [
     ("cpu", "ort", "int8", "ort", "int8"),
     ("any", None, None, "ort", "float32"),
     ("any", "ort", "float32", "ort", "float32"),
+    ("any", None, "int8", "ort", "int8"),
     ("cuda", None, None, "triton", "float16"),
     ("cuda", "triton", "bfloat16", "triton", "bfloat16"),
     ("cuda", "triton", "float32", "triton", "float32"),
@@ -29,12 +30,12 @@ INVALID = [
     ("cpu", None, "int4", "unknown dtype 'int4': choose one of float32, int8, float16, bfloat16"),
     ("cpu", "triton", None, "the engine 'triton' runs graphs for the device 'cuda', not 'cpu'"),
     ("any", "triton", None, "the engine 'triton' runs graphs for the device 'cuda', not 'any'"),
-    ("any", None, "int8", "int8 graphs are made for the device 'cpu', not for 'any'"),
     (
         "cuda",
         None,
         "int8",
-        "int8 graphs are made for the device 'cpu', not for 'cuda' with the engine 'triton'",
+        "int8 graphs are made for the device 'any' or 'cpu', not for 'cuda' with the engine "
+        "'triton'",
     ),
     (
         "cuda",

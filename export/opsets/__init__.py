@@ -1,0 +1,1 @@
+"""Write graphs in the operators of older ONNX opsets."""
