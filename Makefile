@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
 .PHONY: demo test check lint types docs wheel coverage install clean
-.PHONY: optimum transformers4 newest pythons frameworks clients
+.PHONY: optimum transformers4 newest pythons frameworks clients layouts integrations
 .PHONY: bench bench-quick bench-gpu gpu-visit bench-report bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
@@ -59,6 +59,12 @@ frameworks: $(INSTALLED)  ## checkpoints as TensorFlow and Flax write them, in a
 
 clients: $(INSTALLED)  ## clients of other servers talk to this one, from environments of their own
 	bash tests/clients/clients.sh
+
+layouts: $(INSTALLED)  ## FastEmbed, Optimum, transformers.js and ONNX Runtime 1.22 open the hub's layout
+	bash tests/layouts/layouts.sh
+
+integrations: $(INSTALLED)  ## the recipes of the guide, with the packages that they are for
+	bash tests/integrations/integrations.sh
 
 bench-quick: $(BENCH_VENV)/.installed  ## bertrt compared with other libraries, in minutes
 	$(BENCH)/python -m benchmarks.run --quick
