@@ -11,9 +11,8 @@ TOO_LONG = {"embedder": [1], "mean": []}
 def main() -> None:
     """Compare everything."""
     answers = json.loads((ROOT / "transformers_js.json").read_text(encoding="utf-8"))
-    for key, vectors in answers.items():
-        name, dtype = key.split()
-        check("transformers.js", name, vectors, int8=dtype == "q8", left_out=TOO_LONG[name])
+    for what, name, dtype, vectors in answers:
+        check(what, name, vectors, int8=dtype == "int8", left_out=TOO_LONG[name])
 
 
 if __name__ == "__main__":
