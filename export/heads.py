@@ -77,13 +77,11 @@ ENCODERS: tuple[HeadSpec, ...] = (
 FIRST_TOKEN_TASKS = ("text-classification", "next-sentence-prediction", "multiple-choice")
 # Tasks that may need the logits of mask tokens only.
 MASK_TASKS = ("fill-mask", "pretraining")
-# Tasks that give a vector a text, which is judged by its cosine.
-VECTOR_TASKS = ("feature-extraction", "sparse-embedding")
 # Tasks whose heads have a linear layer, activation and LayerNormalization before the vocabulary.
 TRANSFORM_TASKS = ("pretraining", "text-generation", "fill-mask", "sparse-embedding")
 
 # Tasks whose answers are vectors, which are compared by their cosine.
-VECTOR_TASKS = ("feature-extraction", "multi-vector-embedding")
+VECTOR_TASKS = ("feature-extraction", "multi-vector-embedding", "sparse-embedding")
 
 # Tasks that use the graph of another task.
 ALIASES = {"zero-shot-classification": "text-classification"}

@@ -31,6 +31,8 @@ def to_float16(model: ir.Model) -> int:
                 data = rounded(str(value.name), value.const_value.numpy(), "float16")
                 halves[value] = store(graph, f"{value.name}.float16", data)
             node.replace_input_with(index, halves[value])
+        if node.op_type == "Cast" and node.attributes.get_int("to") == ir.DataType.FLOAT:
+            node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT16)
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT:
                 value.type = ir.TensorType(ir.DataType.FLOAT16)

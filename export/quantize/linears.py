@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from bertrt.export.graph.match_linear import stored_matrix
 
-__all__ = ["QuantizableLinear", "find_linears"]
+__all__ = ["QuantizableLinear", "find_linears", "find_products"]
 
 # A layer with fewer weights costs next to nothing, and int8 would only add error.
 _LEAST_WEIGHTS = 1 << 10
@@ -35,23 +35,40 @@ class QuantizableLinear:
         return int(self.weight.size)
 
 
+def find_products(model: ir.Model) -> dict[str, ir.Node]:
+    """Return each MatMul by a stored matrix of float32, by its linear layer's name, in order.
+
+    A layer has the name of its module; a product that is not the only one of its module, or that
+    no module makes, has its own.
+    """
+    products = [
+        node
+        for node in model.graph
+        if node.op_type == "MatMul"
+        and not node.domain
+        and (matrix := stored_matrix(node.inputs[1])) is not None
+        and matrix[0].dtype == ir.DataType.FLOAT
+    ]
+    modules = [str(node.name).rpartition("/")[0] for node in products]
+    return {
+        module if module and modules.count(module) == 1 else str(node.name): node
+        for module, node in zip(modules, products, strict=True)
+    }
+
+
 def find_linears(model: ir.Model) -> dict[str, QuantizableLinear]:
     """Return every linear layer worth quantizing, by name, in the graph's order.
 
     This includes layers that read a stored matrix through a Transpose, as with tied embeddings.
     """
     found = {}
-    for node in model.graph:
-        if node.op_type != "MatMul" or node.domain:
-            continue
+    for name, node in find_products(model).items():
         matrix = stored_matrix(node.inputs[1])
-        if matrix is None or matrix[0].dtype != ir.DataType.FLOAT:
-            continue
+        assert matrix is not None
         stored, transposed = matrix
         weight = stored.const_value.numpy()
         if weight.size < _LEAST_WEIGHTS:
             continue
-        name = str(node.name).rpartition("/")[0]
         found[name] = QuantizableLinear(
             name,
             str(node.name),

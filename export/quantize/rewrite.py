@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from bertrt.export.graph.edit import constant, store
 from bertrt.export.graph.match_linear import bias_after
+from bertrt.export.quantize.linears import find_products
 from bertrt.export.quantize.recipe import Quantized
 from bertrt.export.quantize.unpack import unpack_products
 
@@ -28,9 +29,7 @@ def write_int8(model: ir.Model, linears: Mapping[str, Quantized]) -> None:
         linears: each layer's tensors, by its name.
     """
     graph = model.graph
-    matmuls = {
-        str(node.name).rpartition("/")[0]: node for node in graph if node.op_type == "MatMul"
-    }
+    matmuls = find_products(model)
     for name, tensors in linears.items():
         _replace(graph, matmuls[name], name, tensors)
     model.opset_imports.setdefault("com.microsoft", 1)

@@ -89,7 +89,7 @@ def refused(folder: Path, message: str, **options: Any) -> None:
 
 def test_what_a_folder_is(splade: Path, routed: Path, make_checkpoint: Callable[..., Path]) -> None:
     plain = make_checkpoint("BertForMaskedLM")
-    assert [saved_task(folder) for folder in (splade, routed, plain)] == [
+    assert [saved_task(folder, {}) for folder in (splade, routed, plain)] == [
         "sparse-embedding",
         "sparse-embedding",
         None,
