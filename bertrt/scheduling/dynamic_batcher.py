@@ -107,6 +107,11 @@ class DynamicBatcher:
         self._reset()
 
     @property
+    def max_waiting(self) -> int:
+        """The most texts that may wait."""
+        return self._max_waiting
+
+    @property
     def load(self) -> BatcherLoad:
         """What waits and runs now, and whether all threads of the batcher live."""
         with self._lock:

@@ -202,7 +202,7 @@ async def info(context: Context, request: Request, answering: Answering) -> Resp
         "model_dtype": facts["target"]["dtype"],
         "served_model_name": model.name,
         "model_type": _model_type(model),
-        "max_concurrent_requests": limits.inputs,
+        "max_concurrent_requests": model.batcher.max_waiting,
         "max_input_length": facts["max_length"] if encoder is None else encoder.max_length,
         "max_batch_tokens": facts["max_batch_tokens"],
         "max_batch_requests": None,
