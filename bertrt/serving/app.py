@@ -149,14 +149,15 @@ class App:
         }
         # Where another application has mounted this one, the path begins with the mount's.
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        response = await self._answer(scope["method"], path, headers, receive, started)
+        method = scope["method"]
+        response = await self._answer(method, path, headers, receive, started)
         given = headers.get("x-request-id", "")
         echoed = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         response.headers.setdefault("x-request-id", echoed)
         if self._context.is_draining:
             # So that no client sends another request just when the connection is closed.
             response.headers["connection"] = "close"
-        await _send(response, send)
+        await _send(response, send, with_body=method != "HEAD")
 
     async def _answer(
         self,
@@ -172,11 +173,15 @@ class App:
         answering = Answering()
         try:
             model, version, inner = split_model(path)
+            # A HEAD is answered as its GET is, without the body.
+            method = "GET" if method == "HEAD" else method
             route = self._route(method, inner)
             label = inner
             family = route.family
             if route.is_keyed or not route.is_open:
                 self._check_key(headers)
+            if route.is_open and model is not None:
+                self._check_name(model)
             if not (route.is_open or self._context.is_ready or self._context.is_draining):
                 raise HttpError(503, "the server is not ready", headers={"retry-after": "1"})
             limits = self._context.limits
@@ -218,8 +223,18 @@ class App:
             return route
         if path not in self._paths:
             raise HttpError(404, "there is no such route")
-        allowed = ", ".join(sorted(name for name, known in self._routes if known == path))
+        methods = {name for name, known in self._routes if known == path}
+        allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
         raise HttpError(405, f"this route takes {allowed}", headers={"allow": allowed})
+
+    def _check_name(self, name: str) -> None:
+        """Raise HttpError if the name in the path's prefix is of none of the models, once loaded.
+
+        The error does not list them: a route that needs no key tells nobody what is loaded.
+        """
+        names = {model.name for model in self._context.models}
+        if names and name not in names:
+            raise HttpError(404, "no model has the name in the path", "model", "model_not_found")
 
     def _check_key(self, headers: Mapping[str, str]) -> None:
         """Raise HttpError unless the request has one of the keys, if there are any."""
@@ -290,7 +305,7 @@ async def _unless_gone(answer: Awaitable[Response], receive: Receive) -> Respons
         watching.cancel()
 
 
-async def _send(response: Response, send: Send) -> None:
+async def _send(response: Response, send: Send, *, with_body: bool) -> None:
     # Nothing has no type.
     kind = {"content-type": response.content_type} if response.body else {}
     headers = {
@@ -302,4 +317,4 @@ async def _send(response: Response, send: Send) -> None:
     }
     pairs = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": response.body})
+    await send({"type": "http.response.body", "body": response.body if with_body else b""})

@@ -67,6 +67,10 @@ def test_models(client: Callable[..., Any]) -> None:
     assert [one["id"] for one in listed["data"]] == ["embedder", "reranker"]
     assert "rerank" in listed["data"][1]["capabilities"]
     assert http.get("/v1/models/reranker").json == listed["data"][1]
+    # Below a model's own path there is only that one.
+    alone = http.get("/models/reranker/v1/models").json
+    assert alone["data"] == listed["data"][1:]
+    assert http.get("/models/nothing/v1/models").status == 404
 
 
 @pytest.mark.parametrize(

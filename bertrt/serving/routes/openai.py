@@ -52,10 +52,10 @@ async def embeddings(context: Context, request: Request, answering: Answering) -
 
 
 async def models(context: Context, request: Request, answering: Answering) -> Response:
-    """GET /v1/models: every model, with what it can do."""
-    return await json_response(
-        {"object": "list", "data": [_describe(model) for model in context.models]}
-    )
+    """GET /v1/models: every model, or that of the path's prefix, with what it can do."""
+    name = request.model
+    found = list(context.models) if name is None else [context.models.named(name)]
+    return await json_response({"object": "list", "data": [_describe(model) for model in found]})
 
 
 async def model(context: Context, request: Request, answering: Answering) -> Response:
