@@ -34,6 +34,38 @@ def test_objects_and_top_n(client: Callable[..., Any]) -> None:
         assert http.post("/v2/rerank", body).json["results"] == whole[:top_n]
 
 
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+@pytest.mark.parametrize("name", ["reranker", "colbert"])
+def test_max_tokens_per_doc(
+    client: Callable[..., Any], runtime: Callable[[str], Any], path: str, name: str
+) -> None:
+    http = client(name)
+    documents = ["the cat sat on the mat", "Ünknöwable, london the president " * 9, "", "london"]
+    # What the model reads of them, by its own tokenizer's tokens.
+    begins = ["the cat sat", documents[1][: len("Ünknöwable, london")], "", "london"]
+    most = max(
+        len(runtime(name).tokenizer.encode_whole(text, special_tokens=False).ids)
+        for text in begins[1:2]
+    )
+    begins[0] = " ".join(documents[0].split()[:most])
+    body = {"query": "who", "documents": documents, "return_documents": True}
+    answer = http.post(path, {**body, "max_tokens_per_doc": most, "rank_fields": ["text"]})
+    expected = runtime(name).rank("who", begins)
+    results = answer.json["results"]
+    assert [one["index"] for one in results] == [one["corpus_id"] for one in expected]
+    for one, other in zip(results, expected, strict=True):
+        assert abs(one["relevance_score"] - other["score"]) < 1e-5
+        # A document comes back whole.
+        given = documents[one["index"]]
+        assert one["document"] == (given if path == "/rerank" else {"text": given})
+    cut = sum(begin != text for begin, text in zip(begins, documents, strict=True))
+    assert answer.headers["x-bertrt-truncated"] == str(cut)
+    whole = http.post(path, body).json["results"]
+    assert [one["relevance_score"] for one in whole] != [one["relevance_score"] for one in results]
+    # Cohere's default is more than the model reads.
+    assert http.post(path, {**body, "max_tokens_per_doc": 4096}).json["results"] == whole
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -41,6 +73,10 @@ def test_objects_and_top_n(client: Callable[..., Any]) -> None:
         ({"query": "a", "documents": [3]}, 422),
         ({"query": "a", "documents": ["b"], "top_n": 0}, 422),
         ({"query": "a", "documents": ["b"], "top_n": -1}, 422),
+        ({"query": "a", "documents": ["b"], "max_tokens_per_doc": 0}, 422),
+        ({"query": "a", "documents": ["b"], "max_tokens_per_doc": "4"}, 422),
+        ({"query": "a", "documents": [{"text": "b"}], "rank_fields": ["title"]}, 422),
+        ({"query": "a", "documents": [{"text": "b"}], "rank_fields": "text"}, 422),
         ({"documents": ["b"]}, 422),
         ({"query": 3, "documents": ["b"]}, 422),
     ],

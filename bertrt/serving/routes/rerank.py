@@ -3,14 +3,17 @@
 import time
 import uuid
 from collections.abc import Sequence
+from operator import ne
 from typing import Any
 
 from bertrt.serving.context import Answering, Context
 from bertrt.serving.errors import HttpError, invalid
 from bertrt.serving.fields import Fields, check_count
 from bertrt.serving.message import Request, Response, json_response
+from bertrt.serving.models import Model
 from bertrt.serving.ranking import rank
 from bertrt.serving.routes import tei
+from bertrt.serving.text_size import bound_texts, most_characters
 
 __all__ = ["classify", "rerank", "rerank_bare"]
 
@@ -36,13 +39,19 @@ async def _rerank(
     answering.model = model = context.models.choose("rerank", request.model, name)
     documents = _read_documents(fields.any("documents"), context.limits.inputs)
     top_n = fields.whole("top_n", None)
+    most_tokens = fields.whole("max_tokens_per_doc", None)
+    if fields.has("rank_fields") and fields.any("rank_fields") != ["text"]:
+        invalid('`rank_fields` has to be ["text"]: put what counts into `text`', "rank_fields")
+    texts = documents
+    if most_tokens is not None:
+        texts = await _cut(context, request, answering, model, documents, most_tokens)
     ranked = await rank(
         context,
         request,
         answering,
         model,
         fields.string("query"),
-        documents,
+        texts,
         raw_scores=fields.flag("raw_scores", False),
         truncation=context.truncation(None),
     )
@@ -94,6 +103,31 @@ async def classify(context: Context, request: Request, answering: Answering) -> 
         "created": int(time.time()),
     }
     return await json_response(answer, size=answering.cost.size)
+
+
+async def _cut(
+    context: Context,
+    request: Request,
+    answering: Answering,
+    model: Model,
+    documents: Sequence[str],
+    most: int,
+) -> list[str]:
+    """Return documents without what comes after so many of their own tokens."""
+    tokenizer = model.runtime.tokenizer
+    if most >= tokenizer.max_length:
+        return list(documents)  # the model reads no more anyway
+    # No token that is kept ends later.
+    bounded, _ = bound_texts(documents, most_characters(tokenizer.max_length), "right")
+
+    def cut(document: str) -> str:
+        offsets = tokenizer.encode_whole(document, special_tokens=False).offsets
+        return document if len(offsets) <= most else document[: offsets[most - 1][1]]
+
+    async with context.texts.admitted(request.deadline):
+        texts = await context.texts.map(cut, bounded)
+    answering.truncated += sum(map(ne, texts, documents))
+    return texts
 
 
 def _read_documents(value: Any, most: int) -> list[str]:
