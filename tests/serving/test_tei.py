@@ -89,6 +89,8 @@ def test_embed_sparse(client: Callable[..., Any], runtime: Callable[[str], Any])
     assert http.get("/models/splade/info").json["model_type"] == {
         "embedding": {"pooling": "splade"}
     }
+    for path in ("/models/splade", "/models/splade/invocations"):
+        assert http.post(path, asked).json == http.post("/embed_sparse", asked).json
     wrong = http.post("/embed_sparse", {"inputs": "a", "prompt_name": "x"})
     assert (wrong.status, wrong.json["error"]) == (
         422,

@@ -70,6 +70,8 @@ async def root(context: Context, request: Request, answering: Answering) -> Resp
             return await tei.embed(context, request, answering)
         if "classify" in model.can:
             return await tei.predict(context, request, answering)
+        if model.task == "sparse-embedding":
+            return await tei.embed_sparse(context, request, answering)
     return await _task(context, request, answering, model, Fields(body))
 
 
