@@ -13,7 +13,12 @@ from bertrt.serving.message import Request, Response, off_loop
 from bertrt.serving.metrics import Metrics
 from bertrt.serving.models import Model, Models
 from bertrt.serving.side_thread import SideThread
-from bertrt.serving.text_size import bound_options, bound_texts, most_characters
+from bertrt.serving.text_size import (
+    bound_options,
+    bound_texts,
+    count_characters,
+    most_characters,
+)
 
 __all__ = ["Answering", "Context", "Finished", "Limits"]
 
@@ -102,6 +107,7 @@ class Context:
         most = most_characters(model.runtime.tokenizer.max_length)
 
         def read() -> tuple[list[Any], int, Cost]:
+            response.characters += sum(map(count_characters, inputs))
             bound_options(options, most)
             texts, cut = bound_texts(inputs, most, _side(model, options))
             return texts, cut, estimate(model, method, texts, options)
@@ -169,6 +175,7 @@ class Answering:
     def __init__(self) -> None:
         self.model: Model | None = None
         self.cost = Cost(0, 0)
+        self.characters = 0
         self.tokens = 0
         self.truncated = 0
         self.tokenization = self.queue = self.inference = 0.0
@@ -198,6 +205,7 @@ class Answering:
         }
         response.headers |= {
             "x-compute-type": "gpu" if device == "cuda" else "cpu",
+            "x-compute-characters": str(self.characters),
             "x-compute-tokens": str(self.tokens),
             **{name: str(round(1000 * value)) for name, value in times.items()},
         }

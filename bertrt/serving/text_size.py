@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import Any
 
+from bertrt.heads.base import TokenIds
 from bertrt.serving.errors import HttpError
 
-__all__ = ["bound_options", "bound_texts", "most_characters"]
+__all__ = ["bound_options", "bound_texts", "count_characters", "most_characters"]
 
 _PER_TOKEN = 250
 
@@ -22,6 +23,19 @@ _PER_TOKEN = 250
 def most_characters(max_length: int) -> int:
     """Return the most characters of a text for a model that reads so many tokens."""
     return _PER_TOKEN * max_length
+
+
+def count_characters(item: Any) -> int:
+    """Return the characters of an input, all its texts counted; a token id counts as one."""
+    if isinstance(item, TokenIds):
+        return len(item.ids)
+    parts = item.values() if isinstance(item, Mapping) else item
+    count = 0
+    for part in parts if isinstance(item, (list, tuple, Mapping)) else (item,):
+        # A list is one of choices; what is nested deeper is no input.
+        texts = part if isinstance(part, list) else (part,)
+        count += sum(len(text) for text in texts if isinstance(text, str))
+    return count
 
 
 def bound_texts(inputs: Sequence[Any], most: int, side: str | None) -> tuple[list[Any], int]:

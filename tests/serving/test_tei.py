@@ -191,6 +191,8 @@ def test_headers(client: Callable[..., Any]) -> None:
     answer = http.post("/embed", {"inputs": ["the cat", LONG]}, x_request_id="my-id.7")
     assert answer.headers["x-request-id"] == "my-id.7"
     assert answer.headers["x-compute-type"] == "cpu"
+    # As they came, also those that are not read.
+    assert answer.headers["x-compute-characters"] == str(len("the cat") + len(LONG))
     # [CLS] the cat [SEP], and a text that is cut.
     assert answer.headers["x-compute-tokens"] == str(4 + 64)
     assert answer.headers["x-bertrt-truncated"] == "1"

@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bertrt.heads.base import TokenIds
 from bertrt.serving.errors import HttpError
-from bertrt.serving.text_size import bound_options, bound_texts, most_characters
+from bertrt.serving.text_size import (
+    bound_options,
+    bound_texts,
+    count_characters,
+    most_characters,
+)
 
 MOST = most_characters(64)
 # Words that are known, that have several pieces, accents, signs, no blanks between them, and more
@@ -121,3 +127,20 @@ def test_refused(client: Callable[..., Any], model: str, path: str, body: Any) -
     answer = client(model).post(path, body)
     assert (answer.status, answer.json["error_type"]) == (422, "Validation")
     assert f"has {MOST + 1} characters and the limit is {MOST}: shorten it" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("item", "count"),
+    [
+        ("héllo", 5),
+        (("ab", "cde"), 5),
+        ({"question": "ab", "context": "cde"}, 5),
+        ({"text": "ab", "choices": ["c", "de"]}, 5),
+        (["ab", "cde"], 5),
+        (TokenIds((101, 7, 102)), 3),
+        (3, 0),
+        ([[[["deep"]]]], 0),
+    ],
+)
+def test_characters_are_counted(item: Any, count: int) -> None:
+    assert count_characters(item) == count
