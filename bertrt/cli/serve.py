@@ -132,15 +132,20 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--no-auto-truncate they are refused (default: cut)",
     )
     times = [
-        ("--request-timeout", 30.0, "how long a request may wait"),
-        ("--drain-delay", 0.0, "how long to go on after SIGTERM, so that balancers notice"),
-        ("--drain-timeout", 30.0, "how long accepted requests may take after that"),
+        ("--request-timeout", _some_seconds, 30.0, "how long a request may wait"),
+        (
+            "--drain-delay",
+            _seconds,
+            0.0,
+            "how long to go on after SIGTERM, so that balancers notice",
+        ),
+        ("--drain-timeout", _seconds, 30.0, "how long accepted requests may take after that"),
     ]
-    for flag, seconds, meaning in times:
+    for flag, kind, seconds, meaning in times:
         parser.add_argument(
             flag,
             metavar="T",
-            type=_seconds,
+            type=kind,
             default=seconds,
             help=f"{meaning}, in seconds (default: {seconds:g})",
         )
@@ -252,4 +257,12 @@ def _seconds(text: str) -> float:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _some_seconds(text: str) -> float:
+    """Parse a time within which something has to happen; with none every request would fail."""
+    seconds = _seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} leaves no time to answer: give more than 0")
     return seconds

@@ -294,6 +294,13 @@ def test_unusable_keys(serve: Any, embedder: Path, tmp_path: Path, keys: str) ->
     assert not any(word in errors for word in ("two", "café", "words"))
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_no_time_to_answer(serve: Any, embedder: Path, seconds: str) -> None:
+    status, errors = serve(embedder, f"--request-timeout={seconds}").wait()
+    assert status == 2
+    assert f"argument --request-timeout: '{seconds}' " in errors
+
+
 def test_names_given_twice(serve: Any, embedder: Path) -> None:
     status, errors = serve(embedder, f"{embedder.name}={embedder}").wait()
     assert status == 2
