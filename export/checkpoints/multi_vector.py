@@ -228,7 +228,13 @@ def _skipped_words(masks: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, .
                 f"the {_MASK} has keep_only_token_ids, which bertrt does not have: it is for images"
             )
         tasks = config.get("skiplist_tasks") or ["document"]
-        for task in [tasks] if isinstance(tasks, str) else tasks:
+        tasks = [tasks] if isinstance(tasks, str) else tasks
+        if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+            raise ExportError(
+                f"skiplist_tasks of the {_MASK} are {tasks!r}: it must be a list of kinds of text, "
+                "such as 'document'"
+            )
+        for task in tasks:
             skipped[task] = (*skipped.get(task, ()), *_skiplist(config, ()))
     return skipped
 

@@ -114,12 +114,14 @@ def read_dense(
             f"the Dense in {where} has {sizes[0]!r} in_features and {sizes[1]!r} out_features, and "
             f"the modules before it give {size}: correct the file, or download it again"
         )
-    layer = Dense(
-        (size, sizes[1]),
-        _activation(config.get("activation_function", "torch.nn.Tanh"), where, sizes[1]),
-        bias=bool(config.get("bias", True)),
-        residual=bool(config.get("use_residual", False)),
-    )
+    # Without memory until its weights are read: out_features may be any number.
+    with torch.device("meta"):
+        layer = Dense(
+            (size, sizes[1]),
+            _activation(config.get("activation_function", "torch.nn.Tanh"), where, sizes[1]),
+            bias=bool(config.get("bias", True)),
+            residual=bool(config.get("use_residual", False)),
+        )
     _load(layer, folder / module.path)
     return layer, sizes[1]
 
@@ -225,4 +227,4 @@ def _load(layer: torch.nn.Module, folder: Path, prefix: str = "") -> None:
                 f"{name} in {where} has shape {list(stored[name].shape)}, and config.json says "
                 f"{list(tensor.shape)}: download it again"
             )
-    layer.load_state_dict({name.removeprefix(prefix): stored[name] for name in wanted})
+    layer.load_state_dict({name.removeprefix(prefix): stored[name] for name in wanted}, assign=True)

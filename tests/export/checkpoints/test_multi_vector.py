@@ -27,12 +27,13 @@ def saved(
     colbert_folders: ModuleType,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Folders:
-    """A folder of Stanford's form and one of PyLate's."""
+    """A folder of each form."""
     base, path = make_checkpoint("BertModel"), tmp_path_factory.mktemp("colbert")
     settings = {"model_type": "ColBERT", "query_prefix": "[unused0] ", "query_length": 9}
     return {
         "stanford": colbert_folders.save_stanford(base, path / "stanford", {"dim": 7}),
         "pylate": colbert_folders.save_pylate(base, path / "pylate", settings),
+        "own": colbert_folders.save_own(base, path / "own", mask={"skiplist_words": ["the"]}),
     }
 
 
@@ -125,7 +126,23 @@ def test_words_that_are_no_token_are_not_skipped(
             {"query_expansion": {"strategy": "fixed", "length": 9, "token": "zzz"}},
             "filled up with the token 'zzz', which the vocabulary lacks",
         ),
+        *(
+            (
+                "own",
+                "2_MultiVectorMask/config.json",
+                {"skiplist_tasks": tasks},
+                "skiplist_tasks of the MultiVectorMask are",
+            )
+            for tasks in (3, {"document": True}, [["document"]], [None])
+        ),
         ("pylate", "1_Dense/config.json", {"in_features": 31}, "has 31 in_features and 7 out_fea"),
+        # More weights than any memory holds: they are compared before they are made.
+        (
+            "pylate",
+            "1_Dense/config.json",
+            {"out_features": 2**40},
+            r"linear.weight in 1_Dense/.* has shape \[7, 32\], and config.json says",
+        ),
         (
             "pylate",
             "1_Dense/config.json",
