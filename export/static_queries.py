@@ -67,11 +67,12 @@ def _check_tokenizer(opened: Any, tokenizer: Tokenizer, queries: Module) -> None
     opened.no_truncation()
     opened.no_padding()
     texts = [text for text, _ in tokenizer.facts.golden]
-    if opened.get_vocab() != tokenizer.get_vocab() or any(
-        opened.encode(text, add_special_tokens=False).ids
-        != tokenizer.encode_whole(text, special_tokens=False).ids
-        for text in texts
-    ):
+    try:
+        found = [opened.encode(text, add_special_tokens=False).ids for text in texts]
+    except Exception:  # the tokenizers library raises plain ones, as for a token that it lacks
+        found = []
+    expected = [tokenizer.encode_whole(text, special_tokens=False).ids for text in texts]
+    if opened.get_vocab() != tokenizer.get_vocab() or found != expected:
         raise ExportError(
             f"the tokenizer in {queries.path} differs from that of the model's documents, and "
             "bertrt has one for both: copy the documents' tokenizer there"
@@ -104,10 +105,16 @@ def _named_weights(path: Path, opened: Any) -> np.ndarray:
     vocabulary = opened.get_vocab()
     weights = np.zeros(len(vocabulary), np.float32)
     for token, weight in read_json(path, where).items():
-        if token not in vocabulary or not isinstance(weight, (int, float)):
+        if token not in vocabulary or not _is_weight(weight):
             raise ExportError(
                 f"{where} gives {token!r} the weight {weight!r}, and maps tokens of the vocabulary "
                 "to numbers: correct it"
             )
         weights[vocabulary[token]] = weight
     return weights
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether a value of JSON, which may be NaN or any number of digits, is a float32."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= float(np.finfo(np.float32).max)

@@ -71,7 +71,8 @@ class TokenizerSettings:
     def max_length(self) -> int | None:
         """The limit in tokens that the settings give; None if they give none, or an invalid one."""
         length = self.config.get("model_max_length", self.config.get("max_len"))
-        if isinstance(length, bool) or not isinstance(length, (int, float)) or length < 1:
+        # NaN, which is no number of tokens either, is not at least 1.
+        if isinstance(length, bool) or not isinstance(length, (int, float)) or not length >= 1:
             return None
         return int(min(length, 10**9))
 

@@ -185,11 +185,13 @@ def test_bad_weights_of_queries(routed: Path) -> None:
     file.unlink()
     refused(routed, "has no model.safetensors or pytorch_model.bin")
     write(routed / QUERY / "config.json", {"path": "somewhere/idf.json"})
-    write(routed / QUERY / "idf.json", {"cat": "high"})
-    refused(routed, "gives 'cat' the weight 'high'")
+    for weight in ("high", True, float("nan"), float("inf"), 10**400):
+        write(routed / QUERY / "idf.json", {"cat": weight})
+        refused(routed, f"gives 'cat' the weight {weight!r}")
     settings = json.loads((routed / QUERY / "tokenizer_config.json").read_text())
-    write(routed / QUERY / "tokenizer_config.json", {**settings, "do_lower_case": False})
-    refused(routed, "differs from that of the model's documents")
+    for change in ({"do_lower_case": False}, {"unk_token": None}, {"unk_token": ""}):
+        write(routed / QUERY / "tokenizer_config.json", {**settings, **change})
+        refused(routed, "differs from that of the model's documents")
 
 
 def test_weights_by_token(routed: Path, tmp_path: Path) -> None:

@@ -266,6 +266,7 @@ def test_a_missing_template_is_added(write: Write, saved: Callable[[bool], Files
         (1000000000000000019884624838656, 64),
         (1e30, 64),
         (float("inf"), 64),
+        (float("nan"), 64),
         (None, 64),
         (0, 64),
         (-1, 64),
