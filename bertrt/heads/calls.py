@@ -181,9 +181,13 @@ class CallParser:
         """
         head = self.head
         if not isinstance(head, TextClassification):
+            tasks, checkpoint = "text-classification", "a cross-encoder"
+            if what == "rank":  # which has a call of its own for multi-vector models
+                tasks += " or multi-vector-embedding"
+                checkpoint += " or a ColBERT checkpoint"
             raise InputError(
-                f"{what} needs an artifact for text-classification, but this one is for "
-                f"{head.task}: export a cross-encoder with --task text-classification"
+                f"{what} needs an artifact for {tasks}, but this one is for {head.task}: export "
+                f"{checkpoint}"
             )
         labels = len(self._config.labels)
         if what == "rank" and labels != 1:
