@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,26 @@ def test_embed_sparse(client: Callable[..., Any], runtime: Callable[[str], Any])
             424,
             "Model is not an embedding model with SPLADE pooling",
         )
+
+
+def test_embed_sparse_of_a_model_with_two_routes(
+    client: Callable[..., Any], runtime: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompt's name chooses the route: no other field of TEI's could."""
+    http, rt = client("splade"), runtime("splade")
+    facts = replace(rt._calls.head.sparse, query_max_length=64, default_kind="query")
+    monkeypatch.setattr(rt._calls.head, "sparse", facts)
+    weights = np.linspace(1, 4, facts.size, dtype=np.float32)
+    monkeypatch.setattr(rt._calls.head, "query_weights", weights)
+    found = {}
+    for kind in ("query", "document", None):
+        asked = {"inputs": "the cat", "prompt_name": kind}
+        [entries] = http.post("/embed_sparse", asked).json
+        expected = rt.embed_sparse("the cat", kind=kind)
+        assert [entry["index"] for entry in entries] == sorted(expected.ids.tolist())
+        found[kind] = len(entries)
+    assert found["query"] == found[None] == 2
+    assert found["document"] > 2
 
 
 def test_predict(client: Callable[..., Any], runtime: Callable[[str], Any]) -> None:

@@ -80,7 +80,12 @@ async def embed_sparse(context: Context, request: Request, answering: Answering)
     answering.model = model = context.models.choose("sparse-embedding", request.model)
     texts = await _read(context, request, fields, ids=False)
     options = _text_options(context, model, fields)
-    vectors = await context.answer(request, answering, model, "embed_sparse", texts, **options)
+    # TEI has no kinds: the prompt's name tells how a model with two routes makes the vector.
+    name = options["prompt_name"]
+    kind = name if name in ("query", "document") else None
+    vectors = await context.answer(
+        request, answering, model, "embed_sparse", texts, kind=kind, **options
+    )
     return await json_response([_entries(vector) for vector in vectors], size=answering.cost.size)
 
 
