@@ -13,6 +13,7 @@ import numpy as np
 
 from bertrt.artifact.graph_io import TOKEN_EMBEDDINGS
 from bertrt.artifact.manifest import MultiVectorFacts, TaskFacts
+from bertrt.checks import check_whole
 from bertrt.errors import ArtifactError, InputError, shorten
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.maxsim import maxsim
@@ -56,6 +57,8 @@ class EmbedTokensOptions(DocumentOptions):
         if self.kind not in KINDS:
             raise InputError(f"kind is {shorten(self.kind)}: use {' or '.join(KINDS)}")
         check_prompt(self.prompt, self.prompt_name)
+        if self.max_length is not None:
+            check_whole("max_length", self.max_length, least=1)
 
 
 class MultiVectorEmbedding(TextHead):

@@ -282,6 +282,9 @@ def test_texts_that_are_cut_are_counted_and_may_be_refused(rt: Any) -> None:
     assert len(left) == 29
     with pytest.raises(InputError, match="and the limit is 29"):
         rt.embed_tokens(text, kind="document", truncation=False)
+    for wrong in (0, "10", 1.5, True):
+        with pytest.raises(InputError, match=f"max_length is {wrong!r}: give a whole number of at"):
+            rt.embed_tokens(text, kind="query", max_length=wrong)
     with pytest.raises(InputError, match="max_length is 10, and this model fills queries up to 13"):
         rt.embed_tokens(text, kind="query", max_length=10)
 

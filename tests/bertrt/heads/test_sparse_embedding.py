@@ -159,6 +159,9 @@ def test_queries_without_the_graph(routed: tuple[Any, Any]) -> None:
     same(rt.embed_sparse(TEXTS, kind="query", top_k=2), peer.encode_query(TEXTS, max_active_dims=2))
     assert rt.info["truncated"] == before + 1
     assert len(rt.embed_sparse("", kind="query", prompt="")) == 0
+    for wrong in (0, "1", 1.5, True):
+        with pytest.raises(InputError, match=f"max_length is {wrong!r}: give a whole number of at"):
+            rt.embed_sparse("the cat sat", kind="query", max_length=wrong)
     cut = rt.embed_sparse("the cat sat", kind="query", prompt="", max_length=1)
     assert rt.decode_sparse(cut) == rt.decode_sparse(
         rt.embed_sparse("the", kind="query", prompt="")
