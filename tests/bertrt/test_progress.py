@@ -121,7 +121,7 @@ def test_a_function_is_called_for_each_input(load_artifact: Callable[..., Any]) 
 def test_an_iterator_has_no_total(
     load_artifact: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertrt.runtime._CHUNK", 16)
+    monkeypatch.setattr("bertrt.methods.answering._CHUNK", 16)
     every = [(n, None) for n in range(1, 41)]
     rt = load_artifact("BertForMaskedLM")
     assert record_reports(lambda **options: rt(iter(TEXTS), **options)) == every

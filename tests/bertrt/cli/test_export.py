@@ -38,6 +38,7 @@ def test_every_argument_reaches_the_exporter(
 ) -> None:
     options = (
         "--task fill-mask --device any --engine ort --dtype int8 --calibration texts.txt "
+        "--layout hub --opset 18 "
         "--min-cosine 0.9 --min-agreement 0.8 --revision v1 --offline --tokenizer org/words "
         "--allow-new-head --overwrite --output-hidden-states --output-attentions --with-tokenizer"
     )
@@ -52,6 +53,8 @@ def test_every_argument_reaches_the_exporter(
             "device": "any",
             "engine": "ort",
             "dtype": "int8",
+            "layout": "hub",
+            "opset": 18,
             "calibration": Path("texts.txt"),
             "min_cosine": 0.9,
             "min_agreement": 0.8,
@@ -73,9 +76,11 @@ def test_defaults(bertrt_command: Command, calls: list[dict[str, Any]]) -> None:
     assert arguments == {
         "output": Path("x"),
         "task": None,
-        "device": "cpu",
+        "device": None,
         "engine": None,
         "dtype": None,
+        "layout": "artifact",
+        "opset": None,
         "calibration": None,
         "min_cosine": None,
         "min_agreement": None,
@@ -131,7 +136,10 @@ def test_a_whole_export(
         (["--model", "./nowhere"], "there is no folder './nowhere'"),
         (["--model", ""], "the model's name is empty"),
         (["--engine", "triton"], "the engine 'triton' runs graphs for the device 'cuda'"),
-        (["--device", "cuda", "--dtype", "int8"], "int8 graphs are made for the device 'cpu'"),
+        (
+            ["--device", "cuda", "--dtype", "int8"],
+            "int8 graphs are made for the device 'any' or 'cpu'",
+        ),
         (["--dtype", "bfloat16"], "bfloat16 graphs are made for the device 'cuda'"),
     ],
 )

@@ -23,6 +23,29 @@ BLOCK = """{
 AFTER = ["LayerNormalization", "MatMul", "Add", "Tanh", "MatMul", "Add", "LayerNormalization"]
 
 
+@pytest.fixture
+def from_text(from_text: Callable[..., Any]) -> Callable[..., Any]:
+    """Read a graph whose weight v is of a layer of the encoder; its text cannot say that."""
+
+    def read(text: str, stored: Any) -> Any:
+        model = from_text(text, stored)
+        weight = model.graph.initializers.pop("v")
+        weight.name = "bert.encoder.layer.0.output.dense.weight"
+        model.graph.register_initializer(weight)
+        return model
+
+    return read
+
+
+def test_a_layer_behind_the_encoder_stays(from_text: Callable[..., Any]) -> None:
+    model = from_text(ENDS + BLOCK, STORED)
+    weight = model.graph.initializers.pop("bert.encoder.layer.0.output.dense.weight")
+    weight.name = "sentence_embedding.0.linear.weight"
+    model.graph.register_initializer(weight)
+    assert fold_residual_biases(model) == 0
+    assert "c" in model.graph.initializers
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [("x", "x"), ("Add(d, y)", "Add(y, d)"), ("Add(f, c)", "Add(c, f)")]
 )

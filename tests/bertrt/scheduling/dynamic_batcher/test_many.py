@@ -216,7 +216,12 @@ def test_wrong_lists_are_refused(rt: Any, batches: Any) -> None:
             ("call", ["a cat", " ".join(["cat"] * 90)], {}, "the limit is 64"),
             ("embed", ["a cat"], {}, "embed needs an artifact for feature-extraction"),
             ("score", [("a", "b"), "c"], {}, "give"),
-            ("rank", ["a cat"], {}, "method is 'rank': use call, embed, embed_sparse, score"),
+            (
+                "rank",
+                ["a cat"],
+                {},
+                "method is 'rank': use call, embed, embed_sparse, embed_tokens, maxsim, score",
+            ),
             ("call", ["a cat"] * 5, {}, "has 5 texts, and this batcher holds 4"),
             ("call", [TEXTS[5]] * 3, {}, "has 66 tokens, and this batcher holds 50"),
             ("call", ["a", "b"], {"candidate_labels": ["c", "d", "e"]}, "has 6 texts"),
