@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,23 +34,25 @@ class SentenceTransformerModel:
         self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
     ) -> np.ndarray:
         """Do what `encode` does for a batch, from token ids; see `LoadedModel`."""
-        import torch
-
-        arrays = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-        }
-        with torch.inference_mode():
-            features = {
-                name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()
-            }
-            return np.asarray(self._model(features)["sentence_embedding"].float().cpu().numpy())
+        return _embed_ids(self._model, self._device, input_ids, attention_mask, token_type_ids)
 
     def answer(self, texts: list[str]) -> np.ndarray:
         """See `LoadedModel`; `encode` makes batches of 32 texts of similar length."""
         vectors = self._model.encode(texts, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
+
+
+def _embed_ids(model: Any, device: str, *arrays: np.ndarray) -> np.ndarray:
+    """Return a model's vectors of ids, masks and token types, float32 [B, D]."""
+    import torch
+
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    with torch.inference_mode():
+        features = {
+            name: torch.from_numpy(array).to(device)
+            for name, array in zip(names, arrays, strict=True)
+        }
+        return np.asarray(model(features)["sentence_embedding"].float().cpu().numpy())
 
 
 class SparseEncoderModel:
@@ -67,16 +70,7 @@ class SparseEncoderModel:
         self, input_ids: np.ndarray, attention_mask: np.ndarray, token_type_ids: np.ndarray
     ) -> np.ndarray:
         """Do what `encode` does for a batch, from token ids; see `LoadedModel`."""
-        import torch
-
-        arrays = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-        }
-        with torch.inference_mode():
-            features = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            return np.asarray(self._model(features)["sentence_embedding"].numpy())
+        return _embed_ids(self._model, "cpu", input_ids, attention_mask, token_type_ids)
 
     def answer(self, texts: list[str]) -> np.ndarray:
         """See `LoadedModel`; without the sparse format, which would take longer."""
