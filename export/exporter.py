@@ -52,6 +52,7 @@ from bertrt.export.quantize.rewrite import finish_int8
 from bertrt.export.quantize.samples import Samples, pair_samples, text_samples
 from bertrt.export.quantize.standard_operators import use_standard_operators
 from bertrt.export.save_graph import save_graph
+from bertrt.export.shared_slices import share_slices
 from bertrt.export.source import Source, build_source, read_task_facts, with_limits
 from bertrt.export.tokenizer.text_graph.write import write_text_graph
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
@@ -318,6 +319,9 @@ def _prove(
     file = stage / graph.file.path
     save_graph(model, file, external_weights=with_variants, inline=graph.file.inline)
     variants = write_variants(file, fused) if with_variants else ()
+    if with_variants:
+        for path in (file, *(stage / variant.file for variant in variants)):
+            share_slices(path)
     options: dict[str, Any] = {
         "optimization_level": target.optimization_level,
         "engine": target.engine,
