@@ -9,9 +9,24 @@ __all__ = [
     "check_number",
     "check_strings",
     "check_top_k",
+    "check_truncation",
     "check_whole",
     "check_whole_or_auto",
 ]
+
+
+_STRATEGIES = ("longest_first", "only_first", "only_second")
+_SIDES = ("left", "right")
+
+
+def check_truncation(truncation: Any, side: Any) -> None:
+    """Raise InputError for what is no truncation, and for a side that is none and not None."""
+    if not isinstance(truncation, bool) and truncation not in _STRATEGIES:
+        raise InputError(
+            f"truncation is {shorten(truncation)}: use true, false or {', '.join(_STRATEGIES)}"
+        )
+    if side is not None and side not in _SIDES:
+        raise InputError(f"truncation_side is {shorten(side)}: use {' or '.join(_SIDES)}")
 
 
 def check_top_k(top_k: Any) -> None:

@@ -16,6 +16,7 @@ import tokenizers
 from tokenizers import Encoding
 
 from bertrt.artifact.manifest import TokenizerFacts
+from bertrt.checks import check_truncation
 from bertrt.errors import ArtifactError, InputError, TooLongError, shorten
 from bertrt.tokens import GivenTokens, Tokens
 
@@ -23,9 +24,6 @@ __all__ = ["Encoding", "Text", "Tokenizer", "write_vocabulary"]
 
 # A text, or the words of a text that the caller has split.
 Text = str | Sequence[str]
-
-STRATEGIES = ("longest_first", "only_first", "only_second")
-SIDES = ("left", "right")
 
 _CLEAN_UP = (
     (" .", "."),
@@ -135,8 +133,8 @@ class Tokenizer:
         Raises InputError if a text is not a string or a list of strings, and TooLongError if it is
         too long.
         """
+        check_truncation(truncation, truncation_side)
         limit = self._check_max_length(max_length)
-        side = self._check_side(truncation_side)
         if not empty_pair:
             pair = pair or None
         words = not isinstance(text, str)
@@ -148,12 +146,12 @@ class Tokenizer:
         if truncation is not False:
             strategy = "longest_first" if truncation is True else truncation
             added = tokenizer.num_special_tokens_to_add(pair is not None) if special_tokens else 0
-            _check_strategy(strategy)
             if limit <= added + (stride or 0):
                 raise InputError(
                     f"max_length is {limit}, which leaves no room for text beside {added} special "
                     f"tokens and a stride of {stride or 0}: raise it"
                 )
+            side = truncation_side or self.facts.truncation_side
             tokenizer = self._truncating_copy(limit, stride or 0, strategy, side)
         try:
             encoding = tokenizer.encode(
@@ -197,9 +195,8 @@ class Tokenizer:
         Raises InputError for no ids and for one that the model does not have, and TooLongError for
         too many.
         """
+        check_truncation(truncation, truncation_side)
         limit = self._check_max_length(max_length)
-        side = self._check_side(truncation_side)
-        _check_strategy(truncation)
         numbers = _check_ids(ids, vocab_size)
         if len(numbers) <= limit:
             return GivenTokens(numbers)
@@ -211,7 +208,7 @@ class Tokenizer:
                 limit=limit,
                 truncation=True,
             )
-        if side == "left":
+        if (truncation_side or self.facts.truncation_side) == "left":
             return GivenTokens(numbers[-limit:], numbers[:-limit])
         return GivenTokens(numbers[:limit], numbers[limit:])
 
@@ -286,14 +283,6 @@ class Tokenizer:
             )
         return max_length
 
-    def _check_side(self, side: str | None) -> str:
-        """Return the side to cut. Raises InputError for what is none."""
-        if side is None:
-            return self.facts.truncation_side
-        if side not in SIDES:
-            raise InputError(f"truncation_side is {shorten(side)}: use {' or '.join(SIDES)}")
-        return side
-
     def _special_id(self, role: str) -> int:
         id = self.facts.special_ids.get(role)
         if id is None:
@@ -312,13 +301,6 @@ class Tokenizer:
         tokenizer = self._load()
         tokenizer.enable_truncation(limit, stride=stride, strategy=strategy, direction=side)
         return tokenizer
-
-
-def _check_strategy(truncation: bool | str) -> None:
-    if not isinstance(truncation, bool) and truncation not in STRATEGIES:
-        raise InputError(
-            f"truncation is {truncation!r}: use true, false or {', '.join(STRATEGIES)}"
-        )
 
 
 def _check_ids(ids: Any, vocab_size: int) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bertrt.artifact.graph_io import SPARSE_EMBEDDING
 from bertrt.artifact.manifest import SparseFacts, TaskFacts
-from bertrt.checks import check_top_k, check_whole
+from bertrt.checks import check_top_k, check_truncation, check_whole
 from bertrt.errors import ArtifactError, InputError, TooLongError, shorten
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.prompts import check_prompt, choose_prompt
@@ -47,8 +47,11 @@ class SparseOptions(Options):
             raise InputError(f"kind is {shorten(self.kind)}: use {' or '.join(_KINDS)}")
         if self.top_k is not None:
             check_top_k(self.top_k)
-        if self.max_length is not None:  # no tokenizer sees that of a query without the model
+        # No tokenizer sees these of a query without the graph.
+        if self.max_length is not None:
             check_whole("max_length", self.max_length, least=1)
+        truncation = False if self.truncation is None else self.truncation
+        check_truncation(truncation, self.truncation_side)
         check_prompt(self.prompt, self.prompt_name)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from bertrt.artifact.directory import Artifact
 from bertrt.artifact.manifest import EncoderFacts
+from bertrt.errors import InputError
 from bertrt.heads.multi_vector_embedding import MultiVectorEmbedding
 from bertrt.heads.similarity import similarity
 from bertrt.heads.sparse_vectors import SparseVector, is_sparse, sparse_similarity
@@ -223,7 +224,14 @@ class VectorMethods(Answering):
         """Return a sparse vector's tokens with their weights, the largest first.
 
         Args:
-            vector: what `embed_sparse` returned.
+            vector: what `embed_sparse` returns for a text.
+
+        Raises InputError for anything else.
         """
+        if not isinstance(vector, SparseVector):
+            raise InputError(
+                f"decode_sparse was given {type(vector).__name__}: give one SparseVector, as "
+                "embed_sparse returns it for a text"
+            )
         tokens = map(self._tokenizer.id_to_token, vector.ids.tolist())
         return [(str(token), w) for token, w in zip(tokens, vector.weights.tolist(), strict=True)]

@@ -162,6 +162,12 @@ def test_queries_without_the_graph(routed: tuple[Any, Any]) -> None:
     for wrong in (0, "1", 1.5, True):
         with pytest.raises(InputError, match=f"max_length is {wrong!r}: give a whole number of at"):
             rt.embed_sparse("the cat sat", kind="query", max_length=wrong)
+    for wrong in ("none", "left", 0, 1.5, ["only_first"]):
+        with pytest.raises(InputError, match=r"truncation is .*: use true, false or longest_first"):
+            rt.embed_sparse("the cat sat", kind="query", truncation=wrong)
+    for wrong in ("middle", "", 0, True, ["left"]):
+        with pytest.raises(InputError, match=r"truncation_side is .*: use left or right"):
+            rt.embed_sparse("the cat sat", kind="query", truncation_side=wrong)
     cut = rt.embed_sparse("the cat sat", kind="query", prompt="", max_length=1)
     assert rt.decode_sparse(cut) == rt.decode_sparse(
         rt.embed_sparse("the", kind="query", prompt="")
@@ -187,6 +193,9 @@ def test_similarity_and_tokens(plain: tuple[Any, Any], routed: tuple[Any, Any]) 
         for vector, pairs in zip(documents, peer.decode(theirs[1]), strict=True):
             decoded = rt.decode_sparse(vector)
             assert dict(decoded) == pytest.approx(dict(pairs), abs=1e-4)
+        for wrong in (documents, dense(documents), dict(decoded), None, "the cat"):
+            with pytest.raises(InputError, match=f"was given {type(wrong).__name__}: give one Spa"):
+                rt.decode_sparse(wrong)
         with pytest.raises(InputError, match="sparse vectors are compared with ndarray"):
             rt.similarity(queries, np.zeros((1, 219)))
 
