@@ -38,8 +38,8 @@ def write_static_queries(
         tokenizer: the tokenizer of its documents.
         directory: where to write `QUERY_WEIGHTS`.
 
-    Raises ExportError for weights that are missing, damaged or of another number than the model's
-    tokens, and for queries that are tokenized in another way than documents.
+    Raises ExportError for weights that are missing, damaged, not finite or of another number than
+    the model's tokens, and for queries that are tokenized in another way than documents.
     """
     if splade.queries is None:
         return facts
@@ -52,6 +52,12 @@ def write_static_queries(
         raise ExportError(
             f"{splade.queries.path} has weights of shape {list(weights.shape)}, and the model has "
             f"{facts.size} tokens: they are of another vocabulary"
+        )
+    wrong = np.flatnonzero(~np.isfinite(weights))
+    if len(wrong):
+        raise ExportError(
+            f"{splade.queries.path} gives token {wrong[0]} the weight {weights[wrong[0]]}, and "
+            "weights are finite: correct it"
         )
     np.save(directory / QUERY_WEIGHTS, weights)
     return replace(

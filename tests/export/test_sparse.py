@@ -180,6 +180,12 @@ def test_bad_weights_of_queries(routed: Path) -> None:
     file = routed / QUERY / "model.safetensors"
     safetensors.torch.save_file({"weight": torch.ones(30)}, file)
     refused(routed, r"has weights of shape \[30\], and the model has 219 tokens")
+    for weight in (float("nan"), float("inf"), -float("inf")):
+        weights = torch.ones(219).index_fill(0, torch.tensor([7, 90]), weight)
+        safetensors.torch.save_file({"weight": weights}, file)
+        refused(routed, f"gives token 7 the weight {weight}, and weights are finite: correct it")
+    safetensors.torch.save_file({"weight": torch.full((219,), 1e300, dtype=torch.float64)}, file)
+    refused(routed, "gives token 0 the weight inf")
     safetensors.torch.save_file({"idf": torch.ones(219)}, file)
     refused(routed, "holds idf, and the weights of queries are called weight")
     file.unlink()
