@@ -92,8 +92,8 @@ def _ids(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[int, ...]:
     missing = [word for word, id in ids.items() if id is None]
     if missing:
         _log.warning(
-            "%d words of the skip list are no single token, and are not skipped: %s",
-            len(missing),
+            "words of the skip list that are no single token are not skipped: %s (%d in all)",
             " ".join(missing[:5]),
+            len(missing),
         )
     return tuple(sorted({id for id in ids.values() if id is not None}))

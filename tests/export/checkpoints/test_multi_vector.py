@@ -90,7 +90,7 @@ def test_words_that_are_no_token_are_not_skipped(
     tokens = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
     expected = sorted(tokens.index(word) for word in (".", "the"))
     assert list(manifest.multi_vector.skipped_ids["document"]) == expected
-    assert "1 words of the skip list are no single token" in caplog.text
+    assert "no single token are not skipped: photosynthesis (1 in all)" in caplog.text
 
 
 @pytest.mark.parametrize(
