@@ -19,7 +19,7 @@ environment() {  # NAME REQUIREMENTS: make an environment unless it is there as 
 
 environment .venv-clients requirements.txt
 environment .venv-clients-infinity requirements-infinity.txt
-"$root/.venv/bin/python" "$here/make_artifacts.py" "$work"
+PYTHONPATH="$root/tests/peers" "$root/.venv/bin/python" "$here/make_artifacts.py" "$work"
 export BERTRT="$root/.venv/bin/bertrt" ARTIFACTS="$work"
 "$root/.venv-clients/bin/pytest" "$here" --ignore "$here/with_infinity_client.py" "$@"
 "$root/.venv-clients-infinity/bin/pytest" "$here/with_infinity_client.py" "$@"

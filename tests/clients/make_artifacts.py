@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
-from tokenizers import Tokenizer
 
 import bertrt
-import bertrt.export.demo
 import inputs
 from bertrt.export import export
 from bertrt.heads.base import TokenIds
-
-DEMO = Path(bertrt.export.demo.__file__).parent
-VOCABULARY = Tokenizer.from_file(str(DEMO / "tokenizer.json")).get_vocab_size()
+from random_checkpoint import VOCABULARY, write_checkpoint
 
 
 def labelled(*labels: str) -> dict[str, Any]:
@@ -70,9 +64,13 @@ EMBEDDER_FILES = {
 def main() -> None:
     """Write DIRECTORY/<name> for each model, and DIRECTORY/expected.json."""
     root = Path(sys.argv[1])
-    for seed, name in enumerate(MODELS):
-        write_checkpoint(root / "checkpoints" / name, name, seed)
-        export(root / "checkpoints" / name, root / name)
+    for seed, (name, (class_name, changes)) in enumerate(MODELS.items()):
+        files = EMBEDDER_FILES if name == "embedder" else None
+        checkpoint = root / "checkpoints" / name
+        write_checkpoint(
+            checkpoint, class_name, seed=seed, files=files, max_position_embeddings=512, **changes
+        )
+        export(checkpoint, root / name)
     runtimes = {name: bertrt.load(root / name, threads=1) for name in MODELS}
     answers = expected(**runtimes)
     check(answers)
@@ -80,28 +78,6 @@ def main() -> None:
     (root / "expected.json").write_text(text, encoding="utf-8")
     for runtime in runtimes.values():
         runtime.close()
-
-
-def write_checkpoint(folder: Path, name: str, seed: int) -> None:
-    """Write a checkpoint with random weights, so large that each text gets its own answer."""
-    class_name, changes = MODELS[name]
-    config = transformers.BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=192,
-        max_position_embeddings=512,
-        initializer_range=0.1,
-        **changes,
-    )
-    torch.manual_seed(seed)
-    getattr(transformers, class_name)(config).save_pretrained(folder)
-    for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        (folder / file).write_bytes((DEMO / file).read_bytes())
-    for file, value in EMBEDDER_FILES.items() if name == "embedder" else ():
-        (folder / file).parent.mkdir(exist_ok=True)
-        (folder / file).write_text(json.dumps(value), encoding="utf-8")
 
 
 def expected(

@@ -16,5 +16,5 @@ if [ ! "$venv/.installed" -nt "$here/requirements.txt" ] || [ pyproject.toml -nt
     "$venv/bin/pip" install --quiet --requirement "$here/requirements.txt" --editable '.[cpu]'
     touch "$venv/.installed"
 fi
-"$root/.venv/bin/python" "$here/make_models.py" "$work"
+PYTHONPATH="$root/tests/peers" "$root/.venv/bin/python" "$here/make_models.py" "$work"
 MODELS="$work" "$venv/bin/pytest" "$here" "$@"

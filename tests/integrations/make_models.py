@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
 from sentence_transformers import SentenceTransformer
-from tokenizers import Tokenizer
 
-import bertrt.export.demo
 from bertrt.export import export
+from random_checkpoint import write_checkpoint
 
-DEMO = Path(bertrt.export.demo.__file__).parent
-VOCABULARY = Tokenizer.from_file(str(DEMO / "tokenizer.json")).get_vocab_size()
 TEXTS = [
     "Plants create oxygen.",
     "A cat sat on the mat, and the dog ran after it through the garden until the sun went down.",
@@ -42,7 +37,7 @@ def main() -> None:
     """Write DIRECTORY/embedder and DIRECTORY/expected.json."""
     root = Path(sys.argv[1])
     checkpoint = root / "checkpoint"
-    write_checkpoint(checkpoint)
+    write_checkpoint(checkpoint, "BertModel", files=FILES)
     export(checkpoint, root / "embedder")
     model = SentenceTransformer(str(checkpoint), device="cpu")
     expected = {
@@ -59,26 +54,6 @@ def main() -> None:
         assert np.abs(expected["plain"] - expected[other]).min(axis=1).max() > 1e-4, other
     texts = {name: array.tolist() for name, array in expected.items()}
     (root / "expected.json").write_text(json.dumps(texts | {"texts": TEXTS}), encoding="utf-8")
-
-
-def write_checkpoint(folder: Path) -> None:
-    """Write a checkpoint with random weights, so large that each text gets its own answer."""
-    config = transformers.BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=192,
-        max_position_embeddings=64,
-        initializer_range=0.1,
-    )
-    torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(folder)
-    for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        (folder / file).write_bytes((DEMO / file).read_bytes())
-    for name, value in FILES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
 if __name__ == "__main__":

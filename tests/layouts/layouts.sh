@@ -15,7 +15,7 @@ if [ ! "$root/.venv-fastembed/.installed" -nt "$here/requirements.txt" ]; then
     touch "$root/.venv-fastembed/.installed"
 fi
 bash "$root/tests/peers/optimum_environment.sh"
-"$root/.venv/bin/python" "$here/make_hub.py" "$work"
+PYTHONPATH="$root/tests/peers" "$root/.venv/bin/python" "$here/make_hub.py" "$work"
 "$root/.venv-fastembed/bin/python" "$here/with_fastembed.py" "$work"
 "$root/.venv-optimum/bin/python" "$here/with_optimum.py" "$work"
 
