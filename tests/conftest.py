@@ -24,7 +24,6 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
-import pickle
 import signal
 import string
 import sys
@@ -243,26 +242,24 @@ def make_artifact(
     return make
 
 
+@pytest.fixture(scope="session")
+def shared_traces() -> ModuleType:
+    """The module tests/shared_traces.py."""
+    return _load_module("shared_traces")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _trace_once() -> Iterator[None]:
-    """Trace equal models once a process for all exports: it takes nine tenths of their time."""
+def _traces_are_shared(made_once: Callable[..., Path], request: Any) -> Iterator[None]:
+    """Trace models of one structure once a run: see shared_traces.py."""
     if importlib.util.find_spec("torch") is None:
         yield
         return
-    from bertrt.export import exporter
+    from bertrt.export.tracing import trace
 
-    traced: dict[str, Any] = {}
-    trace = exporter.trace
-
-    def trace_once(model: Any, head: Any, extra_outputs: Any, *, cached: bool) -> Any:
-        # All that a module holds counts, also what no parameter shows.
-        key = hashlib.sha256(pickle.dumps((model, head, extra_outputs, cached))).hexdigest()
-        if key not in traced:
-            traced[key] = trace(model, head, extra_outputs, cached=cached)
-        return traced[key].clone()
-
+    shared_traces = request.getfixturevalue("shared_traces")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "trace", trace_once)
+        export_graph = shared_traces.share_traces(trace.export_graph, made_once)
+        patch.setattr(trace, "export_graph", export_graph)
         yield
 
 

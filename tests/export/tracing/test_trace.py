@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from bertrt.export.heads import HEADS
+from bertrt.export.tracing import torch_export
 from bertrt.export.tracing.trace import trace
 
 CLASSES = [head.class_name for head in HEADS]
@@ -136,8 +137,13 @@ def test_other_activations(graphs: ModuleType, activation: str) -> None:
 
 
 def test_tracing_is_silent_and_does_not_change_the_model(
-    graphs: ModuleType, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    graphs: ModuleType,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # No trace of another test's.
+    monkeypatch.setattr("bertrt.export.tracing.trace.export_graph", torch_export.export_graph)
     model = graphs.model_of("BertModel", num_hidden_layers=1)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     arrays = graphs.random_inputs("BertModel", 2, 9, num_hidden_layers=1)
