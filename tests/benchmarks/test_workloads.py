@@ -176,7 +176,7 @@ def measured(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "prepare_once", prepare_once)
     monkeypatch.setattr(memory, "_IDLE_SECONDS", 0.0)
     monkeypatch.setattr(live, "_QUICK_PASS_SECONDS", 0.1)
-    monkeypatch.setattr(live, "_CAPACITY_SECONDS", 0.05)
+    monkeypatch.setattr(live, "_QUICK_CAPACITY_SECONDS", 0.05)
     monkeypatch.setattr(live, "_QUICK_TEXTS", 8)
     monkeypatch.setattr(http, "_TEXTS", 8)
     monkeypatch.setattr(http, "_TURN_SECONDS", 0.05)
