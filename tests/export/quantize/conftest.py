@@ -48,7 +48,11 @@ def observed() -> Callable[..., Observed]:
 
 
 @pytest.fixture
-def int8_artifact(make_checkpoint: Callable[..., Path], made_once: Callable[..., Path]) -> Any:
+def int8_artifact(
+    make_checkpoint: Callable[..., Path],
+    make_artifact: Callable[..., Path],
+    made_once: Callable[..., Path],
+) -> Any:
     """A factory of int8 artifacts and the float32 ones of the same checkpoint, by class name."""
     from bertrt.export import export
 
@@ -59,9 +63,7 @@ def int8_artifact(make_checkpoint: Callable[..., Path], made_once: Callable[...,
             ("int8", sorted(bounds.items())),
             lambda output: export(checkpoint, output, dtype="int8", **bounds),
         )
-        plain = made_once(
-            class_name, ("artifact", None, "cpu", []), lambda output: export(checkpoint, output)
-        )
+        plain = make_artifact(class_name)
         return SimpleNamespace(int8=exported, float32=plain, checkpoint=checkpoint)
 
     return make
