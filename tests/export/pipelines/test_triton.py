@@ -1,5 +1,6 @@
 """The pipeline for the Triton engine: its operators, and its answers by their references."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -77,8 +78,9 @@ FLAGS = {
 
 @pytest.fixture(scope="module")
 def fused(graphs: ModuleType) -> Callable[..., ir.Model]:
-    """A factory of a head's graph for the Triton engine."""
+    """A factory of a head's graph for the Triton engine, which a test must not change."""
 
+    @functools.cache
     def make(
         class_name: str,
         *,
