@@ -1,6 +1,7 @@
 """Every example of the README and the documentation: Python code runs, shell commands are real."""
 
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -204,7 +205,9 @@ def _project() -> dict[str, Any]:
     return dict(data["project"])
 
 
+@functools.cache
 def _run(command: str, folder: Path) -> None:
+    """Run a command in a folder; once, where two pages have it."""
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     for output in re.findall(r"--output (\S+)", command):
