@@ -14,6 +14,7 @@
 Each message is one line: what is wrong, with the value, and what to do.
 """
 
+import re
 from typing import Any
 
 __all__ = [
@@ -28,7 +29,11 @@ __all__ = [
     "TooLargeError",
     "TooLongError",
     "shorten",
+    "without_texts",
 ]
+
+# From the first quote to the last, or to where a long text is cut.
+_QUOTED = re.compile(r"""['"].*(?:['"]|\.\.\.)""", re.DOTALL)
 
 
 class BertrtError(Exception):
@@ -118,3 +123,16 @@ def shorten(value: Any) -> str:
     """Return a value's repr for a message, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def without_texts(error: InputError) -> str:
+    """Return an error's message for a client: without what is quoted, which may be a text.
+
+    Options are spelled as fields of a request, not as Python's keyword arguments.
+    """
+    fields = ", ".join(
+        f"{name} {str(value).lower() if isinstance(value, bool) else repr(value)}"
+        for name, value in error.options.items()
+    )
+    problem = _QUOTED.sub("…", error.problem)
+    return f"{problem} {fields}" if fields else problem

@@ -7,9 +7,40 @@ one with the same target.
 import contextlib
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["find_unwritable", "hidden_name", "remove", "remove_leftovers", "sync"]
+__all__ = [
+    "find_unwritable",
+    "hidden_name",
+    "remove",
+    "remove_leftovers",
+    "staged_directory",
+    "sync",
+]
+
+
+@contextlib.contextmanager
+def staged_directory(target: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """Yield a new directory that becomes `target` if the block ends without an exception.
+
+    `check` is called after the block. It raises an error if `target` has to stay as it is; a
+    directory that it lets pass is replaced.
+    """
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target)
+    stage = hidden_name(target, "partial")
+    stage.mkdir()
+    try:
+        yield stage
+        for path in stage.rglob("*"):
+            sync(path)
+        check()
+        _swap(stage, target)
+        sync(target.parent)
+    finally:
+        remove(stage)
 
 
 def find_unwritable(target: Path) -> Path | None:
@@ -53,6 +84,21 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _swap(stage: Path, target: Path) -> None:
+    """Rename the stage to the target; what was there is removed last."""
+    if not target.exists():
+        stage.rename(target)
+        return
+    old = hidden_name(target, "replaced")
+    target.rename(old)
+    try:
+        stage.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    remove(old)
 
 
 def _is_alive(pid: int) -> bool:

@@ -4,13 +4,13 @@ Files are written to a hidden directory beside the target, which is renamed at t
 that fails removes it.
 """
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from bertrt.artifact.manifest import MANIFEST
 from bertrt.errors import ExportError
-from bertrt.staging import find_unwritable, hidden_name, remove, remove_leftovers, sync
+from bertrt.staging import find_unwritable, staged_directory
 
 __all__ = ["check_output", "default_output", "staged"]
 
@@ -43,35 +43,6 @@ def check_output(output: Path, *, overwrite: bool) -> None:
             )
 
 
-@contextlib.contextmanager
-def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a new directory that becomes `output` if the block ends without an exception."""
-    output = output.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(output)
-    stage = hidden_name(output, "partial")
-    stage.mkdir()
-    try:
-        yield stage
-        for path in stage.rglob("*"):
-            sync(path)
-        check_output(output, overwrite=overwrite)
-        _swap(stage, output)
-        sync(output.parent)
-    finally:
-        remove(stage)
-
-
-def _swap(stage: Path, output: Path) -> None:
-    """Rename the stage to the output; the previous artifact is removed last."""
-    if not output.exists():
-        stage.rename(output)
-        return
-    old = hidden_name(output, "replaced")
-    output.rename(old)
-    try:
-        stage.rename(output)
-    except OSError:
-        old.rename(output)
-        raise
-    remove(old)
+def staged(output: Path, *, overwrite: bool) -> AbstractContextManager[Path]:
+    """Return a context of a new directory that becomes `output` if no exception ends its block."""
+    return staged_directory(output, partial(check_output, output, overwrite=overwrite))

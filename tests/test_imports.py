@@ -26,6 +26,7 @@ ALLOWED = {
     "bertrt.artifact": "errors",
     "bertrt.arrays": "artifact errors",
     "bertrt.tokens": "",
+    "bertrt.text_tensors": "artifact",
     "bertrt.tokenizer": "tokens artifact errors",
     "bertrt.heads": "tokenizer tokens artifact checks errors",
     "bertrt.engines": "artifact arrays checks errors _version",
@@ -33,7 +34,7 @@ ALLOWED = {
     "bertrt.methods": "heads tokenizer scheduling artifact progress errors",
     "bertrt.runtime": "methods heads tokenizer tokens scheduling engines artifact arrays progress "
     "checks errors",
-    "bertrt.serving": "runtime heads scheduling tokenizer artifact errors _version",
+    "bertrt.serving": "runtime heads scheduling tokenizer text_tensors artifact errors _version",
     "bertrt": "runtime heads scheduling tokenizer arrays errors _version",
     "bertrt.cli": "runtime serving scheduling engines artifact arrays progress staging checks "
     "errors _version",

@@ -7,7 +7,6 @@ the library's errors, which `http_error` maps to a status.
 
 import asyncio
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -20,12 +19,10 @@ from bertrt.errors import (
     InputError,
     TooLargeError,
     TooLongError,
+    without_texts,
 )
 
 __all__ = ["HttpError", "error_body", "http_error", "invalid", "status_in"]
-
-# From the first quote to the last, or to where a long text is cut.
-_QUOTED = re.compile(r"""['"].*(?:['"]|\.\.\.)""", re.DOTALL)
 
 _OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _TEI_TYPES = {400: "Empty", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded"}
@@ -71,11 +68,7 @@ def http_error(error: BaseException, family: str) -> HttpError:
         words = f"`inputs` must have less than {error.limit} tokens. Given: {error.tokens}"
         return HttpError(422, f"Input validation error: {words}")
     if isinstance(error, InputError):
-        # Options are spelled as fields, not as Python's keyword arguments.
-        fields = ", ".join(f"{name} {_json(value)}" for name, value in error.options.items())
-        # What is quoted may be a text.
-        problem = _QUOTED.sub("…", error.problem)
-        return HttpError(422, f"{problem} {fields}" if fields else problem)
+        return HttpError(422, without_texts(error))
     if isinstance(error, DeadlineError):
         message = "the request's deadline passed before all of it had started"
         return HttpError(504, message, headers={"x-should-retry": "false"})
@@ -119,7 +112,3 @@ def error_body(error: HttpError, family: str) -> dict[str, Any]:
     if family == "cohere":
         return {"message": message, "detail": message, "error": nested}
     return {"error": nested}
-
-
-def _json(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from bertrt.serving.fields import Fields
-from bertrt.serving.open_inference.signature import TEXT
 from bertrt.serving.open_inference.tensors import InputTensor, refuse, size_of
+from bertrt.text_tensors import TEXT
 
 __all__ = ["InferRequest", "RequestedOutput", "read_request"]
 

@@ -3,74 +3,26 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bertrt.artifact.manifest import TensorSpec
 from bertrt.serving.models import Model
 from bertrt.serving.open_inference.tensors import InputTensor, refuse, show_shape
+from bertrt.text_tensors import (
+    NEEDS_PAIR,
+    TEXT,
+    TEXT_PAIR,
+    TensorType,
+    text_inputs,
+    text_outputs,
+)
 
-__all__ = [
-    "TEXT",
-    "TEXT_PAIR",
-    "VERSION",
-    "Signature",
-    "TensorType",
-    "choose",
-    "count_elements",
-    "signatures",
-]
+__all__ = ["VERSION", "Signature", "choose", "count_elements", "refuse_shape", "signatures"]
 
 # A model has one version.
 VERSION = "1"
 
-# The inputs of texts. A question's pair is its context, and a prompt's are its choices.
-TEXT = "text"
-TEXT_PAIR = "text_pair"
-_TAKES_PAIR = {
-    "feature-extraction",
-    "multiple-choice",
-    "next-sentence-prediction",
-    "pretraining",
-    "question-answering",
-    "text-classification",
-}
-_NEEDS_PAIR = {"multiple-choice", "next-sentence-prediction", "question-answering"}
-
 _ARRAYS = ("input_ids", "attention_mask", "token_type_ids")
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """An input or output: its datatype, and its shape with -1 for a size that varies."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-
-    def describe(self) -> dict[str, Any]:
-        """Return it as metadata."""
-        return {"name": self.name, "datatype": self.datatype, "shape": self.shape}
-
-    def check(self, tensor: InputTensor, model: str) -> None:
-        """Raise HttpError unless a tensor is of this type."""
-        if tensor.datatype != self.datatype:
-            refuse(
-                f"inference input '{self.name}' data-type is '{tensor.datatype[:20]}', but model "
-                f"'{model}' expects '{self.datatype}'"
-            )
-        shape = tensor.shape
-        # Texts are a list, or a column, as Triton has them for models that batch.
-        if self.datatype == "BYTES" and len(self.shape) == 1 and shape[1:] == (1,):
-            shape = shape[:1]
-        if len(shape) != len(self.shape) or 0 in shape:
-            self.refuse_shape(tensor, model)
-
-    def refuse_shape(self, tensor: InputTensor, model: str) -> NoReturn:
-        """Raise the error for a tensor of another shape."""
-        refuse(
-            f"unexpected shape for input '{self.name}' for model '{model}'. "
-            f"Expected {show_shape(self.shape)}, got {show_shape(tensor.shape[:8])}"
-        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +61,7 @@ def choose(model: Model, inputs: Mapping[str, InputTensor]) -> Signature:
         if name not in inputs:
             refuse(f"inference input '{name}' is missing for model '{model.name}'")
     for name, tensor in inputs.items():
-        types[name].check(tensor, model.name)
+        _check(types[name], tensor, model.name)
     return signature
 
 
@@ -130,24 +82,33 @@ def count_elements(model: Model, shape: tuple[int, ...], names: Collection[str])
     return sum(math.prod(map(size_of, spec.shape)) for spec in outputs)
 
 
+def refuse_shape(kind: TensorType, tensor: InputTensor, model: str) -> NoReturn:
+    """Raise the error for a tensor that has not the shape of its type."""
+    refuse(
+        f"unexpected shape for input '{kind.name}' for model '{model}'. "
+        f"Expected {show_shape(kind.shape)}, got {show_shape(tensor.shape[:8])}"
+    )
+
+
+def _check(kind: TensorType, tensor: InputTensor, model: str) -> None:
+    """Raise HttpError unless a tensor is of a type."""
+    if tensor.datatype != kind.datatype:
+        refuse(
+            f"inference input '{kind.name}' data-type is '{tensor.datatype[:20]}', but model "
+            f"'{model}' expects '{kind.datatype}'"
+        )
+    shape = tensor.shape
+    # Texts are a list, or a column, as Triton has them for models that batch.
+    if kind.datatype == "BYTES" and len(kind.shape) == 1 and shape[1:] == (1,):
+        shape = shape[:1]
+    if len(shape) != len(kind.shape) or 0 in shape:
+        refuse_shape(kind, tensor, model)
+
+
 def _of_texts(model: Model) -> Signature:
-    inputs = [TensorType(TEXT, "BYTES", (-1,))]
-    if model.task in _TAKES_PAIR:
-        shape = (-1, -1) if model.task == "multiple-choice" else (-1,)
-        inputs.append(TensorType(TEXT_PAIR, "BYTES", shape))
-    required = (TEXT, TEXT_PAIR) if model.task in _NEEDS_PAIR else (TEXT,)
-    return Signature(tuple(inputs), required, _outputs_of_texts(model))
-
-
-def _outputs_of_texts(model: Model) -> tuple[TensorType, ...]:
-    if model.task == "feature-extraction":
-        facts = model.artifact.manifest.embedding
-        size = -1 if facts is None else min(facts.size, facts.dimensions or facts.size)
-        return (TensorType("embedding", "FP32", (-1, size)),)
-    if model.task == "text-classification":
-        shape = (-1, len(model.labels))
-        return TensorType("label", "BYTES", shape), TensorType("score", "FP32", shape)
-    return (TensorType("answer", "BYTES", (-1,)),)
+    required = (TEXT, TEXT_PAIR) if model.task in NEEDS_PAIR else (TEXT,)
+    outputs = text_outputs(model.task, model.labels, model.embedding)
+    return Signature(text_inputs(model.task), required, outputs)
 
 
 def _of_arrays(model: Model) -> Signature:

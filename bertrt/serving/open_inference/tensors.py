@@ -106,29 +106,36 @@ class OutputTensor:
     """A tensor of an answer.
 
     Attributes:
-        name, datatype, shape: as the protocol writes them.
-        values: texts row by row for BYTES, otherwise an array of the shape.
+        name, datatype: as the protocol writes them.
+        values: an array of texts for BYTES, and of numbers otherwise.
     """
 
     name: str
     datatype: str
-    shape: tuple[int, ...]
-    values: Sequence[str] | np.ndarray
+    values: np.ndarray
 
     @classmethod
-    def of_numbers(cls, name: str, values: np.ndarray) -> "OutputTensor":
-        """Return an FP32 tensor of an array."""
-        return cls(name, "FP32", values.shape, np.ascontiguousarray(values, _DTYPES["FP32"]))
+    def of(cls, name: str, values: np.ndarray) -> "OutputTensor":
+        """Return a tensor of texts, which are Python objects, or an FP32 tensor of numbers."""
+        if values.dtype == object:
+            return cls(name, "BYTES", values)
+        return cls(name, "FP32", np.ascontiguousarray(values, _DTYPES["FP32"]))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.values.shape
 
     def json(self) -> Any:
         """Return the elements in a flat list, or in a flat array that is written as one."""
-        return self.values.reshape(-1) if isinstance(self.values, np.ndarray) else self.values
+        flat = self.values.reshape(-1)
+        return flat.tolist() if self.datatype == "BYTES" else flat
 
     def binary(self) -> bytes:
         """Return the elements as binary data."""
-        if isinstance(self.values, np.ndarray):
+        if self.datatype != "BYTES":
             return self.values.tobytes()
-        elements = [text.encode() for text in self.values]
+        elements = [text.encode() for text in self.values.reshape(-1)]
         return b"".join(_LENGTH.pack(len(element)) + element for element in elements)
 
 

@@ -4,7 +4,8 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+
+import orjson
 
 from bertrt._version import __version__
 from bertrt.serving.context import Answering, Context
@@ -12,27 +13,23 @@ from bertrt.serving.cost import Cost
 from bertrt.serving.errors import HttpError
 from bertrt.serving.message import Request, Response, json_response, off_loop
 from bertrt.serving.models import Model
-from bertrt.serving.open_inference.answers import pair_up, write_answers
 from bertrt.serving.open_inference.request import InferRequest, RequestedOutput, read_request
 from bertrt.serving.open_inference.response import write_response
 from bertrt.serving.open_inference.signature import (
-    TEXT,
-    TEXT_PAIR,
     VERSION,
     Signature,
     choose,
     count_elements,
+    refuse_shape,
     signatures,
 )
 from bertrt.serving.open_inference.tensors import InputTensor, OutputTensor, refuse
+from bertrt.text_tensors import TEXT, TEXT_PAIR, answer_arrays, choose_call, pair_up
 
 __all__ = ["infer", "model", "ready", "server"]
 
 # About the bytes of a number as JSON.
 _NUMBER = 12
-
-# Heads whose calls have no truncation to switch on.
-_CUT_THEMSELVES = ("question-answering", "text-generation")
 
 
 async def server(context: Context, request: Request, answering: Answering) -> Response:
@@ -49,8 +46,8 @@ async def model(context: Context, request: Request, answering: Answering) -> Res
         "name": found.name,
         "versions": [VERSION],
         "platform": "bertrt",
-        "inputs": [kind.describe() for signature in both for kind in signature.inputs],
-        "outputs": [kind.describe() for signature in both for kind in signature.outputs],
+        "inputs": [vars(kind) for signature in both for kind in signature.inputs],
+        "outputs": [vars(kind) for signature in both for kind in signature.outputs],
     }
     return await json_response(answer)
 
@@ -127,22 +124,21 @@ async def _answer_texts(
     signature: Signature,
     inputs: Mapping[str, InputTensor],
 ) -> dict[str, OutputTensor]:
-    """Answer texts or pairs of texts."""
+    """Answer texts or pairs of texts; an output with one answer a text has the texts' shape."""
     text, pair = inputs[TEXT], inputs.get(TEXT_PAIR)
     if pair is not None and pair.shape[0] != text.shape[0]:
-        signature.inputs[1].refuse_shape(pair, model.name)
+        refuse_shape(signature.inputs[1], pair, model.name)
     size = sum(len(tensor.data) for tensor in inputs.values())
     texts = await off_loop(size, text.texts)
     pairs = None if pair is None else await off_loop(size, pair.texts)
     items = pair_up(model.task, texts, pairs)
-    options: dict[str, Any] = {}
-    if model.task not in _CUT_THEMSELVES:
-        options["truncation"] = context.truncation(None)
-    if model.task == "text-classification":
-        options["top_k"] = None
-    method = "embed" if model.task == "feature-extraction" else "call"
+    method, options = choose_call(model.task, context.truncation(None))
     answers = await context.answer(request, answering, model, method, items, **options)
-    return {tensor.name: tensor for tensor in write_answers(model.task, answers)}
+    arrays = answer_arrays(model.task, answers, lambda answer: orjson.dumps(answer).decode())
+    return {
+        name: OutputTensor.of(name, array.reshape(text.shape) if array.ndim == 1 else array)
+        for name, array in arrays.items()
+    }
 
 
 async def _run_arrays(
@@ -164,6 +160,4 @@ async def _run_arrays(
     answered = await model.arrays.run(arrays, names, request.deadline)
     answering.note(answered)
     context.metrics.answered(model.name, answered, inputs["input_ids"].shape[0])
-    return {
-        name: OutputTensor.of_numbers(name, values) for name, values in answered.answers.items()
-    }
+    return {name: OutputTensor.of(name, values) for name, values in answered.answers.items()}
