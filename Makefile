@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
 .PHONY: demo test check lint types docs wheel coverage install clean
-.PHONY: optimum transformers4 newest pythons frameworks clients layouts integrations
+.PHONY: optimum transformers4 newest pythons frameworks clients layouts integrations triton
 .PHONY: bench bench-quick bench-gpu gpu-visit bench-report bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
@@ -65,6 +65,9 @@ layouts: $(INSTALLED)  ## FastEmbed, Optimum, transformers.js and ONNX Runtime 1
 
 integrations: $(INSTALLED)  ## the recipes of the guide, with the packages that they are for
 	bash tests/integrations/integrations.sh
+
+triton: $(INSTALLED)  ## a real tritonserver runs what `bertrt export-triton` writes, in an environment of its own
+	bash tests/tritonserver/tritonserver.sh
 
 bench-quick: $(BENCH_VENV)/.installed  ## bertrt compared with other libraries, in minutes
 	$(BENCH)/python -m benchmarks.run --quick

@@ -11,13 +11,23 @@ import traceback
 from collections.abc import Sequence
 
 from bertrt._version import __version__
-from bertrt.cli import bench, doctor, embed, export, inspect, rank, run, serve
+from bertrt.cli import (
+    bench,
+    doctor,
+    embed,
+    export,
+    export_triton,
+    inspect,
+    rank,
+    run,
+    serve,
+)
 from bertrt.cli.formatting import escape_control
 from bertrt.errors import BertrtError
 
 __all__ = ["main"]
 
-COMMANDS = (export, run, embed, rank, serve, inspect, bench, doctor)
+COMMANDS = (export, run, embed, rank, serve, inspect, bench, doctor, export_triton)
 # The exit statuses of processes that SIGINT and SIGPIPE end.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 _EPILOG = """\
@@ -113,7 +123,7 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in COMMANDS:
         command = commands.add_parser(
-            module.__name__.rpartition(".")[2],
+            module.__name__.rpartition(".")[2].replace("_", "-"),
             help=module.SUMMARY,
             description=module.DESCRIPTION,
             formatter_class=argparse.RawDescriptionHelpFormatter,

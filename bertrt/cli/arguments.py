@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-__all__ = ["add_directory", "add_session_options", "add_texts", "whole"]
+__all__ = ["add_directory", "add_session_options", "add_texts", "whole", "whole_or_auto"]
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         metavar="N",
-        type=_whole_or_auto,
+        type=whole_or_auto,
         default="auto",
         help="the number of threads, or 'auto' for the CPUs that this process may use "
         "(default: auto)",
@@ -39,7 +39,7 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-batch-tokens",
         metavar="N",
-        type=_whole_or_auto,
+        type=whole_or_auto,
         default="auto",
         help="the maximum number of padded tokens in a batch, or 'auto' for one that suits the "
         "CPU's caches (default: auto)",
@@ -60,7 +60,8 @@ def whole(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
 
 
-def _whole_or_auto(text: str) -> int | str:
+def whole_or_auto(text: str) -> int | str:
+    """Parse "auto" or a whole number of at least 1, as a `type` of argparse."""
     if text == "auto":
         return text
     if text.isascii() and text.isdigit() and int(text) >= 1:

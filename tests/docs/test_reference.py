@@ -19,7 +19,7 @@ ARTIFACT = (ROOT / "docs" / "artifact.md").read_text(encoding="utf-8")
 TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*\b(?!-)")
-NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+NAMES = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS]
 
 
 def _section(page: str, title: str) -> str:
@@ -42,7 +42,7 @@ def test_options_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_command_has_a_section() -> None:
-    assert re.findall(r"^## bertrt (\w+)$", CLI, re.MULTILINE) == NAMES
+    assert re.findall(r"^## bertrt ([\w-]+)$", CLI, re.MULTILINE) == NAMES
 
 
 @pytest.mark.parametrize(
