@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from bertrt.artifact.manifest import Manifest
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import BertrtError, InputError, without_texts
 from bertrt.heads.calls import CallParser
-from bertrt.heads.request import GraphRunner, HeadRequest
+from bertrt.heads.request import HeadRequest
 from bertrt.runtime import load
 from bertrt.text_tensors import answer_arrays, choose_call
 from bertrt.tokenizer import Tokenizer
-from bertrt.tokens import pad
+from bertrt.tokens import Tokens, pad
 from bertrt.triton_repository.together import Arrays, answer_together
 
 __all__ = ["TextModel", "as_columns", "describe_error", "open_model"]
@@ -129,8 +129,14 @@ class _TokenModel:
         """Do nothing."""
 
 
-class _NoGraph(GraphRunner):
-    """Where requests are built and none is run."""
+class _NoGraph:
+    """The `GraphRunner` of requests that are built here and run elsewhere."""
+
+    def run_encodings(self, encodings: Sequence[Tokens], **options: Any) -> NoReturn:
+        raise NotImplementedError
+
+    def run(self, **arrays: Any) -> NoReturn:
+        raise NotImplementedError
 
 
 def _padded_length(length: int, most: int) -> int:

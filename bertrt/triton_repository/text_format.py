@@ -1,7 +1,7 @@
 """Write protobuf's text format, in which Triton reads a model's configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = ["Message", "Word", "write_message"]
 
@@ -12,9 +12,9 @@ class Word(str):
     __slots__ = ()
 
 
-Value: TypeAlias = "Word | str | bool | int | Message | Sequence[Value]"
-# A message: its fields by name. A sequence is a repeated field; an empty one is left out.
-Message: TypeAlias = Mapping[str, Value]
+# A message: its fields by name. A field is a Word, string, bool, integer or message. A sequence of
+# these is a repeated field; an empty one is left out.
+Message: TypeAlias = Mapping[str, Any]
 
 
 def write_message(message: Message) -> str:
