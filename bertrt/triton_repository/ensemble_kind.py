@@ -56,8 +56,9 @@ def write_ensemble(artifact: Artifact, settings: Settings, root: Path) -> Interf
         _step(graph.name, tokens, {output.name: given.name}),
     ]
     folder = root / settings.name
-    # Triton wants a version, also without a file in it.
+    # Triton wants a version, and stores of objects have no folders without a file.
     (folder / "1").mkdir(parents=True)
+    (folder / "1" / ".keep").touch()
     config = {
         "name": settings.name,
         "platform": "ensemble",

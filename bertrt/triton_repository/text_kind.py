@@ -19,8 +19,7 @@ __all__ = ["write_text"]
 def write_text(artifact: Artifact, settings: Settings, root: Path) -> Interface:
     """Write the model, and return what it takes and gives.
 
-    Its input is `text` alone: Triton gives a graph no input that has a
-    default.
+    Its input is `text` alone: Triton gives a graph no input that has a default.
 
     Raises ExportError for an artifact without such a graph, and as `check_graph` does.
     """

@@ -4,6 +4,7 @@ Run in the development environment: `python make_artifacts.py DIRECTORY`. The an
 the runtime, in DIRECTORY/expected.json; each model is in DIRECTORY/<name>.
 """
 
+import importlib.util
 import itertools
 import json
 import sys
@@ -71,13 +72,35 @@ def main() -> None:
             checkpoint, class_name, seed=seed, files=files, max_position_embeddings=512, **changes
         )
         export(checkpoint, root / name)
+    write_colbert(root / "checkpoints" / "colbert", root / "checkpoints" / "embedder")
+    export(root / "checkpoints" / "colbert", root / "colbert")
     runtimes = {name: bertrt.load(root / name, threads=1) for name in MODELS}
     answers = expected(**runtimes)
+    with bertrt.load(root / "colbert", threads=1) as colbert:
+        answers["colbert"] = list(colbert.embed_tokens(inputs.TEXTS, kind="document"))
     check(answers)
     text = json.dumps(answers, default=lambda value: value.tolist())
     (root / "expected.json").write_text(text, encoding="utf-8")
     for runtime in runtimes.values():
         runtime.close()
+
+
+def write_colbert(folder: Path, base: Path) -> None:
+    """Write a ColBERT checkpoint in Stanford's form, from an encoder's."""
+    base = base.rename(base.with_name("encoder"))
+    vocabulary = base / "vocab.txt"
+    lines = vocabulary.read_text(encoding="utf-8").splitlines()
+    # Two tokens that give their ids to the markers of queries and documents.
+    vocabulary.write_text("\n".join([*lines[:-2], "£", "€"]) + "\n", encoding="utf-8")
+    # By its path: beside it is a folder that Python would take for the package bertrt.
+    path = Path(__file__).parents[1] / "colbert_folders.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    folders = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(folders)
+    settings = {"query_maxlen": 16, "doc_maxlen": 64, "dim": folders.SIZE}
+    folders.save_stanford(base, folder, settings)
 
 
 def expected(

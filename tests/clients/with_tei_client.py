@@ -81,6 +81,13 @@ def test_labels(client: Any, expected: Any) -> None:
     same(labels(client("nli").classify(PAIR)), [expected["nli"]])
 
 
+def test_a_multi_vector_model(serve: Callable[..., Any], key: str, expected: Any) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    colbert = HttpClient(serve("colbert").url, headers=headers)
+    assert colbert.model_type == ModelType.Embedding
+    same(colbert.embed_all(TEXTS), expected["colbert"])
+
+
 def test_ranks(client: Any, expected: Any) -> None:
     for raw, name in ((False, "scores"), (True, "scores_raw")):
         answer = client("reranker").rerank(QUERY, DOCUMENTS, raw_scores=raw, return_text=True)

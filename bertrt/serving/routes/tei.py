@@ -380,6 +380,10 @@ def _model_type(model: Model) -> dict[str, Any]:
         return {"embedding": {"pooling": _POOLINGS.get("+".join(pooling), "+".join(pooling))}}
     if model.task == "sparse-embedding":
         return {"embedding": {"pooling": "splade"}}
+    if model.task == "multi-vector-embedding":
+        # TEI has no word for it. Its clients ask for /embed_all only where there is an embedding,
+        # and accept no pooling but TEI's own. Nothing here pools.
+        return {"embedding": {"pooling": "cls"}}
     if "classify" in model.can:
         ids = {str(id): label for id, label in enumerate(model.labels)}
         labels = {label: id for id, label in enumerate(model.labels)}
