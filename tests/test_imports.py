@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Folders of the repository by the package that each is installed as.
 PACKAGES = {"bertrt": "bertrt", "export": "bertrt.export", "kernels": "bertrt.kernels"}
 HEAVY = ("torch", "transformers", "onnx", "onnxscript", "triton", "huggingface_hub", "safetensors")
-HEAVY += ("pyarrow",)
+HEAVY += ("pyarrow", "ray")
 
 # What each part may import besides itself, without the prefix "bertrt.". A name covers everything
 # below it.
@@ -35,6 +35,7 @@ ALLOWED = {
     "bertrt.runtime": "methods heads tokenizer tokens scheduling engines artifact arrays progress "
     "checks errors",
     "bertrt.serving": "runtime heads scheduling tokenizer text_tensors artifact errors _version",
+    "bertrt.ray": "runtime serving artifact staging checks errors",
     "bertrt.triton_repository": "runtime heads tokenizer tokens text_tensors artifact staging "
     "errors _version",
     "bertrt": "runtime heads scheduling tokenizer arrays errors _version",
