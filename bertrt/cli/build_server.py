@@ -4,18 +4,18 @@ import argparse
 import ssl
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 
 from bertrt.serving.app import App, Routes
-from bertrt.serving.context import Context, Finished, Limits
+from bertrt.serving.context import Context, Finished
 from bertrt.serving.cors import Cors
 from bertrt.serving.endpoint import Endpoint, allow_descriptors
 from bertrt.serving.listener import Listener
 from bertrt.serving.loading import open_model
 from bertrt.serving.message import Application
-from bertrt.serving.metrics import Metrics
-from bertrt.serving.models import Models
 from bertrt.serving.operation import metrics_routes, public_routes
+from bertrt.serving.options import Options
 from bertrt.serving.protocol import ConnectionLimits
 from bertrt.serving.server import Server
 
@@ -49,7 +49,8 @@ def build_server(
             "--api-key-file, or --host 127.0.0.1",
             file=sys.stderr,
         )
-    context = _context(arguments)
+    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    context = Context.loading([name for name, _ in arguments.models], options)
 
     def listener(endpoint: Endpoint, routes: Routes) -> Listener:
         app: Application = App(context, keys, routes, on_finished)
@@ -68,19 +69,7 @@ def build_server(
     return Server(
         context,
         listener(endpoint, routes),
-        [
-            partial(
-                open_model,
-                name,
-                directory,
-                threads=arguments.threads,
-                allow_spinning=arguments.allow_spinning,
-                max_batch_tokens=arguments.max_batch_tokens,
-                max_waiting_texts=arguments.max_waiting_texts,
-                max_waiting_tokens=arguments.max_waiting_tokens,
-            )
-            for name, directory in arguments.models
-        ],
+        [partial(open_model, name, directory, options) for name, directory in arguments.models],
         metrics=metrics,
         drain_delay=arguments.drain_delay,
         drain_timeout=arguments.drain_timeout,
@@ -100,18 +89,3 @@ def _listen(arguments: argparse.Namespace) -> tuple[Endpoint, Endpoint | None]:
     if arguments.uds is not None:
         return Endpoint.unix(arguments.uds, backlog), metrics
     return Endpoint.tcp(arguments.host, arguments.port, backlog), metrics
-
-
-def _context(arguments: argparse.Namespace) -> Context:
-    """Return what the application answers with, which has no models yet."""
-    limits = Limits(
-        inputs=arguments.max_inputs,
-        body=arguments.max_body,
-        sequences=arguments.max_sequences,
-        response=arguments.max_response,
-        seconds=arguments.request_timeout,
-        auto_truncate=arguments.auto_truncate,
-    )
-    metrics = Metrics(with_tei=arguments.tei_metrics)
-    metrics.expect(models=[name for name, _ in arguments.models])
-    return Context(Models([]), limits, is_ready=False, metrics=metrics)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from bertrt.cli.arguments import add_session_options, whole
 from bertrt.cli.formatting import escape_control
-from bertrt.cli.serve_secrets import ENVIRONMENT, read_certificate, read_keys
+from bertrt.cli.serve_certificate import read_certificate
 from bertrt.errors import ArtifactError, BertrtError, DeviceError, InputError
+from bertrt.serving.keys import ENVIRONMENT, read_keys
+from bertrt.serving.options import Options
 
 if TYPE_CHECKING:
     from bertrt.serving.telemetry import Telemetry
@@ -112,12 +114,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     """Add the options that limit requests and connections."""
     numbers = [
-        ("--max-waiting-texts", 2048, "how many texts may wait for each model"),
-        ("--max-waiting-tokens", 262_144, "how many tokens may wait for each model"),
-        ("--max-inputs", 2048, "the maximum number of inputs in a request"),
-        ("--max-sequences", 4096, "the maximum number of texts x labels, windows or choices"),
-        ("--max-response", 64 << 20, "about the maximum number of bytes of an answer"),
-        ("--max-body", 16 << 20, "the maximum number of bytes in a request's body"),
+        (
+            "--max-waiting-texts",
+            Options.max_waiting_texts,
+            "how many texts may wait for each model",
+        ),
+        (
+            "--max-waiting-tokens",
+            Options.max_waiting_tokens,
+            "how many tokens may wait for each model",
+        ),
+        ("--max-inputs", Options.max_inputs, "the maximum number of inputs in a request"),
+        (
+            "--max-sequences",
+            Options.max_sequences,
+            "the maximum number of texts x labels, windows or choices",
+        ),
+        ("--max-response", Options.max_response, "about the maximum number of bytes of an answer"),
+        ("--max-body", Options.max_body, "the maximum number of bytes in a request's body"),
         ("--max-connections", 1024, "the maximum number of connections"),
     ]
     for flag, default, meaning in numbers:
@@ -127,12 +141,17 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--auto-truncate",
         action=argparse.BooleanOptionalAction,
-        default=True,
+        default=Options.auto_truncate,
         help="whether texts that are too long are cut where the request does not say; with "
         "--no-auto-truncate they are refused (default: cut)",
     )
     times = [
-        ("--request-timeout", _some_seconds, 30.0, "how long a request may wait"),
+        (
+            "--request-timeout",
+            _some_seconds,
+            Options.request_timeout,
+            "how long a request may wait",
+        ),
         (
             "--drain-delay",
             _seconds,

@@ -1,17 +1,34 @@
 """bertrt on a Ray cluster. It needs the packages of `bertrt[ray]`.
 
+    from ray import serve
+    import bertrt.ray
+    serve.run(bertrt.ray.app("/models/minilm", num_replicas=4))
+
 The packages are imported when a name of this one is first used, not before.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertrt.errors import BertrtError
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from bertrt.ray.application import BertReplica, app, build
+    from bertrt.ray.publishing import Published, publish
+    from bertrt.ray.settings import ReplicaSettings, Settings
+
+__all__ = ["BertReplica", "Published", "ReplicaSettings", "Settings", "app", "build", "publish"]
 
 # The module of each public name.
-_LAZY: dict[str, str] = {}
+_LAZY = {
+    "BertReplica": "bertrt.ray.application",
+    "Published": "bertrt.ray.publishing",
+    "ReplicaSettings": "bertrt.ray.settings",
+    "Settings": "bertrt.ray.settings",
+    "app": "bertrt.ray.application",
+    "build": "bertrt.ray.application",
+    "publish": "bertrt.ray.publishing",
+}
 
 
 def __getattr__(name: str) -> Any:

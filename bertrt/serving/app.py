@@ -188,7 +188,8 @@ class App:
             body = b"" if method == "GET" else await read_body(receive, headers, limits.body)
             deadline = time.monotonic() + limits.seconds
             request = Request(method, inner, headers, body, model, version, deadline)
-            response = await _unless_gone(route.handler(self._context, request, answering), receive)
+            answer = route.handler(self._context, request, answering)
+            response = await _unless_gone(self._context, answer, receive)
             if response.status == _GONE:
                 reason = rejection(_GONE)
         except (Exception, asyncio.CancelledError) as error:
@@ -280,8 +281,12 @@ def _family(path: str) -> str:
     return "openai" if path.startswith(("/v1/", "/openai/")) else "tei"
 
 
-async def _unless_gone(answer: Awaitable[Response], receive: Receive) -> Response:
-    """Return an answer, and cancel the work for it if the client goes away first."""
+async def _unless_gone(context: Context, answer: Awaitable[Response], receive: Receive) -> Response:
+    """Return an answer, and cancel the work for it if the client goes away first.
+
+    A server that has mounted the application may cancel it for that reason by itself, as Ray Serve
+    does.
+    """
     work = asyncio.current_task()
     is_gone = False
 
@@ -297,7 +302,8 @@ async def _unless_gone(answer: Awaitable[Response], receive: Receive) -> Respons
     try:
         return await answer
     except asyncio.CancelledError:
-        if not is_gone or (work is not None and work.uncancel()):
+        told = is_gone and not (work is not None and work.uncancel())
+        if context.is_draining and not told:
             raise  # the server has no time left
         # Nobody reads this answer.
         return Response(status=_GONE)

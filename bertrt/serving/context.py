@@ -12,6 +12,7 @@ from bertrt.serving.fields import check_count
 from bertrt.serving.message import Request, Response, off_loop
 from bertrt.serving.metrics import Metrics
 from bertrt.serving.models import Model, Models
+from bertrt.serving.options import Options
 from bertrt.serving.side_thread import SideThread
 from bertrt.serving.text_size import (
     bound_options,
@@ -39,12 +40,12 @@ class Limits:
         auto_truncate: whether a text that is too long is cut where a request does not say.
     """
 
-    inputs: int = 2048
-    body: int = 16 << 20
-    sequences: int = 4096
-    response: int = 64 << 20
-    seconds: float = 30.0
-    auto_truncate: bool = True
+    inputs: int = Options.max_inputs
+    body: int = Options.max_body
+    sequences: int = Options.max_sequences
+    response: int = Options.max_response
+    seconds: float = Options.request_timeout
+    auto_truncate: bool = Options.auto_truncate
 
 
 @dataclass
@@ -70,6 +71,21 @@ class Context:
 
     def __post_init__(self) -> None:
         self._count(self.models)
+
+    @classmethod
+    def loading(cls, names: Sequence[str], options: Options) -> "Context":
+        """Return the context of a server whose models, of these names, are still to be loaded."""
+        limits = Limits(
+            inputs=options.max_inputs,
+            body=options.max_body,
+            sequences=options.max_sequences,
+            response=options.max_response,
+            seconds=options.request_timeout,
+            auto_truncate=options.auto_truncate,
+        )
+        metrics = Metrics(with_tei=options.tei_metrics)
+        metrics.expect(models=names)
+        return cls(Models([]), limits, is_ready=False, metrics=metrics)
 
     def start(self, models: Models) -> None:
         """Answer with these models from now on."""

@@ -6,26 +6,13 @@ from pathlib import Path
 from bertrt.artifact.directory import Artifact
 from bertrt.runtime import Runtime
 from bertrt.serving.models import Model
+from bertrt.serving.options import Options
 
 __all__ = ["open_model"]
 
 
-def open_model(
-    name: str,
-    directory: Path,
-    *,
-    threads: int | str = "auto",
-    allow_spinning: bool = True,
-    max_batch_tokens: int | str = "auto",
-    max_waiting_texts: int = 2048,
-    max_waiting_tokens: int = 262_144,
-) -> Model:
+def open_model(name: str, directory: Path, options: Options) -> Model:
     """Open an artifact under a name, check all of it, and run it once at its smallest and largest.
-
-    Args:
-        name, directory: which model.
-        threads, allow_spinning, max_batch_tokens: as for `bertrt.load`.
-        max_waiting_texts, max_waiting_tokens: how many texts and tokens may wait.
 
     Raises ArtifactError if the directory is not a valid artifact, and DeviceError if it cannot run.
     """
@@ -33,11 +20,13 @@ def open_model(
     artifact = Artifact.open(directory, large_files_later=True)
     runtime = Runtime(
         artifact,
-        threads=threads,
-        allow_spinning=allow_spinning,
-        max_batch_tokens=max_batch_tokens,
+        threads=options.threads,
+        allow_spinning=options.allow_spinning,
+        max_batch_tokens=options.max_batch_tokens,
     )
-    batcher = runtime.batcher(max_waiting=max_waiting_texts, max_waiting_tokens=max_waiting_tokens)
+    batcher = runtime.batcher(
+        max_waiting=options.max_waiting_texts, max_waiting_tokens=options.max_waiting_tokens
+    )
     longest = runtime.info["max_length"]
     texts = max(1, runtime.info["max_batch_tokens"] // longest)
     batcher.warmup([(1, min(8, longest)), (texts, longest)])

@@ -1,11 +1,12 @@
 """The application within another one, which calls it with the whole path."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from bertrt.serving.app import App
+from bertrt.serving.app import App, Route
 from bertrt.serving.context import Context, Limits
 from bertrt.serving.models import Models
 
@@ -31,3 +32,34 @@ def test_routes_below_a_path(mounted: Any, runtime: Callable[[str], Any]) -> Non
     # The form of an error is that of the route.
     answer = mounted.post("/bert/v1/embeddings", {"input": []})
     assert (answer.status, answer.json["error"]["param"]) == (400, "input")
+
+
+@pytest.mark.parametrize(("is_draining", "reason"), [(False, "disconnect"), (True, "draining")])
+def test_a_server_that_cancels(is_draining: bool, reason: str) -> None:
+    """Ray Serve cancels a request when its client has left; our own server, when it has no time."""
+    context = Context(Models([]), Limits(), is_ready=not is_draining, is_draining=is_draining)
+    sent: list[Any] = []
+
+    async def hang(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        parts = [{"type": "http.request", "body": b""}]
+
+        async def receive() -> dict[str, Any]:
+            return parts.pop() if parts else await hang()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        app = App(context, routes={("POST", "/hang"): Route(hang)})
+        scope = {"type": "http", "method": "POST", "path": "/hang", "headers": []}
+        request = asyncio.create_task(app(scope, receive, send))
+        await asyncio.sleep(0.05)
+        request.cancel()
+        await request
+
+    asyncio.run(main())
+    assert sent[0]["status"] == (503 if is_draining else 499)
+    text = context.metrics.text(context.models, context.is_ready)
+    assert f'bertrt_rejected_total{{model="",reason="{reason}"}} 1' in text

@@ -10,6 +10,7 @@ from bertrt.serving.app import ROUTES, App
 from bertrt.serving.context import Context, Limits
 from bertrt.serving.loading import open_model
 from bertrt.serving.models import Models
+from bertrt.serving.options import Options
 
 
 @pytest.mark.parametrize(("method", "path"), [key for key in ROUTES if key[0] == "GET"])
@@ -52,7 +53,7 @@ def test_an_unknown_name_is_not_healthy(client: Callable[..., Any], path: str) -
 def test_info_says_how_many_texts_may_wait(
     make_artifact: Callable[..., Path], make_client: type
 ) -> None:
-    model = open_model("e", make_artifact("BertModel"), threads=1, max_waiting_texts=77)
+    model = open_model("e", make_artifact("BertModel"), Options(threads=1, max_waiting_texts=77))
     http = make_client(App(Context(Models([model]), Limits(inputs=5))))
     info = http.get("/info").json
     model.runtime.close()

@@ -23,6 +23,7 @@ from bertrt.serving.endpoint import Endpoint
 from bertrt.serving.listener import Listener
 from bertrt.serving.loading import open_model
 from bertrt.serving.models import Model, Models
+from bertrt.serving.options import Options
 from bertrt.serving.protocol import ConnectionLimits
 from bertrt.serving.server import Server
 
@@ -181,7 +182,7 @@ def start(request: pytest.FixtureRequest, embedder: Path) -> Iterator[Callable[.
 
         def begin(loaders: Any = None, *, wait: bool = True, **options: Any) -> Thread:
             if loaders is None:
-                loaders = [lambda: open_model("emb", embedder, threads=1)]
+                loaders = [lambda: open_model("emb", embedder, Options(threads=1))]
             server = Thread(request.param, loaders, **options)
             stack.callback(server.wait)
             stack.callback(server.stop)

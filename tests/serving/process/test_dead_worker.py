@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bertrt.serving.loading import open_model
+from bertrt.serving.options import Options
 
 TEXTS = {"inputs": ["a", "the cat"]}
 SECRET = "se" + "cret"
@@ -17,7 +18,8 @@ SECRET = "se" + "cret"
 @pytest.fixture
 def models(embedder: Path, classifier: Path) -> list[Any]:
     """Two models, of which the tests break the first."""
-    return [open_model("emb", embedder, threads=1), open_model("nli", classifier, threads=1)]
+    options = Options(threads=1)
+    return [open_model("emb", embedder, options), open_model("nli", classifier, options)]
 
 
 def die(*_: object, **__: object) -> None:

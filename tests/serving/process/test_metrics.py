@@ -14,6 +14,7 @@ from bertrt.serving.app import ROUTES
 from bertrt.serving.context import Limits
 from bertrt.serving.loading import open_model
 from bertrt.serving.metrics import Metrics, rejection
+from bertrt.serving.options import Options
 from bertrt.serving.prometheus import Counter, Gauge, Histogram, render
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -198,7 +199,7 @@ def test_metrics_while_models_are_loaded(start: Any, ask: Any, embedder: Path) -
     def load() -> Any:
         loading.set()
         assert go.wait(60)
-        return open_model("emb", embedder, threads=1)
+        return open_model("emb", embedder, Options(threads=1))
 
     server = start([load], wait=False)
     server.context.metrics.expect(models=["emb"])

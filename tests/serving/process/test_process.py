@@ -19,6 +19,7 @@ import bertrt
 from bertrt.errors import ArtifactError
 from bertrt.serving.loading import open_model
 from bertrt.serving.models import Model
+from bertrt.serving.options import Options
 
 TEXTS = {"inputs": ["Mary lives in London, by the river.", "a"]}
 
@@ -130,7 +131,7 @@ class Slow(Model):
 
 
 def test_what_takes_too_long_is_cut(start: Any, ask: Any, embedder: Path) -> None:
-    model = open_model("emb", embedder, threads=1)
+    model = open_model("emb", embedder, Options(threads=1))
     model.__class__ = Slow
     Slow.asked.clear()
     server = start([lambda: model], drain_timeout=0.2)
@@ -174,7 +175,7 @@ def test_while_models_are_loaded_it_only_lives(start: Any, ask: Any, embedder: P
     def load() -> Model:
         loading.set()
         assert go.wait(60)
-        return open_model("emb", embedder, threads=1)
+        return open_model("emb", embedder, Options(threads=1))
 
     server = start([load], wait=False)
     try:
@@ -205,7 +206,7 @@ def test_it_can_be_stopped_while_models_are_loaded(start: Any, embedder: Path) -
     def load() -> Model:
         loading.set()
         assert go.wait(60)
-        opened.append(open_model("emb", embedder, threads=1))
+        opened.append(open_model("emb", embedder, Options(threads=1)))
         return opened[-1]
 
     server = start([load, load], wait=False)
@@ -223,10 +224,10 @@ def test_a_model_that_cannot_be_loaded_ends_it(start: Any, embedder: Path, tmp_p
     opened = []
 
     def load() -> Model:
-        opened.append(open_model("emb", embedder, threads=1))
+        opened.append(open_model("emb", embedder, Options(threads=1)))
         return opened[-1]
 
-    server = start([load, lambda: open_model("bad", tmp_path, threads=1)], wait=False)
+    server = start([load, lambda: open_model("bad", tmp_path, Options(threads=1))], wait=False)
     assert isinstance(server.wait(), ArtifactError)
     assert not server.ready.is_set()
     with pytest.raises(bertrt.BertrtError, match="closed"):
