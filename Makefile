@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 CONSTRAINED := -c constraints.txt
 
 .PHONY: demo test check lint types docs wheel coverage install clean
-.PHONY: optimum transformers4 newest pythons frameworks clients layouts integrations triton
+.PHONY: optimum transformers4 newest pythons frameworks clients layouts integrations triton scale
 .PHONY: bench bench-quick bench-gpu gpu-visit bench-report bench-install
 
 demo: $(INSTALLED)  ## install, export the embedded model, and answer a sentence with it
@@ -69,6 +69,9 @@ integrations: $(INSTALLED)  ## the recipes of the guide, with the packages that 
 triton: $(INSTALLED)  ## a real tritonserver runs what `bertrt export-triton` writes, in an environment of its own
 	bash tests/tritonserver/tritonserver.sh
 
+scale: $(INSTALLED)  ## bertrt on Ray, in an environment of its own; CLIENTS=1 adds the clients of `make clients`
+	bash tests/scale/scale.sh
+
 bench-quick: $(BENCH_VENV)/.installed  ## bertrt compared with other libraries, in minutes
 	$(BENCH)/python -m benchmarks.run --quick
 
@@ -88,6 +91,7 @@ bench-report: $(BENCH_VENV)/.installed  ## the pages, plots and README table fro
 bench-install: $(BENCH_VENV)/.installed  ## the environments of the benchmarks
 	bash tests/peers/optimum_environment.sh
 	bash tests/peers/infinity_environment.sh
+	bash tests/peers/ray_environment.sh
 
 $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
