@@ -56,6 +56,7 @@ def _members(path: Path, node: ast.ClassDef) -> Iterator[ast.stmt]:
 
 def _definitions() -> Iterator[tuple[str, Definition]]:
     names = [("bertrt", name) for name in _exported("bertrt") if name != "__version__"]
+    names += [("bertrt.ray", name) for name in _exported("bertrt.ray")]
     for module, name in [*names, ("bertrt.export", "export")]:
         path, node = _find(module, name)
         place = path.relative_to(ROOT)
@@ -85,4 +86,5 @@ def test_every_public_name_is_on_the_api_page() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     shown = [line.removeprefix("::: ") for line in page.splitlines() if line.startswith(":::")]
     expected = {f"bertrt.{name}" for name in _exported("bertrt") if name != "__version__"}
+    expected |= {f"bertrt.ray.{name}" for name in _exported("bertrt.ray")}
     assert set(shown) == expected | {"bertrt.export.export"}
