@@ -54,7 +54,8 @@ class Contender:
         prepare: `prepare(model, task, folder)` exports or quantizes into `folder`; runs once and
             is not timed.
         tasks: which of `ALL_TASKS` it supports.
-        environment: "bench" or "optimum": the virtual environment that its worker runs in.
+        environment: "bench", or that of another `tests/peers/NAME_environment.sh`: the virtual
+            environment that its worker runs in.
     """
 
     title: str

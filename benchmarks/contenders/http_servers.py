@@ -25,9 +25,9 @@ from benchmarks.data.models import Model
 from benchmarks.harness.http_client import HttpClient
 from benchmarks.harness.process_usage import cpu_seconds, memory_bytes, processes_of
 
-__all__ = ["CONTENDERS", "HttpServer"]
+__all__ = ["APPS", "CONTENDERS", "OPENAI", "PLAIN", "HttpServer", "free_port"]
 
-_APPS = Path(__file__).parent / "apps"
+APPS = Path(__file__).parent / "apps"
 _HOST = "127.0.0.1"
 _START_SECONDS = 120
 _NAME = "model"
@@ -44,12 +44,12 @@ class Api:
     vectors: Callable[[Any], Any]
 
 
-_OPENAI = Api(
+OPENAI = Api(
     "/v1/embeddings",
     lambda texts: {"model": _NAME, "input": list(texts)},
     lambda answer: [entry["embedding"] for entry in answer["data"]],
 )
-_PLAIN = Api("/embed", lambda texts: {"inputs": list(texts)}, lambda answer: answer)
+PLAIN = Api("/embed", lambda texts: {"inputs": list(texts)}, lambda answer: answer)
 
 
 class HttpServer:
@@ -190,7 +190,8 @@ def _leave_cpus() -> set[int]:
     return taken
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
@@ -205,10 +206,10 @@ def _bertrt(library: Contender) -> Contender:
     """Serve what bertrt's own contender exports."""
 
     def load(model: Model, task: str, folder: Path, threads: int) -> HttpServer:
-        port = _free_port()
+        port = free_port()
         command = [_script("bertrt"), "serve", f"{_NAME}={folder / 'artifact'}"]
         command += ["--port", str(port), "--threads", str(threads)]
-        return HttpServer(command, port, _OPENAI)
+        return HttpServer(command, port, OPENAI)
 
     return Contender(
         f"{library.title} serve",
@@ -223,11 +224,11 @@ def _bertrt(library: Contender) -> Contender:
 
 def _fastapi(title: str, app: str) -> Contender:
     def load(model: Model, task: str, folder: Path, threads: int) -> HttpServer:
-        port = _free_port()
-        command = [sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(_APPS), f"{app}:app"]
+        port = free_port()
+        command = [sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(APPS), f"{app}:app"]
         command += ["--host", _HOST, "--port", str(port), "--log-level", "warning"]
         checkpoint = str(model.checkpoint(task))
-        return HttpServer(command, port, _PLAIN, MODEL=checkpoint, THREADS=str(threads))
+        return HttpServer(command, port, PLAIN, MODEL=checkpoint, THREADS=str(threads))
 
     return Contender(
         title,
@@ -240,7 +241,7 @@ def _fastapi(title: str, app: str) -> Contender:
 
 
 def _load_infinity(model: Model, task: str, folder: Path, threads: int) -> HttpServer:
-    port = _free_port()
+    port = free_port()
     options: Mapping[str, str] = {
         "model-id": str(model.checkpoint(task)),
         "served-model-name": _NAME,
@@ -255,7 +256,7 @@ def _load_infinity(model: Model, task: str, folder: Path, threads: int) -> HttpS
     command = [_script("infinity_emb"), "v2", "--no-bettertransformer"]
     for name, value in options.items():
         command += [f"--{name}", value]
-    return HttpServer(command, port, _OPENAI, DO_NOT_TRACK="1")
+    return HttpServer(command, port, OPENAI, DO_NOT_TRACK="1")
 
 
 CONTENDERS = {

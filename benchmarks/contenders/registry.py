@@ -53,6 +53,10 @@ _SERVERS = {
     "fastapi": "http_servers",
     "fastapi_batched": "http_servers",
     "infinity": "http_servers",
+    "ray_serve_bertrt": "ray_servers",
+    "ray_serve_bertrt_fast": "ray_servers",
+    "ray_serve_bertrt_haproxy": "ray_servers",
+    "ray_serve_sentence_transformers": "ray_servers",
 }
 SERVERS = tuple(_SERVERS)
 

@@ -39,6 +39,7 @@ _TITLES = {
     "http_all_cpus": "Over HTTP, on all CPUs",
     "http_limits": "Limits of the server",
     "http_limits_all_cpus": "Limits of the server, on all CPUs",
+    "http_ray": "Over HTTP, by Ray Serve on one machine",
     "cold_start": "Cold start, files in the page cache",
     "memory": "Memory",
 }
@@ -251,6 +252,7 @@ _TABLES = {
     "http_all_cpus": _http,
     "http_limits": _limits,
     "http_limits_all_cpus": _limits,
+    "http_ray": _http,
 }
 
 

@@ -13,6 +13,7 @@ from benchmarks.workloads import (
     http_all_cpus,
     http_limits,
     http_limits_all_cpus,
+    http_ray,
     live,
     memory,
     mixed,
@@ -40,6 +41,7 @@ WORKLOADS: dict[str, ModuleType] = {
         http_all_cpus,
         http_limits,
         http_limits_all_cpus,
+        http_ray,
         cold_start,
         memory,
     )
@@ -69,8 +71,8 @@ LEFT_OUT_OF_QUICK = {
     "cpu": (
         "A quick run leaves out torch.compile, OpenVINO int8 and Optimum; classification and "
         "fill-mask; BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; and the workloads "
-        "mixed, live, http, http_limits (both also on all CPUs), cold_start and memory. To measure "
-        "them, run make bench."
+        "mixed, live, http, http_limits (both also on all CPUs), http_ray, cold_start and memory. "
+        "To measure them, run make bench."
     ),
     "cuda": (
         "A quick run leaves out torch.compile; BERT-large; the shapes 1x16, 32x128, 128x128 and "
