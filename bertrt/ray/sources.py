@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bertrt.errors import InputError, shorten
 
@@ -31,6 +31,7 @@ def name_models(models: Sources) -> dict[str, Source]:
     Paths are those of the nodes, so they are not looked for. Raises InputError for what is neither
     a path nor published, for no model, and for a name that is given twice.
     """
+    pairs: list[tuple[Any, Any]]
     if isinstance(models, Mapping):
         pairs = list(models.items())
     else:

@@ -14,15 +14,24 @@ from pathlib import Path
 from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+# A machine with two busy cores is slow to start a proxy.
+os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "120"
 
+import numpy as np
 import ray
 from ray import serve
 
 __all__ = [
+    "CLUSTER",
+    "EMBEDDER",
+    "STORE",
+    "TEXTS",
     "Answer",
     "Load",
     "ask",
+    "check_answers",
+    "check_failures",
+    "delete_applications",
     "eventually",
     "free_port",
     "local_cluster",
@@ -30,6 +39,8 @@ __all__ = [
     "start_serve",
 ]
 
+EMBEDDER = Path(os.environ["ARTIFACTS"]) / "embedder"
+TEXTS = [f"text number {number} about the cat and the {number * 7} dogs" for number in range(64)]
 STORE = 100 << 20
 CLUSTER = {"object_store_memory": STORE, "include_dashboard": False}
 
@@ -88,6 +99,12 @@ def local_cluster(cpus: int = 4) -> Iterator[str]:
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def delete_applications() -> None:
+    """Delete what Serve runs, and return when its replicas have ended."""
+    for name in serve.status().applications:
+        serve.delete(name)
 
 
 def replica_processes(deployment: str) -> list[int]:
@@ -170,3 +187,19 @@ class Load:
             started = time.monotonic()
             answer = ask(f"{self._url}/embed", {"inputs": self._texts[number]})
             self.sent.append(Sent(number, started, time.monotonic(), answer))
+
+
+def check_answers(load: Load, vectors: np.ndarray) -> None:
+    """Check that each request that was answered has its own text's vector."""
+    good = [one for one in load.sent if one.answer.status == 200]
+    assert good
+    for one in good:
+        np.testing.assert_allclose(one.answer.json[0], vectors[one.number], atol=1e-5)
+
+
+def check_failures(load: Load, killed: float) -> None:
+    """Check that only requests failed which were in flight when something was killed."""
+    failed = [one for one in load.sent if one.answer.status != 200]
+    assert all(one.started <= killed <= one.ended for one in failed), [
+        (one.started - killed, one.ended - killed, one.answer) for one in failed
+    ]

@@ -1,4 +1,4 @@
-"""What fails in Ray Serve when a replica or a node dies, is full, drains, or is ill."""
+"""What fails in Ray Serve when a replica dies, is full, drains, or is ill."""
 
 import os
 import signal
@@ -11,50 +11,41 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 from ray import serve
-from ray.cluster_utils import Cluster
+from ray.exceptions import RayError
 
 import bertrt
 import bertrt.ray
 from bertrt.ray.replica import Replica
-from ray_serve import CLUSTER, Load, ask, eventually, local_cluster, replica_processes, start_serve
+from ray_serve import (
+    EMBEDDER,
+    TEXTS,
+    Load,
+    ask,
+    check_answers,
+    check_failures,
+    delete_applications,
+    eventually,
+    local_cluster,
+    replica_processes,
+)
 
-EMBEDDER = Path(os.environ["ARTIFACTS"]) / "embedder"
-TEXTS = [f"text number {number} about the cat and the {number * 7} dogs" for number in range(64)]
 # A request that takes a second or so.
 LONG = {"inputs": ["cat dog sun " * 40] * 1500}
 
 
 @pytest.fixture(scope="module")
-def vectors() -> np.ndarray:
-    """The vectors of TEXTS."""
-    with bertrt.load(EMBEDDER, threads=1) as runtime:
-        found: np.ndarray = runtime.embed(TEXTS, normalize=True)
-    return found
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
+def cluster() -> Iterator[str]:
     """The address of Serve on a cluster of one node."""
     with local_cluster() as address:
         yield address
 
 
-def check_answers(load: Load, vectors: np.ndarray) -> None:
-    """Check that each request that was answered has its own text's vector."""
-    good = [one for one in load.sent if one.answer.status == 200]
-    assert good
-    for one in good:
-        np.testing.assert_allclose(one.answer.json[0], vectors[one.number], atol=1e-5)
-
-
-def check_failures(load: Load, killed: float) -> None:
-    """Check that only requests failed which were in flight when something was killed."""
-    failed = [one for one in load.sent if one.answer.status != 200]
-    assert all(one.started <= killed <= one.ended for one in failed), [
-        (one.started - killed, one.ended - killed, one.answer) for one in failed
-    ]
+@pytest.fixture
+def url(cluster: str) -> Iterator[str]:
+    """The same; what a test has deployed is deleted."""
+    yield cluster
+    delete_applications()
 
 
 def test_kill_9_of_a_replica(url: str, vectors: np.ndarray) -> None:
@@ -73,33 +64,6 @@ def test_kill_9_of_a_replica(url: str, vectors: np.ndarray) -> None:
     check_answers(load, vectors)
 
 
-def test_the_loss_of_a_node(vectors: np.ndarray) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **CLUSTER})
-    try:
-        node = cluster.add_node(num_cpus=1, object_store_memory=CLUSTER["object_store_memory"])
-        ray.init(address=cluster.address, log_to_driver=False)
-        url = start_serve()
-        # Each replica needs a CPU, and each node has one.
-        serve.run(bertrt.ray.app(EMBEDDER, num_replicas=2))
-        with Load(url, TEXTS) as load:
-            load.wait_for(40)
-            killed = time.monotonic()
-            cluster.remove_node(node, allow_graceful=False)
-            removed = time.monotonic()
-            load.wait_for(100)
-        failed = [one for one in load.sent if one.answer.status != 200]
-        # The node does not end at once.
-        assert all(one.started <= removed and one.ended >= killed for one in failed), failed
-        check_answers(load, vectors)
-        late = [one for one in load.sent if one.started > removed]
-        assert len(late) >= 50
-        assert all(one.answer.status == 200 for one in late)
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-        cluster.shutdown()
-
-
 def _running() -> int:
     [deployment] = serve.status().applications["default"].deployments.values()
     return deployment.replica_states.get("RUNNING", 0)
@@ -109,10 +73,10 @@ def test_a_full_queue(url: str) -> None:
     serve.run(bertrt.ray.app(EMBEDDER, max_waiting_texts=1500))
     with ThreadPoolExecutor(1) as pool:
         long = pool.submit(ask, f"{url}/embed", LONG)
-        answer = eventually(
-            lambda: (found := ask(f"{url}/embed", {"inputs": ["a"] * 1500})).status == 429 and found
-        )
+        eventually(lambda: _waiting(url) > 100)
+        answer = ask(f"{url}/embed", {"inputs": ["a"] * 1500})
         assert long.result().status == 200
+    assert answer.status == 429
     assert answer.json["error_type"] == "Overloaded"
     assert int(answer.header("retry-after")[0]) >= 1
     assert int(answer.header("retry-after-ms")[0]) >= 1
@@ -160,17 +124,19 @@ class Ill(Replica):
 def test_a_replica_whose_thread_has_died_is_replaced(url: str, vectors: np.ndarray) -> None:
     deployment = serve.deployment(name="ill", health_check_period_s=1)(Ill)
     handle = serve.run(deployment.bind(EMBEDDER), name="ill", route_prefix=None)
-    np.testing.assert_allclose(handle.embed.remote(TEXTS[0]).result(), vectors[0], atol=1e-5)
+    np.testing.assert_allclose(
+        handle.embed.remote(TEXTS[0], normalize=True).result(), vectors[0], atol=1e-5
+    )
     pid = handle.fall_ill.remote().result()
     # The worker waits in the function that was replaced, and dies after what that returns.
-    handle.embed.remote(TEXTS[1]).result()
-    with pytest.raises(bertrt.BertrtError):
-        handle.embed.remote(TEXTS[1]).result()
+    handle.embed.remote(TEXTS[1], normalize=True).result()
+    with pytest.raises((bertrt.BertrtError, RayError)):  # the latter once Ray has replaced it
+        handle.embed.remote(TEXTS[1], normalize=True).result()
 
     def answered() -> Any:
         try:
-            return handle.embed.remote(TEXTS[2]).result()
-        except bertrt.BertrtError:
+            return handle.embed.remote(TEXTS[2], normalize=True).result()
+        except (bertrt.BertrtError, RayError):
             return None
 
     found = eventually(lambda: (vector := answered()) is not None and [vector])

@@ -30,9 +30,7 @@ def cluster() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def handle(cluster: str) -> Any:
     models = [ARTIFACTS / name for name in ("embedder", "reranker", "sentiment")]
-    return serve.run(
-        bertrt.ray.BertReplica.bind(models), name="plain", route_prefix=None
-    )
+    return serve.run(bertrt.ray.BertReplica.bind(models), name="plain", route_prefix=None)
 
 
 @pytest.fixture(scope="module")

@@ -16,22 +16,33 @@ from ray import serve
 
 import bertrt
 import bertrt.ray
-from ray_serve import CLUSTER, ask, local_cluster
+from ray_serve import EMBEDDER, ask, delete_applications, local_cluster
 
-EMBEDDER = Path(os.environ["ARTIFACTS"]) / "embedder"
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The node's cache."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def cluster(cache: Path) -> Iterator[str]:
+    """The address of Serve on a cluster of one node."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers have the environment that the cluster was started with.
+        patch.setenv("BERTRT_CACHE", str(cache))
+        with local_cluster() as address:
+            yield address
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The node's cache. Workers have the environment that the cluster was started with."""
-    monkeypatch.setenv("BERTRT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def url(cache: Path) -> Iterator[str]:
-    with local_cluster() as address:
-        yield address
+def url(cluster: str, cache: Path) -> Iterator[str]:
+    """The same; what a test has deployed, published and cached is removed."""
+    yield cluster
+    delete_applications()
+    for entry in cache.iterdir():
+        bertrt.ray.Published(entry.name, entry.name).withdraw()
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 @pytest.fixture
@@ -112,4 +123,4 @@ def test_publishing_twice_puts_one_copy(url: str, artifact: Path) -> None:
     free = ray.available_resources()["object_store_memory"]
     assert bertrt.ray.publish(artifact) == first
     assert ray.available_resources()["object_store_memory"] >= free - 1e6
-    assert CLUSTER["object_store_memory"] > 0
+    first.withdraw()
