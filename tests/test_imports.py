@@ -36,12 +36,13 @@ ALLOWED = {
     "checks errors",
     "bertrt.serving": "runtime heads scheduling tokenizer text_tensors artifact checks errors "
     "_version",
-    "bertrt.ray": "serving scheduling heads artifact staging checks errors",
+    "bertrt.batch": "runtime artifact progress staging errors _version",
+    "bertrt.ray": "serving batch scheduling heads artifact progress staging checks errors",
     "bertrt.triton_repository": "runtime heads tokenizer tokens text_tensors artifact staging "
     "errors _version",
     "bertrt": "runtime heads scheduling tokenizer arrays errors _version",
-    "bertrt.cli": "runtime serving triton_repository scheduling engines artifact arrays progress "
-    "staging checks errors _version",
+    "bertrt.cli": "runtime serving batch triton_repository scheduling engines artifact arrays "
+    "progress staging checks errors _version",
     "bertrt.__main__": "cli",
     "bertrt.kernels": "artifact arrays engines.fork_safe errors",
     "bertrt.export": "heads tokenizer tokens scheduling engines artifact arrays progress staging "
@@ -49,6 +50,7 @@ ALLOWED = {
 }
 # These need packages that the runtime does without, so they are imported inside a function.
 DEFERRED = {
+    "bertrt.cli.batch": "bertrt.ray.data",
     "bertrt.cli.export": "bertrt.export",
     "bertrt.engines.select": "bertrt.kernels.engine.session",
 }

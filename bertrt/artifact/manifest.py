@@ -294,6 +294,12 @@ class Manifest:
         """What the task needs to know beside its graph; None if that is nothing."""
         return self.embedding or self.cross_encoder or self.sparse or self.multi_vector
 
+    @property
+    def weights(self) -> FileEntry:
+        """The file with the weights, which is the graph's largest."""
+        files = [file for file in self.files if file.name.startswith(self.graph.file)]
+        return max(files, key=lambda file: file.size)
+
     def to_json(self) -> str:
         """Return the text of bertrt.json."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"

@@ -8,7 +8,6 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from bertrt.artifact.manifest import TaskFacts
 from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import InputError, shorten
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
+from bertrt.heads.run_requests import run_requests
 from bertrt.tokenizer import Encoding, Text, Tokenizer
 
 __all__ = [
@@ -116,29 +116,7 @@ class Head(ABC):
     def answer(self, inputs: Sequence[Any], runner: GraphRunner, options: Any) -> list[Answer]:
         """Answer many inputs, with their encodings batched together."""
         requests = [self.build_request(input, runner, options) for input in inputs]
-        return self.run_requests(requests, runner)
-
-    def run_requests(self, requests: Sequence[HeadRequest], runner: GraphRunner) -> list[Answer]:
-        """Return the answers to requests of the same outputs and tokens, batched together."""
-        answers: list[Answer] = [None if one.encodings else one.finish(()) for one in requests]
-        first = next((request for request in requests if request.encodings), None)
-        if first is None:
-            return answers
-        owners = [i for i, request in enumerate(requests) for _ in request.encodings]
-        starts = [0, *accumulate(len(request.encodings) for request in requests)]
-        encodings = [encoding for request in requests for encoding in request.encodings]
-        # Each input is finished, and its outputs freed, as soon as its last encoding has run.
-        pending: dict[int, dict[int, SampleOutputs]] = {}
-        for index, outputs in runner.run_encodings(
-            encodings, outputs=first.outputs, tokens=first.tokens
-        ):
-            owner = owners[index]
-            samples = pending.setdefault(owner, {})
-            samples[index - starts[owner]] = outputs
-            if len(samples) == len(requests[owner].encodings):
-                answers[owner] = requests[owner].finish([samples[i] for i in sorted(samples)])
-                del pending[owner]
-        return answers
+        return run_requests(requests, runner)
 
     def unwrap(self, answer: Answer, input: Any) -> Answer:
         """Return the answer to a call with a single input; transformers wraps some in a list."""

@@ -6,6 +6,7 @@ Both parse it here.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -83,14 +84,18 @@ class CallParser:
         self._outputs = outputs
         self.head.take_facts(facts, arrays)
 
-    def parse_method(self, method: str, options: Mapping[str, Any]) -> Call:
+    def parse_method(
+        self, method: str, options: Mapping[str, Any], *, streamed: bool = False
+    ) -> Call:
         """Parse the keyword arguments of a runtime's method, "call" for `Runtime.__call__`.
+
+        `streamed` says that not all inputs are known at once.
 
         Raises InputError for another method, and as the method's own parser does.
         """
         parsers: dict[str, Callable[[Mapping[str, Any]], Call]] = {
             "call": self.parse,
-            "embed": self.parse_embed,
+            "embed": partial(self.parse_embed, streamed=streamed),
             "embed_sparse": self.parse_embed_sparse,
             "embed_tokens": self.parse_embed_tokens,
             "maxsim": self.parse_maxsim,

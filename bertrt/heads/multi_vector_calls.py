@@ -8,6 +8,7 @@ import numpy as np
 
 from bertrt.heads.multi_vector_embedding import EmbedTokensOptions, MultiVectorEmbedding
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest
+from bertrt.heads.run_requests import run_requests
 
 __all__ = ["EmbedTokensCall", "MaxSimCall"]
 
@@ -23,7 +24,7 @@ class EmbedTokensCall:
         return self.head.read_inputs(*inputs)
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> list[np.ndarray]:
-        return self.head.run_requests([self.request(input, runner) for input in inputs], runner)
+        return run_requests([self.request(input, runner) for input in inputs], runner)
 
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
         return self.head.build_tokens_request(input, self.options)
@@ -51,7 +52,7 @@ class MaxSimCall:
 
     def answer(self, inputs: Sequence[Any], runner: GraphRunner) -> np.ndarray:
         requests = [self.request(input, runner) for input in inputs]
-        return self.join(self.head.run_requests(requests, runner))
+        return self.join(run_requests(requests, runner))
 
     def request(self, input: Any, runner: GraphRunner) -> HeadRequest:
         return self.head.build_score_request(input, self.query, self.options)

@@ -16,6 +16,7 @@ from bertrt.errors import ArtifactError, InputError, TooLongError, shorten
 from bertrt.heads.base import Options, Prepared, TextHead, TextPair
 from bertrt.heads.prompts import check_prompt, choose_prompt
 from bertrt.heads.request import Answer, GraphRunner, HeadRequest, SampleOutputs
+from bertrt.heads.run_requests import run_requests
 from bertrt.heads.sparse_vectors import SparseVector, to_sparse
 from bertrt.heads.truncation import truncation_kwargs
 from bertrt.tokenizer import Encoding
@@ -126,7 +127,7 @@ class SparseEmbedding(TextHead):
     ) -> list[SparseVector]:
         """Return one vector for each input, with options that are resolved."""
         requests = [self.build_sparse_request(input, options) for input in inputs]
-        return self.run_requests(requests, runner)
+        return run_requests(requests, runner)
 
     def prepare(self, input: TextPair, options: SparseOptions) -> Prepared:
         """Encode a text or a pair, or make its vector where no graph runs."""

@@ -219,10 +219,8 @@ def rejection(status: int) -> str | None:
 
 
 def _facts(model: Model) -> tuple[str, ...]:
-    """Return the labels of `bertrt_model_info`; the weights are in the graph's largest file."""
-    manifest = model.artifact.manifest
-    files = [file for file in manifest.files if file.name.startswith(manifest.graph.file)]
-    weights = max(files, key=lambda file: file.size)
+    """Return the labels of `bertrt_model_info`."""
+    weights = model.artifact.manifest.weights
     dtype = str(model.runtime.info["target"]["dtype"])
     return model.name, ",".join(sorted(model.can)), dtype, weights.sha256
 
