@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from bertrt._version import __version__
 from bertrt.cli import (
+    batch,
     bench,
     doctor,
     embed,
@@ -27,7 +28,7 @@ from bertrt.errors import BertrtError
 
 __all__ = ["main"]
 
-COMMANDS = (export, run, embed, rank, serve, inspect, bench, doctor, export_triton)
+COMMANDS = (export, run, embed, batch, rank, serve, inspect, bench, doctor, export_triton)
 # The exit statuses of processes that SIGINT and SIGPIPE end.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 _EPILOG = """\

@@ -2,8 +2,18 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-__all__ = ["add_directory", "add_session_options", "add_texts", "whole", "whole_or_auto"]
+from bertrt.cli.json_lines import load_json
+
+__all__ = [
+    "add_directory",
+    "add_session_options",
+    "add_task_options",
+    "add_texts",
+    "whole",
+    "whole_or_auto",
+]
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +33,21 @@ def add_texts(parser: argparse.ArgumentParser, *, metavar: str, what: str) -> No
         metavar=metavar,
         nargs="*",
         help=f"the {what} (default, and for a single -: the lines of standard input)",
+    )
+
+
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `options`: pairs of a name and a value, which the task takes."""
+    parser.add_argument(
+        "-o",
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        dest="options",
+        type=_option,
+        help="an option of the task, such as top_k=3 or candidate_labels=sports,politics; VALUE "
+        "is JSON, or else a string; may be repeated",
     )
 
 
@@ -67,3 +92,13 @@ def whole_or_auto(text: str) -> int | str:
     if text.isascii() and text.isdigit() and int(text) >= 1:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a whole number of at least 1")
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, load_json(value)
+    except ValueError:
+        return name, value

@@ -160,6 +160,8 @@ def spell(error: InputError) -> str:
 
 
 def _spell(name: str, value: Any) -> str:
+    if name not in _NAMES:  # an option of another task
+        return f"-o {shlex.quote(f'{name}={value}')}"
     if isinstance(value, bool):
         return _flag(name if value else f"no_{name}")
     return f"{_flag(name)} {shlex.quote(str(value))}"

@@ -8,9 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bertrt.cli.arguments import add_directory, add_session_options, add_texts
+from bertrt.cli.arguments import (
+    add_directory,
+    add_session_options,
+    add_task_options,
+    add_texts,
+)
 from bertrt.cli.formatting import escape_control
-from bertrt.cli.json_lines import describe_forms, load_json, note_on_text, parse_line
+from bertrt.cli.json_lines import describe_forms, note_on_text, parse_line
 from bertrt.cli.read_lines import decode_line, read_standard_input
 from bertrt.errors import InputError, shorten
 from bertrt.progress import ProgressCallback, progress_bar
@@ -45,17 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="another task that the graph can answer, such as zero-shot-classification for a "
         "text-classification artifact (default: the artifact's own)",
     )
-    parser.add_argument(
-        "-o",
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        dest="options",
-        type=_option,
-        help="an option of the task, such as top_k=3 or candidate_labels=sports,politics; VALUE "
-        "is JSON, or else a string; may be repeated",
-    )
+    add_task_options(parser)
     add_session_options(parser)
 
 
@@ -154,13 +149,3 @@ def _spelled(error: InputError, options: Mapping[str, Any]) -> InputError:
 def _print_json(answer: Any) -> None:
     document = {"error": str(answer)} if isinstance(answer, InputError) else answer
     print(json.dumps(document, ensure_ascii=False))
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, load_json(value)
-    except ValueError:
-        return name, value

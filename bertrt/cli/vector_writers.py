@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 
 from bertrt import SparseVector
+from bertrt.batch.write_npy import write_npy_header
 from bertrt.errors import InputError
 
 __all__ = ["WRITERS", "VectorWriter", "print_vectors"]
@@ -62,17 +63,17 @@ class VectorWriter(Protocol):
 class _NpyWriter:
     """Writes an array [n, H], in the order of the texts, which it leaves out.
 
-    Its header is written again at the end, when n is known. numpy keeps room in it for any n.
+    Its header is written again at the end, when n is known.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
-        self._descr: Any = None
+        self._dtype: Any = None
         self._rows = self._size = 0
 
     def write(self, texts: Sequence[str], vectors: np.ndarray) -> None:
-        if self._descr is None:
-            self._descr = np.lib.format.dtype_to_descr(vectors.dtype)
+        if self._dtype is None:
+            self._dtype = vectors.dtype
             self._size = vectors.shape[1]
             self._write_header()
         self._file.write(vectors.tobytes())
@@ -80,14 +81,12 @@ class _NpyWriter:
 
     def close(self) -> None:
         with self._file:
-            if self._descr is not None:
+            if self._dtype is not None:
                 self._file.seek(0)
                 self._write_header()
 
     def _write_header(self) -> None:
-        shape = (self._rows, self._size)
-        header = {"descr": self._descr, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        write_npy_header(self._file, (self._rows, self._size), self._dtype)
 
 
 class _JsonLinesWriter:
@@ -113,7 +112,7 @@ class _ParquetWriter:
         except ImportError as error:
             raise InputError(
                 f"a .parquet file needs pyarrow, which cannot be imported ({error}): install it "
-                "with pip install 'bertrt[parquet]', or write .npy or .jsonl"
+                "with pip install 'bertrt[batch]', or write .npy or .jsonl"
             ) from error
         self._arrow = pyarrow
         self._path = path

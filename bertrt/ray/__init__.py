@@ -14,10 +14,20 @@ from bertrt.errors import BertrtError
 
 if TYPE_CHECKING:
     from bertrt.ray.application import BertReplica, app, build
+    from bertrt.ray.data import map
     from bertrt.ray.publishing import Published, publish
     from bertrt.ray.settings import ReplicaSettings, Settings
 
-__all__ = ["BertReplica", "Published", "ReplicaSettings", "Settings", "app", "build", "publish"]
+__all__ = [
+    "BertReplica",
+    "Published",
+    "ReplicaSettings",
+    "Settings",
+    "app",
+    "build",
+    "map",
+    "publish",
+]
 
 # The module of each public name.
 _LAZY = {
@@ -27,6 +37,7 @@ _LAZY = {
     "Settings": "bertrt.ray.settings",
     "app": "bertrt.ray.application",
     "build": "bertrt.ray.application",
+    "map": "bertrt.ray.data",
     "publish": "bertrt.ray.publishing",
 }
 

@@ -155,6 +155,7 @@ def test_skipped_blocks_give_a_reason() -> None:
     reasons = [b.reason for page in PAGES for b in blocks(page, "python") if b.reason]
     assert sorted(set(reasons)) == [
         "make integrations runs it",
+        "make scale runs it",
         "needs a GPU",
         "needs another runtime",
         "the search takes minutes on a model of real size",

@@ -56,6 +56,7 @@ def _members(path: Path, node: ast.ClassDef) -> Iterator[ast.stmt]:
 
 def _definitions() -> Iterator[tuple[str, Definition]]:
     names = [("bertrt", name) for name in _exported("bertrt") if name != "__version__"]
+    names += [("bertrt.batch", name) for name in _exported("bertrt.batch")]
     names += [("bertrt.ray", name) for name in _exported("bertrt.ray")]
     for module, name in [*names, ("bertrt.export", "export")]:
         path, node = _find(module, name)
@@ -86,5 +87,6 @@ def test_every_public_name_is_on_the_api_page() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     shown = [line.removeprefix("::: ") for line in page.splitlines() if line.startswith(":::")]
     expected = {f"bertrt.{name}" for name in _exported("bertrt") if name != "__version__"}
+    expected |= {f"bertrt.batch.{name}" for name in _exported("bertrt.batch")}
     expected |= {f"bertrt.ray.{name}" for name in _exported("bertrt.ray")}
     assert set(shown) == expected | {"bertrt.export.export"}

@@ -347,7 +347,7 @@ def test_without_pyarrow(
     done = bertrt_command("embed", artifact, "--output", tmp_path / "v.parquet", "a")
     assert (done.status, done.out) == (1, "")
     assert "a .parquet file needs pyarrow, which cannot be imported" in done.err
-    assert "pip install 'bertrt[parquet]'" in done.err
+    assert "pip install 'bertrt[batch]'" in done.err
     assert list(tmp_path.iterdir()) == []
 
 

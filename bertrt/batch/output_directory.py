@@ -1,0 +1,146 @@
+"""The output directory of a job: what is finished, who writes to it, and when it is complete.
+
+    OUT/.lock            held by the process that works on the job
+    OUT/.plan.json       what the job is, written before anything else
+    OUT/.part-00000.json counts of a shard, written before the shard
+    OUT/part-00000.*     a shard, which appears complete or not at all
+    OUT/manifest.json    what the job was, written when all shards are there
+
+So a job that was killed goes on where it stopped: shards that are there are not computed again.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bertrt.errors import InputError
+from bertrt.staging import find_unwritable, remove, sync
+
+__all__ = ["MANIFEST", "OutputDirectory", "staged"]
+
+MANIFEST = "manifest.json"
+_PLAN = ".plan.json"
+_LOCK = ".lock"
+_STAGED = ".tmp"
+
+
+class OutputDirectory:
+    """A job's output directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory, which is made if it is missing.
+
+        Raises InputError while another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / _LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another process writes to {str(self.path)!r}: wait until it has ended, or "
+                    "choose another --output"
+                ) from None
+            self._remove_staged()
+            yield
+
+    def check(self) -> None:
+        """Raise InputError unless the directory is a job's, is empty or can be made."""
+        if (parent := find_unwritable(self.path)) is not None:
+            raise InputError(f"cannot write to {str(parent)!r}: choose another --output")
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise InputError(f"{str(self.path)!r} is not a directory: choose another --output")
+        names = {path.name for path in self.path.iterdir()}
+        # A kill may leave the lock, and a plan that is not written yet.
+        foreign = [n for n in names if n != _LOCK and not n.startswith(_PLAN)]
+        if foreign and not names & {_PLAN, MANIFEST}:
+            raise InputError(
+                f"{str(self.path)!r} has files that no job wrote: choose another --output"
+            )
+
+    def read(self) -> dict[str, Any] | None:
+        """Return what the plan says, or the manifest of a complete job; None for a new one.
+
+        Raises InputError if it is damaged.
+        """
+        for name in (MANIFEST, _PLAN):
+            try:
+                data: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                raise InputError(
+                    f"{str(self.path / name)!r} is damaged ({error}): delete the directory"
+                ) from error
+            return data
+        return None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the job is."""
+        return (self.path / MANIFEST).exists()
+
+    def write_plan(self, data: Mapping[str, Any]) -> None:
+        """Write what the job is."""
+        _write_json(self.path / _PLAN, data)
+
+    def complete(self, data: Mapping[str, Any]) -> None:
+        """Write the manifest, after which the job is complete, and remove what it needs no more."""
+        _write_json(self.path / MANIFEST, data)
+        self.remove_working_files()
+
+    def remove_working_files(self) -> None:
+        """Remove what a complete job needs no more; a kill may have left it."""
+        for path in self.path.iterdir():
+            if path.name.startswith(".") and path.name != _LOCK:
+                remove(path)
+
+    def write_counts(self, number: int, counts: Mapping[str, int]) -> None:
+        """Write the counts of a shard, before the shard."""
+        _write_json(self._counts(number), counts)
+
+    def read_counts(self, number: int) -> dict[str, int]:
+        """Return the counts of a shard that is there."""
+        counts: dict[str, int] = json.loads(self._counts(number).read_text(encoding="utf-8"))
+        return counts
+
+    def _counts(self, number: int) -> Path:
+        return self.path / f".part-{number:05}.json"
+
+    def _remove_staged(self) -> None:
+        """Remove what processes that were killed have left."""
+        for path in self.path.iterdir():
+            if path.name.endswith(_STAGED):
+                remove(path)
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Yield a path to write to, which becomes `target`, on the disk, if nothing is raised.
+
+    Two processes may write the same target at the same time.
+    """
+    stage = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}{_STAGED}")
+    try:
+        yield stage
+        sync(stage)
+        os.replace(stage, target)
+        sync(target.parent)
+    finally:
+        remove(stage)
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    with staged(path) as stage:
+        stage.write_text(json.dumps(data, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,108 @@
+"""Read rows of Parquet files, of which a position is a number of rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertrt.batch.arrow import import_arrow
+from bertrt.batch.rows import Block, Columns, MissingColumnError, Range, Rows, check_id
+from bertrt.batch.texts import check_text_type, read_texts
+from bertrt.errors import InputError
+
+__all__ = ["ParquetReader"]
+
+_ROWS = 1024
+_IDS = 8192
+# Pages are read as they are needed: a row group may be larger than the memory.
+_BUFFER = 1 << 20
+
+
+class ParquetReader:
+    """Reads Parquet files."""
+
+    def scan(self, path: Path, columns: Columns) -> Iterator[Block]:
+        with _open(path) as file:
+            _check_columns(path, file.schema_arrow, columns)
+            done = 0
+            if columns.id is None:
+                rows = file.metadata.num_rows
+                for done in range(0, rows, _IDS):
+                    yield Block(range(done + 1, min(done + _IDS, rows) + 1), ())
+                return
+            for batch in _batches(path, file, _IDS, columns=[columns.id]):
+                ids = batch.column(0).to_pylist()
+                for id in ids:
+                    check_id(id, str(path))
+                yield Block(range(done + 1, done + len(ids) + 1), ids)
+                done += len(ids)
+
+    def read(self, path: Path, columns: Columns, where: Range) -> Iterator[Rows]:
+        names = [columns.text] if columns.id is None else [columns.text, columns.id]
+        with _open(path) as file:
+            groups, skip = _find_groups(file.metadata, where)
+            left = where.rows
+            for batch in _batches(path, file, _ROWS, columns=names, row_groups=groups):
+                part = batch.slice(skip, left)
+                skip -= min(skip, batch.num_rows)
+                left -= part.num_rows
+                if part.num_rows:
+                    texts = read_texts(part[columns.text], columns.text)
+                    ids = [] if columns.id is None else part[columns.id].to_pylist()
+                    yield Rows(ids, texts)
+                if not left:
+                    return
+
+
+def _open(path: Path) -> Any:
+    arrow = import_arrow()
+    try:
+        return arrow.parquet.ParquetFile(path, buffer_size=_BUFFER)
+    except arrow.ArrowInvalid as error:
+        raise _damaged(path, error) from error
+
+
+def _batches(path: Path, file: Any, size: int, **options: Any) -> Iterator[Any]:
+    """Yield record batches of a file. Raises InputError if it is damaged."""
+    arrow = import_arrow()
+    try:
+        yield from file.iter_batches(size, use_threads=False, **options)
+    except (arrow.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{str(path)!r} is not a Parquet file, or damaged ({error}): write it again")
+
+
+def _check_columns(path: Path, schema: Any, columns: Columns) -> None:
+    """Raise InputError unless a file has the columns, of types that can be used."""
+    types = import_arrow().types
+    for name in (columns.text, columns.id):
+        if name is not None and name not in schema.names:
+            raise MissingColumnError(path, name, schema.names)
+    try:
+        check_text_type(schema.field(columns.text).type, columns.text)
+    except InputError as error:
+        raise InputError(f"{str(path)!r}: {error}") from error
+    if columns.id is not None:
+        kind = schema.field(columns.id).type
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        known = (types.is_integer, types.is_string, types.is_large_string, types.is_string_view)
+        if not any(is_kind(kind) for is_kind in (*known, types.is_null)):
+            raise InputError(
+                f"{str(path)!r}: the id column {columns.id!r} has {kind}: give whole numbers or "
+                "strings"
+            )
+
+
+def _find_groups(metadata: Any, where: Range) -> tuple[list[int], int]:
+    """Return the row groups of a range, and how many of their first rows are before it."""
+    groups, skip, first = [], 0, 0
+    for group in range(metadata.num_row_groups):
+        end = first + metadata.row_group(group).num_rows
+        if end > where.start and first < where.stop:
+            if not groups:
+                skip = where.start - first
+            groups.append(group)
+        first = end
+    return groups, skip

@@ -1,0 +1,48 @@
+"""Repeated ids are found however many there are, and others are not suspected for their form."""
+
+import numpy as np
+import pytest
+
+from bertrt.batch.duplicates import DuplicateFinder
+
+
+def find(ids: list[int | str | None], step: int = 5000) -> frozenset[int]:
+    with DuplicateFinder() as finder:
+        for start in range(0, len(ids), step):
+            finder.add(ids[start : start + step])
+        return finder.find()
+
+
+@pytest.mark.parametrize("count", [3, 200_000])
+def test_repeated_ids(count: int) -> None:
+    """The larger number goes through files."""
+    ids: list[int | str | None] = [f"id {n}" for n in range(count)]
+    assert find(ids) == frozenset()
+    ids[-1] = ids[0]
+    assert find(ids) == {hash("id 0")}
+
+
+@pytest.mark.parametrize("factor", [1, -1, 1 << 20])
+def test_numbers(factor: int) -> None:
+    ids: list[int | str | None] = [n * factor for n in range(3, 100_000)]
+    assert find(ids) == frozenset()
+    assert find([*ids, 7 * factor, 9 * factor]) == {hash(7 * factor), hash(9 * factor)}
+
+
+def test_null_is_no_id() -> None:
+    assert find([None, 1, None, 2]) == find([]) == find([None]) == frozenset()
+
+
+def test_many_duplicates_are_not_all_held() -> None:
+    found = find([*range(50_000), *range(50_000)])
+    assert 10_000 <= len(found) < 20_000
+    assert found <= {*range(50_000)}
+
+
+def test_files_take_eight_bytes_an_id_and_are_even(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertrt.batch.duplicates._BUFFER", 1000)
+    with DuplicateFinder() as finder:
+        finder.add([n << 10 for n in range(64_000)])
+        sizes = np.array([file.seek(0, 2) for file in finder._files])
+    assert sizes.sum() == 8 * 64_000
+    assert sizes.max() < 2 * sizes.mean()
