@@ -63,7 +63,8 @@ def map(
     check_whole("threads", threads, least=1)
     _check_checkpoint(dataset.context.checkpoint_config, id_column)
     pool = actors if isinstance(actors, tuple) else (actors or 1, actors)
-    return dataset.map_batches(
+    return _map_batches(
+        dataset,
         TableAnswerer,
         fn_constructor_args=[str(Path(directory).absolute())],
         fn_constructor_kwargs={
@@ -78,14 +79,17 @@ def map(
         },
         compute=ray.data.ActorPoolStrategy(min_size=pool[0], max_size=pool[1]),
         num_cpus=threads,
-        **{
-            "batch_size": _ROWS,
-            "batch_format": "pyarrow",
-            "max_restarts": _RESTARTS,
-            "max_task_retries": _RESTARTS,
-            **ray_options,
-        },
+        **{"batch_size": _ROWS, **ray_options},
     )
+
+
+def _map_batches(dataset: Any, function: Any, **arguments: Any) -> Any:
+    """Call `map_batches` for tables, with bounded restarts of actors."""
+    given = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS, **arguments}
+    with warnings.catch_warnings():
+        # Up to Ray 2.63 there is no other way to bound them.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        return dataset.map_batches(function, batch_format="pyarrow", **given)
 
 
 def _check_checkpoint(config: Any, id_column: str) -> None:
@@ -144,20 +148,13 @@ def _answer_shards(ray: Any, job: Job, progress: ProgressCallback, actors: int |
     unfinished = job.unfinished()
     done = total - sum(shard.rows for shard in unfinished)
     items = [{"shard": shard.number} for shard in unfinished]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    dataset = _map_batches(
+        ray.data.from_items(items, override_num_blocks=len(items)),
         _ShardAnswerer,
         fn_constructor_args=[job],
         batch_size=1,
-        batch_format="pyarrow",
-        # More than one in an actor's queue would wait there while another actor has none.
-        compute=ray.data.ActorPoolStrategy(
-            min_size=actors or 1,
-            max_size=actors or len(items),
-            max_tasks_in_flight_per_actor=1,
-        ),
+        compute=ray.data.ActorPoolStrategy(min_size=actors or 1, max_size=actors or len(items)),
         num_cpus=job.settings.session["threads"],
-        max_restarts=_RESTARTS,
-        max_task_retries=_RESTARTS,
     )
     for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
         for row in batch.to_pylist():
@@ -197,7 +194,7 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     bars, context.enable_progress_bars = context.enable_progress_bars, False
     logger = logging.getLogger("ray.data")
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)
     is_ours = not ray.is_initialized()
     if is_ours:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)

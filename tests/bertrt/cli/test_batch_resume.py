@@ -255,7 +255,9 @@ def test_asked_to_stop(artifact: Path, tmp_path: Path, number: int, status: int)
     assert process.returncode == status
     assert not list(output.glob("*.tmp"))
     assert 2 <= len(finished(output)) < 20
-    assert start(artifact, source, output).wait() == 0
+    process = start(artifact, source, output)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
     assert read(output)[0] == [f"id {n}" for n in range(1000)]
 
 
