@@ -61,8 +61,8 @@ class DuplicateFinder:
     def _spill(self) -> None:
         if not self._files:
             for _ in range(1 << _FILES_BITS):
-                file = tempfile.TemporaryFile()  # noqa: SIM115 (the stack closes it)
-                self._files.append(self._stack.enter_context(file))
+                opened = tempfile.TemporaryFile()  # noqa: SIM115 (the stack closes it)
+                self._files.append(self._stack.enter_context(opened))
         hashes = self._take()
         numbers = hashes >> np.uint64(64 - _FILES_BITS)
         for number, file in enumerate(self._files):

@@ -36,7 +36,9 @@ def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        paths = [path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()]
+        # A name may have the signs of a pattern.
+        names = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
+        paths = [path for path in map(Path, names) if path.is_file()]
         if not paths:
             raise InputError(
                 f"no file is found at {pattern!r}: give a path, or a pattern in quotes"

@@ -66,11 +66,12 @@ class _RecordReader:
             for group in _grouped(islice(records, where.rows)):
                 rows = Rows()
                 for record in group:
-                    is_broken = isinstance(record.value, InputError)
-                    value = {} if is_broken else record.value
+                    value = record.value
+                    id, text = None, value
+                    if isinstance(value, dict):
+                        id, text = value.get(columns.id or ""), value.get(columns.text)
                     if columns.id is not None:
-                        rows.ids.append(value.get(columns.id))
-                    text = record.value if is_broken else value.get(columns.text)
+                        rows.ids.append(id)
                     rows.texts.append(_check_text(text, record.line))
                 yield rows
 

@@ -97,7 +97,8 @@ def _check_columns(path: Path, schema: Any, columns: Columns) -> None:
 
 def _find_groups(metadata: Any, where: Range) -> tuple[list[int], int]:
     """Return the row groups of a range, and how many of their first rows are before it."""
-    groups, skip, first = [], 0, 0
+    groups: list[int] = []
+    skip = first = 0
     for group in range(metadata.num_row_groups):
         end = first + metadata.row_group(group).num_rows
         if end > where.start and first < where.stop:

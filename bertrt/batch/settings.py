@@ -12,6 +12,7 @@ import numpy as np
 from bertrt.artifact.manifest import MANIFEST
 from bertrt.batch.rows import Columns
 from bertrt.batch.table_answerer import TableAnswerer
+from bertrt.errors import InputError
 
 __all__ = ["ROW", "Settings"]
 
@@ -48,6 +49,13 @@ class Settings:
     allow_duplicate_ids: bool = False
     shard_rows: int = 16384
     session: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.with_row and self.id_column == ROW:
+            raise InputError(
+                f"the id column is {ROW!r}, which the rows' numbers have too: rename it, or leave "
+                "duplicate ids out"
+            )
 
     @property
     def columns(self) -> Columns:

@@ -71,7 +71,7 @@ class TableAnswerer:
         self._id_column = id_column
         self._options = dict(options or {})
         self._on_error = on_error
-        self._session = {
+        self._session: dict[str, Any] = {
             "threads": threads,
             "allow_spinning": allow_spinning,
             "max_batch_tokens": max_batch_tokens,

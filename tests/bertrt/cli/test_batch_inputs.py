@@ -236,6 +236,18 @@ def test_row_groups_and_shards(batch: Any, rt: Any, tmp_path: Path, group: int, 
     assert sizes == [shard] * (40 // shard) + ([40 % shard] if 40 % shard else [])
 
 
+def test_names_with_the_signs_of_a_pattern(batch: Any, tmp_path: Path) -> None:
+    source = lines(tmp_path / "in[1]*.jsonl", {"id": 1, "text": "a"})
+    assert [row["id"] for row in batch(source)] == [1]
+
+
+def test_an_id_column_named_row(batch: Any, tmp_path: Path) -> None:
+    source = lines(tmp_path / "in.jsonl", {"row": 5, "text": "a"})
+    error = batch(source, flags=("--id", "row", "--allow-duplicate-ids"))
+    assert "the id column is 'row', which the rows' numbers have too" in error
+    assert [row["row"] for row in batch(source, flags=("--id", "row"))] == [5]
+
+
 def test_a_file_given_twice_is_read_once(batch: Any, tmp_path: Path) -> None:
     source = lines(tmp_path / "in.jsonl", {"id": 1, "text": "a"})
     assert len(batch(source, tmp_path / "*.jsonl", tmp_path / "." / "in.jsonl")) == 1
