@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,9 @@ __all__ = ["MANIFEST", "OutputDirectory", "staged"]
 MANIFEST = "manifest.json"
 _PLAN = ".plan.json"
 _LOCK = ".lock"
-_STAGED = ".tmp"
+# How the names of working files begin, and how those of unfinished files end.
+_WORKING = (_PLAN, ".part-", ".embeddings.npy")
+_STAGED = re.compile(r"\.[0-9a-f]{12}\.tmp$")
 
 
 class OutputDirectory:
@@ -103,7 +106,7 @@ class OutputDirectory:
     def remove_working_files(self) -> None:
         """Remove what a complete job needs no more; a kill may have left it."""
         for path in self.path.iterdir():
-            if path.name.startswith(".") and path.name != _LOCK:
+            if path.name.startswith(_WORKING):
                 remove(path)
 
     def write_counts(self, number: int, counts: Mapping[str, int]) -> None:
@@ -121,7 +124,7 @@ class OutputDirectory:
     def _remove_staged(self) -> None:
         """Remove what processes that were killed have left."""
         for path in self.path.iterdir():
-            if path.name.endswith(_STAGED):
+            if _STAGED.search(path.name):
                 remove(path)
 
 
@@ -131,7 +134,7 @@ def staged(target: Path) -> Iterator[Path]:
 
     Two processes may write the same target at the same time.
     """
-    stage = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}{_STAGED}")
+    stage = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield stage
         sync(stage)

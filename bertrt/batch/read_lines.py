@@ -67,7 +67,8 @@ class _RecordReader:
                 rows = Rows()
                 for record in group:
                     value = record.value
-                    id, text = None, value
+                    id: Any = None
+                    text: Any = value
                     if isinstance(value, dict):
                         id, text = value.get(columns.id or ""), value.get(columns.text)
                     if columns.id is not None:

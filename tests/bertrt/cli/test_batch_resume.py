@@ -163,6 +163,21 @@ def test_the_inputs_may_be_named_in_another_way(
     assert bertrt_command(*command, "--input", "*.parquet").status == 0
 
 
+def test_files_of_others_stay(
+    artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    command = ("batch", artifact, "--input", source, "--output", output, "--shard-rows", SHARD)
+    with dying_at(4, after=True):
+        assert bertrt_command(*command).status == 130
+    others = {output / ".hidden", output / "notes.tmp"}
+    for path in others:
+        path.write_text("mine")
+    for _ in range(2):
+        assert bertrt_command(*command).status == 0
+        assert {path for path in others if path.read_text() == "mine"} == others
+
+
 def test_another_job_may_not_go_on(
     artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path
 ) -> None:
