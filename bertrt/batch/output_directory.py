@@ -10,7 +10,6 @@ So a job that was killed goes on where it stopped: shards that are there are not
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -44,6 +43,8 @@ class OutputDirectory:
 
         Raises InputError while another process holds it.
         """
+        import fcntl  # Windows has none, and imports this module for other commands
+
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / _LOCK).open("w") as file:
             try:
