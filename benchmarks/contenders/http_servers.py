@@ -31,6 +31,8 @@ APPS = Path(__file__).parent / "apps"
 _HOST = "127.0.0.1"
 _START_SECONDS = 120
 _NAME = "model"
+# Busy, not ready, and what a proxy answers before its application is there.
+_TURNED_AWAY = (429, 503, 404)
 # Of Linux.
 _PR_SET_PDEATHSIG = 1
 
@@ -103,7 +105,7 @@ class HttpServer:
         import orjson
 
         status, body = await self._connected().post(self.path, self.body(texts))
-        if status in (429, 503):
+        if status in _TURNED_AWAY:
             raise OverflowError(f"status {status}")
         if status != 200:
             raise RuntimeError(f"the server answered {status}: {body[:200]!r}")

@@ -70,16 +70,13 @@ def publish(directory: str | Path) -> Published:
     manifest = (artifact.path / MANIFEST).read_bytes()
     published = Published(artifact.path.name, sha256(manifest).hexdigest())
     # Objects belong to who puts them, and are freed with it: this process may end soon.
-    shelf = _Shelf.options(
-        name=_shelf_name(published.digest),
-        namespace=_NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-    ).remote()
+    options = {"namespace": _NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    actor = ray.remote(_Shelf).options(name=_shelf_name(published.digest), num_cpus=0, **options)
+    shelf = actor.remote()
     if not ray.get(shelf.has.remote(MANIFEST)):
         for entry in artifact.manifest.files:
             content = np.fromfile(artifact.path / entry.name, np.uint8)
-            if sha256(content).hexdigest() != entry.sha256:
+            if sha256(content.data).hexdigest() != entry.sha256:
                 raise ArtifactError(
                     f"{artifact.path / entry.name} is not the file that was exported: copy the "
                     "artifact again, or export the checkpoint again"
@@ -90,7 +87,6 @@ def publish(directory: str | Path) -> Published:
     return published
 
 
-@ray.remote(num_cpus=0)
 class _Shelf:
     """Owns the objects of one artifact."""
 

@@ -30,8 +30,9 @@ from ray_serve import (
     replica_processes,
 )
 
-# A request that takes a second or so.
-LONG = {"inputs": ["cat dog sun " * 40] * 1500}
+# A request that takes a while, however busy the machine is, and has the time.
+LONG = {"inputs": ["cat dog sun " * 40] * 500}
+PATIENT = {"request_timeout": 600, "drain_timeout": 600}
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +71,21 @@ def _running() -> int:
 
 
 def test_a_full_queue(url: str) -> None:
-    serve.run(bertrt.ray.app(EMBEDDER, max_waiting_texts=1500))
+    serve.run(bertrt.ray.app(EMBEDDER, max_waiting_texts=500, **PATIENT))
     with ThreadPoolExecutor(1) as pool:
         long = pool.submit(ask, f"{url}/embed", LONG)
         eventually(lambda: _waiting(url) > 100)
-        answer = ask(f"{url}/embed", {"inputs": ["a"] * 1500})
+        answer = ask(f"{url}/embed", {"inputs": ["a"] * 500})
         assert long.result().status == 200
     assert answer.status == 429
     assert answer.json["error_type"] == "Overloaded"
     assert int(answer.header("retry-after")[0]) >= 1
     assert int(answer.header("retry-after-ms")[0]) >= 1
-    assert ask(f"{url}/embed", {"inputs": ["a"] * 1501}).status == 413
+    assert ask(f"{url}/embed", {"inputs": ["a"] * 501}).status == 413
 
 
 def test_more_requests_than_may_queue(url: str) -> None:
-    serve.run(bertrt.ray.app(EMBEDDER, max_ongoing_requests=1, max_queued_requests=1))
+    serve.run(bertrt.ray.app(EMBEDDER, max_ongoing_requests=1, max_queued_requests=1, **PATIENT))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask(f"{url}/embed", LONG), range(8)))
     statuses = sorted(answer.status for answer in answers)
@@ -95,13 +96,13 @@ def test_more_requests_than_may_queue(url: str) -> None:
 
 
 def test_a_replica_finishes_what_it_has_when_it_is_replaced(url: str, vectors: np.ndarray) -> None:
-    serve.run(bertrt.ray.app(EMBEDDER))
+    serve.run(bertrt.ray.app(EMBEDDER, **PATIENT))
     old = replica_processes("bertrt")
     with ThreadPoolExecutor(1) as pool, Load(url, TEXTS, clients=2) as load:
         load.wait_for(10)
         long = pool.submit(ask, f"{url}/embed", LONG)
-        time.sleep(0.3)
-        serve.run(bertrt.ray.app(EMBEDDER, max_inputs=1600))
+        eventually(lambda: _waiting(url) > 100)
+        serve.run(bertrt.ray.app(EMBEDDER, max_inputs=600, **PATIENT))
         load.wait_for(10)
         assert long.result().status == 200
     assert all(one.answer.status == 200 for one in load.sent)
@@ -145,7 +146,7 @@ def test_a_replica_whose_thread_has_died_is_replaced(url: str, vectors: np.ndarr
 
 
 def test_who_hangs_up_frees_the_queue(url: str) -> None:
-    serve.run(bertrt.ray.app(EMBEDDER))
+    serve.run(bertrt.ray.app(EMBEDDER, **PATIENT))
     import socket
 
     host, port = url.removeprefix("http://").split(":")
@@ -187,7 +188,7 @@ def test_keys(url: str, tmp_path: Path) -> None:
 
 def test_autoscaling(url: str) -> None:
     fast = {"max_replicas": 2, "target_ongoing_requests": 1, "upscale_delay_s": 0.5}
-    serve.run(bertrt.ray.app(EMBEDDER, autoscaling={**fast, "look_back_period_s": 1}))
+    serve.run(bertrt.ray.app(EMBEDDER, autoscaling={**fast, "look_back_period_s": 1}, **PATIENT))
     assert _running() == 1
     stopped = threading.Event()
 
