@@ -92,6 +92,7 @@ bench-install: $(BENCH_VENV)/.installed  ## the environments of the benchmarks
 	bash tests/peers/optimum_environment.sh
 	bash tests/peers/infinity_environment.sh
 	bash tests/peers/ray_environment.sh
+	bash tests/peers/spark_environment.sh
 
 $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BENCH_VENV)

@@ -4,7 +4,16 @@ import importlib
 
 from benchmarks.contenders.contender import Contender
 
-__all__ = ["BASELINES", "DEVICES", "REFERENCE", "SERVERS", "all_names", "find", "names_on"]
+__all__ = [
+    "BASELINES",
+    "DEVICES",
+    "JOBS",
+    "REFERENCE",
+    "SERVERS",
+    "all_names",
+    "find",
+    "names_on",
+]
 
 # The contender whose answers all others are checked against, on every device.
 REFERENCE = "eager"
@@ -59,16 +68,25 @@ _SERVERS = {
     "ray_serve_sentence_transformers": "ray_servers",
 }
 SERVERS = tuple(_SERVERS)
+# Those that embed a file, on the CPU; only one workload has them.
+_JOBS = {
+    "bertrt_loop": "corpus_jobs",
+    "bertrt_batch": "corpus_jobs",
+    "bertrt_batch_ray": "corpus_jobs",
+    "bertrt_spark": "corpus_jobs",
+    "ray_data_sentence_transformers": "corpus_jobs",
+}
+JOBS = tuple(_JOBS)
 
 
 def names_on(device: str) -> tuple[str, ...]:
-    """Return the names of the contenders that compute on a device of `DEVICES`, without servers."""
+    """Return the contenders that compute on a device of `DEVICES`, without servers and jobs."""
     return tuple(_MODULES[device])
 
 
 def all_names() -> tuple[str, ...]:
     """Return the names of all contenders, in the order of the report."""
-    return (*_MODULES["cpu"], *SERVERS, *_MODULES["cuda"])
+    return (*_MODULES["cpu"], *SERVERS, *JOBS, *_MODULES["cuda"])
 
 
 def find(name: str) -> Contender:
@@ -78,7 +96,7 @@ def find(name: str) -> Contender:
     """
     known = {
         name: module
-        for modules in (*_MODULES.values(), _SERVERS)
+        for modules in (*_MODULES.values(), _SERVERS, _JOBS)
         for name, module in modules.items()
     }
     if name not in known:

@@ -10,6 +10,7 @@ A template is Markdown with directives in braces:
     {machine [WORKLOAD MODEL TASK]}             the machine of most results, or of these
     {number WORKLOAD MODEL TASK SHAPE FIELD A}  one of A's numbers
     {ratio WORKLOAD MODEL TASK SHAPE A B}       how many times as fast A is as B
+    {hours N WORKLOAD MODEL TASK SHAPE A}       how many hours A takes for N texts, by its texts/s
     {quotient WORKLOAD MODEL TASK SHAPE FIELD A B}    A's number divided by B's
     {cosine WORKLOAD MODEL TASK A}              A's worst cosine
     {best_peer_ratio A B TASK}                  A's largest ratio to B at fixed shapes
@@ -104,6 +105,7 @@ class Pages:
             "machine": self._machine,
             "number": self._number,
             "ratio": self._ratio,
+            "hours": self._hours,
             "quotient": self._quotient,
             "cosine": self._cosine,
             "best_peer_ratio": self._best_peer_ratio,
@@ -157,6 +159,13 @@ class Pages:
     def _ratio(self, *arguments: str) -> str:
         *group, shape, name, other = arguments
         return f"{self._row(group, shape, name)['speedup'][other][0]:.1f}"
+
+    def _hours(self, count: str, *arguments: str) -> str:
+        *group, shape, name = arguments
+        row = self._row(group, shape, name)
+        if row.get("metric") != "texts_per_s":
+            raise ValueError(f"{' '.join(group)} has no texts per second: name a group that has")
+        return three_digits(float(count) / row["median"] / 3600)
 
     def _quotient(self, *arguments: str) -> str:
         *group, shape, field, name, other = arguments

@@ -49,6 +49,7 @@ _TITLES = {
     "mixed": "{model} {task}, texts of mixed lengths: texts per second",
     "live": "{model} {task}, live requests",
     "http": "{model} {task} over HTTP",
+    "corpus": "{model}, a corpus in a file: texts per second of whole jobs",
     "cold_start": "{model}: seconds from starting a process to the first answer",
     "memory": "{model}: memory of the process, MiB",
 }

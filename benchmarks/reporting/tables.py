@@ -40,6 +40,7 @@ _TITLES = {
     "http_limits": "Limits of the server",
     "http_limits_all_cpus": "Limits of the server, on all CPUs",
     "http_ray": "Over HTTP, by Ray Serve on one machine",
+    "corpus": "A corpus in a file, whole jobs",
     "cold_start": "Cold start, files in the page cache",
     "memory": "Memory",
 }

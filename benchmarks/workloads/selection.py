@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks.contenders.registry import DEVICES, SERVERS, names_on
+from benchmarks.contenders.registry import DEVICES, JOBS, SERVERS, names_on
 from benchmarks.data.models import ALL_TASKS, NAMES, TASKS, check_name
 from benchmarks.workloads import (
     cold_start,
+    corpus,
     fixed,
     http,
     http_all_cpus,
@@ -42,6 +43,7 @@ WORKLOADS: dict[str, ModuleType] = {
         http_limits,
         http_limits_all_cpus,
         http_ray,
+        corpus,
         cold_start,
         memory,
     )
@@ -71,8 +73,8 @@ LEFT_OUT_OF_QUICK = {
     "cpu": (
         "A quick run leaves out torch.compile, OpenVINO int8 and Optimum; classification and "
         "fill-mask; BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; and the workloads "
-        "mixed, live, http, http_limits (both also on all CPUs), http_ray, cold_start and memory. "
-        "To measure them, run make bench."
+        "mixed, live, http, http_limits (both also on all CPUs), http_ray, corpus, cold_start and "
+        "memory. To measure them, run make bench."
     ),
     "cuda": (
         "A quick run leaves out torch.compile; BERT-large; the shapes 1x16, 32x128, 128x128 and "
@@ -131,7 +133,7 @@ def full(
     """
     _check("device", [device], DEVICES)
     names = names_on(device)
-    known = (*names, *SERVERS) if device == "cpu" else names
+    known = (*names, *SERVERS, *JOBS) if device == "cpu" else names
     for name in models or ():
         check_name(name)
     _check("task", tasks, ALL_TASKS)

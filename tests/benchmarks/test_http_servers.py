@@ -89,8 +89,8 @@ def test_a_server_ends_with_its_worker():
     """Also when the worker is killed, and has no time to end it."""
     script = f"""
 import sys; sys.path.insert(0, {str(_SERVER.parents[2])!r})
-from benchmarks.contenders.http_servers import Api, HttpServer, _free_port
-port = _free_port()
+from benchmarks.contenders.http_servers import Api, HttpServer, free_port
+port = free_port()
 server = HttpServer([sys.executable, {str(_SERVER)!r}, str(port), "right"], port,
     Api("/embed", lambda texts: {{"inputs": list(texts)}}, lambda answer: answer))
 print(server._process.pid, flush=True)

@@ -82,7 +82,7 @@ def test_every_defined_contender_is_registered() -> None:
         defined += getattr(module, "CONTENDERS", {})
     listed = registry.all_names()
     on_devices = [name for device in registry.DEVICES for name in registry.names_on(device)]
-    assert sorted(listed) == sorted([*on_devices, *registry.SERVERS])
+    assert sorted(listed) == sorted([*on_devices, *registry.SERVERS, *registry.JOBS])
     assert sorted(defined) == sorted(listed)
     assert len({registry.find(name).title for name in listed}) == len(listed)
 

@@ -13,6 +13,7 @@ from benchmarks.data.corpus import mixed_lengths
 from benchmarks.data.models import Model
 from benchmarks.harness import passes
 from benchmarks.harness.config import BenchConfig
+from benchmarks.harness.job import JobUsage
 from benchmarks.harness.results import append, read
 from benchmarks.harness.worker import Worker
 from benchmarks.harness.worker_pool import WorkerPool
@@ -20,6 +21,7 @@ from benchmarks.harness.worker_process import RefusedError
 from benchmarks.reporting.tables import markdown
 from benchmarks.workloads import (
     cold_start,
+    corpus,
     http,
     http_limits,
     http_limits_all_cpus,
@@ -163,10 +165,10 @@ def measured(tmp_path, monkeypatch):
     config = BenchConfig(
         tmp_path, threads=1, rounds=4, seconds=0.0, turn=0.0, quick=True, report=lambda _: None
     )
-    for module in (mixed, live, http, http_limits, cold_start, memory):
+    for module in (mixed, live, http, http_limits, corpus, cold_start, memory):
         monkeypatch.setattr(module, "reference_answers_to_texts", lambda *args: vectors(args[-1]))
     monkeypatch.setattr(ragged, "reference_answers", lambda *_, batches: first_ids(batches))
-    for module in (mixed, ragged, live, http, http_limits):
+    for module in (mixed, ragged, live, http, http_limits, corpus):
         monkeypatch.setattr(module, "worker_pool", worker_pool)
     for module in (passes, live, http, offered_load):
         monkeypatch.setattr(module, "_PAUSE", 0.0)
@@ -343,6 +345,36 @@ class Served(Correct):
 
     def memory_bytes(self):
         return 3 << 20
+
+
+class Job(Correct):
+    """Runs a job on texts, which has used 4 ms of CPU for each."""
+
+    def run_on(self, texts):
+        return JobUsage(self.seconds, 0.004 * len(texts)), self.answer(texts)
+
+
+class WrongJob(Job):
+    def answer(self, texts):
+        return vectors(texts)[::-1]
+
+
+def test_jobs_are_timed_whole(measured):
+    rows = measured(
+        corpus,
+        bertrt_loop=Job(0.5),
+        bertrt_batch=Job(1.0),
+        bertrt_batch_ray=WrongJob(0.1),
+        ray_data_sentence_transformers=None,
+    )
+    ceiling, ours, wrong, missing = (rows[name, "1024 rows"] for name in MODELS)
+    assert (ceiling["median"], ours["median"]) == (pytest.approx(2048), pytest.approx(1024))
+    assert ours["metric"] == "texts_per_s"
+    assert ours["cpu_ms"] == pytest.approx(4)
+    assert ours["speedup"]["bertrt_loop"][0] == pytest.approx(0.5)
+    assert wrong["reason"].startswith("wrong answer to 1024 rows: the worst cosine")
+    assert wrong["error"]["worst_cosine"] < 0.99
+    assert missing["reason"] == "it is not installed"
 
 
 def test_servers_are_compared_with_the_batcher_in_process(measured):

@@ -17,7 +17,7 @@ if [ ! "$venv/.installed" -nt "$here/requirements.txt" ] || [ pyproject.toml -nt
         --editable '.[cpu,ray,serve]'
     touch "$venv/.installed"
 fi
-"$root/.venv/bin/python" tests/clients/make_artifacts.py "$work"
+PYTHONPATH="$root/tests/peers" "$root/.venv/bin/python" tests/clients/make_artifacts.py "$work"
 export ARTIFACTS="$work" RAY_USAGE_STATS_ENABLED=0 PATH="$venv/bin:$PATH"
 "$venv/bin/pytest" "$here" "$@"
 

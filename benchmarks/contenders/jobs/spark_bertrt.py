@@ -1,0 +1,43 @@
+"""A corpus embedded by bertrt on Spark, as docs/guides/batch.md has it.
+
+Usage: spark_bertrt.py ARTIFACT THREADS INPUT OUTPUT
+"""
+
+import sys
+from collections.abc import Iterator
+from functools import cache
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from bertrt.batch import TableAnswerer
+
+ROWS = 1024
+
+
+@cache
+def answerer(artifact: str, threads: int) -> TableAnswerer:
+    """Return the one answerer of a Python worker."""
+    return TableAnswerer(artifact, task="embed", column="text", id_column="id", threads=threads)
+
+
+artifact, threads, source, output = sys.argv[1:]
+
+
+def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Answer the batches of a partition."""
+    answer = answerer(artifact, int(threads))
+    for batch in batches:
+        yield from answer(pa.Table.from_batches([batch])).to_batches()
+
+
+spark = (
+    SparkSession.builder.master("local[1]")
+    .config("spark.sql.execution.arrow.maxRecordsPerBatch", ROWS)
+    .config("spark.ui.enabled", "false")
+    .getOrCreate()
+)
+rows = spark.read.parquet(source)
+schema = "id long, embedding array<float>, truncated boolean, error string"
+rows.mapInArrow(embed, schema).write.parquet(output)
+spark.stop()
