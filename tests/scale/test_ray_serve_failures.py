@@ -188,7 +188,13 @@ def test_keys(url: str, tmp_path: Path) -> None:
 
 def test_autoscaling(url: str) -> None:
     fast = {"max_replicas": 2, "target_ongoing_requests": 1, "upscale_delay_s": 0.5}
-    serve.run(bertrt.ray.app(EMBEDDER, autoscaling={**fast, "look_back_period_s": 1}, **PATIENT))
+    serve.run(
+        bertrt.ray.app(
+            EMBEDDER,
+            autoscaling={**fast, "look_back_period_s": 1, "metrics_interval_s": 0.5},
+            **PATIENT,
+        )
+    )
     assert _running() == 1
     stopped = threading.Event()
 
