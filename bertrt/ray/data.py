@@ -57,11 +57,11 @@ def map(
     With Ray's `CheckpointConfig` a pipeline that reads files, answers and writes goes on after a
     kill. Ray only warns where it cannot do that, and starts again; here it is an error.
 
-    Raises InputError for a checkpoint of another column than the ids.
+    Raises InputError for a checkpoint of another column than the ids, and of no files.
     """
     ray = _import_ray()
     check_whole("threads", threads, least=1)
-    _check_checkpoint(dataset.context.checkpoint_config, id_column)
+    _check_checkpoint(dataset, id_column)
     pool = actors if isinstance(actors, tuple) else (actors or 1, actors)
     return _map_batches(
         dataset,
@@ -92,8 +92,9 @@ def _map_batches(dataset: Any, function: Any, **arguments: Any) -> Any:
         return dataset.map_batches(function, batch_format="pyarrow", **given)
 
 
-def _check_checkpoint(config: Any, id_column: str) -> None:
-    """Raise InputError for a checkpoint of another column, and make Ray's warning an error."""
+def _check_checkpoint(dataset: Any, id_column: str) -> None:
+    """Raise InputError for a checkpoint that Ray could not use; make its warning an error."""
+    config = dataset.context.checkpoint_config
     if config is None:
         return
     if config.id_column != id_column:
@@ -101,7 +102,19 @@ def _check_checkpoint(config: Any, id_column: str) -> None:
             f"the checkpoint's id_column is {config.id_column!r}, and answers have {id_column!r}: "
             "give both the same"
         )
+    if not _reads_files(dataset._logical_plan.dag):
+        raise InputError(
+            "the dataset has a checkpoint, and does not come from files, without which Ray starts "
+            "again: read it from files, or leave the checkpoint out"
+        )
     warnings.filterwarnings("error", message="You've enabled checkpointing, but")
+
+
+def _reads_files(operator: Any) -> bool:
+    """Whether all data of a plan come from files, where Ray leaves out what a checkpoint has."""
+    inputs = operator.input_dependencies
+    is_read = type(operator).__name__ in ("Read", "ReadFiles")
+    return is_read or (bool(inputs) and all(_reads_files(one) for one in inputs))
 
 
 def run_ray(
