@@ -54,8 +54,8 @@ def map(
 
     Returns a dataset with the columns that `TableAnswerer` returns.
 
-    With Ray's `CheckpointConfig` a pipeline that reads files, answers and writes goes on after a
-    kill. Ray only warns where it cannot do that, and starts again; here it is an error.
+    A pipeline that is killed starts again; `bertrt batch --engine ray` goes on. Where Ray would
+    warn that it cannot use a `CheckpointConfig`, and start again, this is an error.
 
     Raises InputError for a checkpoint of another column than the ids, and of no files.
     """
