@@ -65,13 +65,9 @@ EMBEDDER_FILES = {
 def main() -> None:
     """Write DIRECTORY/<name> for each model, and DIRECTORY/expected.json."""
     root = Path(sys.argv[1])
-    for seed, (name, (class_name, changes)) in enumerate(MODELS.items()):
-        files = EMBEDDER_FILES if name == "embedder" else None
-        checkpoint = root / "checkpoints" / name
-        write_checkpoint(
-            checkpoint, class_name, seed=seed, files=files, max_position_embeddings=512, **changes
-        )
-        export(checkpoint, root / name)
+    for seed, name in enumerate(MODELS):
+        write_model(root / "checkpoints" / name, name, seed)
+        export(root / "checkpoints" / name, root / name)
     write_colbert(root / "checkpoints" / "colbert", root / "checkpoints" / "embedder")
     export(root / "checkpoints" / "colbert", root / "colbert")
     runtimes = {name: bertrt.load(root / name, threads=1) for name in MODELS}
@@ -83,6 +79,15 @@ def main() -> None:
     (root / "expected.json").write_text(text, encoding="utf-8")
     for runtime in runtimes.values():
         runtime.close()
+
+
+def write_model(folder: Path, name: str, seed: int) -> None:
+    """Write the checkpoint of a model of MODELS."""
+    class_name, changes = MODELS[name]
+    files = EMBEDDER_FILES if name == "embedder" else None
+    write_checkpoint(
+        folder, class_name, seed=seed, files=files, max_position_embeddings=512, **changes
+    )
 
 
 def write_colbert(folder: Path, base: Path) -> None:

@@ -66,7 +66,7 @@ def main() -> None:
     (root / "models").mkdir()
     expected = {}
     for seed, (name, (texts, pairs)) in enumerate(ASKED.items()):
-        make_artifacts.write_checkpoint(root / "checkpoints" / name, name, seed)
+        make_artifacts.write_model(root / "checkpoints" / name, name, seed)
         export(root / "checkpoints" / name, root / "artifacts" / name, task=TASKS.get(name))
         with bertrt.load(root / "artifacts" / name, threads=1) as runtime:
             answers = answer(runtime, texts, pairs)

@@ -18,5 +18,5 @@ if [ ! "$venv/.installed" -nt "$here/requirements.txt" ] || [ pyproject.toml -nt
     "$venv/bin/pip" install --quiet --no-deps nvidia-pytriton==0.7.0
     touch "$venv/.installed"
 fi
-"$root/.venv/bin/python" "$here/make_repository.py" "$work"
+PYTHONPATH="$root/tests/peers" "$root/.venv/bin/python" "$here/make_repository.py" "$work"
 BERTRT="$root/.venv/bin/bertrt" WORK="$work" "$venv/bin/pytest" "$here" "$@"
