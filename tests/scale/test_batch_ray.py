@@ -156,30 +156,6 @@ def test_a_checkpoint_that_ray_would_ignore(
         bertrt.ray.map(dataset, EMBEDDER, id_column="text")
 
 
-def test_a_checkpoint(
-    cluster: str, rt: bertrt.Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a checkpoint has is not answered again."""
-    context = ray.data.DataContext.get_current()
-    config = CheckpointConfig(
-        id_column="id",
-        checkpoint_path=f"file://{tmp_path}/checkpoint",
-        delete_checkpoint_on_success=False,
-    )
-    monkeypatch.setattr(context, "checkpoint_config", config)
-    output = tmp_path / "out"
-    for count in (30, 50):
-        write(tmp_path / "in.parquet", count)
-        dataset = ray.data.read_parquet(str(tmp_path / "in.parquet"))
-        with warnings.catch_warnings():
-            bertrt.ray.map(dataset, EMBEDDER, options={"truncation": False}).write_parquet(
-                str(output)
-            )
-        tables = [pq.read_table(path) for path in sorted(output.glob("*.parquet"))]
-        rows = [row for table in tables for row in table.to_pylist()]
-        check(sorted(rows, key=lambda row: row["id"]), rt)
-
-
 LOSE_A_NODE = """
 import json, sys, threading, time
 from pathlib import Path
