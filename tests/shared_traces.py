@@ -55,6 +55,12 @@ def structure(value: Any) -> str:
     return hashlib.sha256(file.getvalue()).hexdigest()
 
 
+def _bytes(tensor: torch.Tensor) -> bytes:
+    # numpy has no bfloat16.
+    content: bytes = tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return content
+
+
 class _Structure(pickle.Pickler):
     """Writes models of one structure as the same bytes, in every process."""
 
@@ -67,7 +73,7 @@ class _Structure(pickle.Pickler):
         if isinstance(value, torch.Tensor):
             # The number tells tied weights from equal ones.
             number = self._tensors.setdefault(id(value), len(self._tensors))
-            data = None if isinstance(value, torch.nn.Parameter) else value.numpy().tobytes()
+            data = None if isinstance(value, torch.nn.Parameter) else _bytes(value)
             return "tensor", number, str(value.dtype), tuple(value.shape), data
         if isinstance(value, transformers.PretrainedConfig):
             fields = vars(value).items()

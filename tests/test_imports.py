@@ -27,7 +27,7 @@ ALLOWED = {
     "bertrt.arrays": "artifact errors",
     "bertrt.tokens": "",
     "bertrt.text_tensors": "artifact",
-    "bertrt.tokenizer": "tokens artifact errors",
+    "bertrt.tokenizer": "tokens artifact checks errors",
     "bertrt.heads": "tokenizer tokens artifact checks errors",
     "bertrt.engines": "artifact arrays checks errors _version",
     "bertrt.scheduling": "heads tokenizer tokens engines artifact arrays checks errors",

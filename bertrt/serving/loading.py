@@ -10,8 +10,10 @@ from bertrt.serving.options import Options
 
 __all__ = ["open_model"]
 
+_DEFAULTS = Options()
 
-def open_model(name: str, directory: Path, options: Options) -> Model:
+
+def open_model(name: str, directory: Path, options: Options = _DEFAULTS) -> Model:
     """Open an artifact under a name, check all of it, and run it once at its smallest and largest.
 
     Raises ArtifactError if the directory is not a valid artifact, and DeviceError if it cannot run.

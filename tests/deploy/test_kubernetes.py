@@ -9,8 +9,8 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
-from bertrt.cli.serve_secrets import ENVIRONMENT
 from bertrt.serving.app import ROUTES
+from bertrt.serving.keys import ENVIRONMENT
 from bertrt.serving.metrics import Metrics
 from bertrt.serving.models import Models
 
