@@ -17,7 +17,7 @@ README.md says what the model takes and gives, and what the server needs.
 
 The kinds: python, every task with the runtime's answers, in Triton's Python backend; ensemble, a
 tokenizer in Python and the graph in ONNX Runtime; text, the graph that takes text, of an artifact
-that was exported with --with-tokenizer, in ONNX Runtime alone."""
+that was exported with its tokenizer in a graph, in ONNX Runtime alone."""
 JSON_HELP = "print the repository, the model's name and its kind as one JSON document"
 
 
