@@ -130,6 +130,7 @@ class _Texts:
 
     def __init__(self, file: BinaryIO, start: int, line: int) -> None:
         self.end, self.next_line = start, line
+        self._name = file.name
         self._lines = _lines(file, start, line)
 
     def __iter__(self) -> Iterator[str]:
@@ -138,8 +139,8 @@ class _Texts:
     def __next__(self) -> str:
         self.end, number, data = next(self._lines)
         self.next_line = number + 1
-        if data is None:
-            raise _too_long(number)
+        if data is None:  # it may have quotes, so that no one knows where the next record begins
+            raise InputError(f"{self._name!r}: {_too_long(number)}")
         return data.decode(errors="surrogateescape")
 
 

@@ -30,9 +30,7 @@ class ParquetReader:
                     yield Block(range(done + 1, min(done + _IDS, rows) + 1), ())
                 return
             for batch in _batches(path, file, _IDS, columns=[columns.id]):
-                ids = batch.column(0).to_pylist()
-                for id in ids:
-                    check_id(id, str(path))
+                ids = _read_ids(path, batch[columns.id])
                 yield Block(range(done + 1, done + len(ids) + 1), ids)
                 done += len(ids)
 
@@ -70,6 +68,16 @@ def _batches(path: Path, file: Any, size: int, **options: Any) -> Iterator[Any]:
         raise _damaged(path, error) from error
 
 
+def _read_ids(path: Path, column: Any) -> list[int | str | None]:
+    """Return the ids of a column. Raises InputError for one that cannot be used."""
+    try:
+        return [check_id(id, repr(str(path))) for id in column.to_pylist()]
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{str(path)!r}: an id is not UTF-8 ({error.reason} at byte {error.start}): correct it"
+        ) from error
+
+
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{str(path)!r} is not a Parquet file, or damaged ({error}): write it again")
 
@@ -80,6 +88,8 @@ def _check_columns(path: Path, schema: Any, columns: Columns) -> None:
     for name in (columns.text, columns.id):
         if name is not None and name not in schema.names:
             raise MissingColumnError(path, name, schema.names)
+        if schema.names.count(name) > 1:
+            raise InputError(f"{str(path)!r} has several columns {name!r}: rename all but one")
     try:
         check_text_type(schema.field(columns.text).type, columns.text)
     except InputError as error:

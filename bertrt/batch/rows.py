@@ -16,7 +16,8 @@ class MissingColumnError(InputError):
     """An input file has no column of a name that was asked for."""
 
     def __init__(self, path: Path, name: str, known: Sequence[str]) -> None:
-        names = ", ".join(map(repr, known)) or "no columns"
+        # Without a header, the first row's texts are the names.
+        names = ", ".join(map(shorten, known)) or "no columns"
         super().__init__(f"{str(path)!r} has no column {name!r}: it has {names}")
 
 

@@ -142,7 +142,7 @@ class TableAnswerer:
         """
         for name in (self._id_column, self._column):
             if name not in table.column_names:
-                known = ", ".join(map(repr, table.column_names))
+                known = ", ".join(map(shorten, table.column_names))
                 raise InputError(f"the table has no column {name!r}: it has {known}")
         return self.answer(table[self._id_column], read_texts(table[self._column], self._column))
 
@@ -180,7 +180,8 @@ class TableAnswerer:
                 errors[row] = _explain(outcome.error, str(texts[row]))
         if self._on_error == "fail" and (wrong := [r for r, e in enumerate(errors) if e]):
             row = wrong[0]
-            raise InputError(f"the row with {self._id_column} {ids[row].as_py()!r}: {errors[row]}")
+            id = shorten(ids[row].as_py())
+            raise InputError(f"the row with {self._id_column} {id}: {errors[row]}")
         columns = [
             ids,
             *self._form.columns.arrays(answers),

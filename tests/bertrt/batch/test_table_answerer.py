@@ -109,6 +109,9 @@ def test_fail(make_artifact: Callable[..., Path]) -> None:
     ) as raised:
         answerer(table(["a", LONG], ["a", "b"]))
     assert "the cat" not in str(raised.value)
+    with pytest.raises(InputError, match="^the row with id 'iii") as raised:
+        answerer(table([LONG], ["i" * 5000]))
+    assert len(str(raised.value)) < 200
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1024, 1025])

@@ -139,6 +139,40 @@ def test_a_line_of_megabytes(batch: Any, tmp_path: Path, monkeypatch: pytest.Mon
     assert rows[1]["error"].startswith("line 2 has more than")
 
 
+def test_a_csv_file_with_a_line_of_megabytes(
+    batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its quotes are not known, so that the records after it are not either."""
+    monkeypatch.setattr("bertrt.batch.read_lines._LONGEST", 1 << 20)
+    source = lines(tmp_path / "in.csv", b"id,text", b"1," + b"a" * (1 << 20), b"2,b")
+    assert batch(source) == (
+        f"bertrt: error: '{source}': line 2 has more than 1 MiB: shorten it\n"
+    )
+
+
+def test_a_csv_file_without_a_header(batch: Any, tmp_path: Path) -> None:
+    """Its first row is taken for names, and has a text."""
+    error = batch(lines(tmp_path / "in.csv", b"1," + b"my secret " * 1000, b"2,b"))
+    assert "has no column 'text': it has '1', 'my secret my" in error
+    assert len(error) < 400
+
+
+def test_a_parquet_file_with_a_column_twice(batch: Any, tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    for name in ("id", "text"):
+        columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+        pq.write_table(pa.Table.from_arrays(columns, names=["id", "text", name]), source)
+        assert f"'{source}' has several columns '{name}': rename all but one" in batch(source)
+
+
+def test_names_with_dots(batch: Any, tmp_path: Path) -> None:
+    """Parquet takes a dot for a field of a struct."""
+    columns = {"id": [{"x": 1}, {"x": 2}], "id.x": ["a", "b"], "text": ["the cat", "a dog"]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    rows = batch(tmp_path / "in.parquet", flags=("--id", "id.x"))
+    assert [row["id.x"] for row in rows] == ["a", "b"]
+
+
 def test_files_of_other_schemas(batch: Any, rt: Any, tmp_path: Path) -> None:
     """The columns are taken by name; types may differ as long as they mean the same."""
     pq.write_table(
@@ -162,6 +196,7 @@ def test_files_of_other_schemas(batch: Any, rt: Any, tmp_path: Path) -> None:
         (pa.array([0.5, 1.5]), "the id column 'id' has double: give whole numbers or strings"),
         (pa.array([True, False]), "the id column 'id' has bool"),
         (pa.array([b"a", b"b"]), "the id column 'id' has binary"),
+        (pa.array([b"a", b"\xff"]).view(pa.string()), "in.parquet': an id is not UTF-8 (invalid"),
         (pa.array(["a", "a"]), "the id 'a' of row 0 occurs again in row 1, in"),
         (pa.array([7, 7]), "the id 7 of row 0 occurs again in row 1, in"),
     ],
