@@ -59,12 +59,17 @@ class OutputDirectory:
 
     def check(self) -> None:
         """Raise InputError unless the directory is a job's, is empty or can be made."""
-        if (parent := find_unwritable(self.path)) is not None:
-            raise InputError(f"cannot write to {str(parent)!r}: choose another --output")
-        if not self.path.exists():
+        path = self.path
+        if os.path.lexists(path) and not path.is_dir():
+            raise InputError(f"{str(path)!r} is not a directory: choose another --output")
+        if path.is_dir():
+            unwritable = None if os.access(path, os.W_OK) else path
+        else:
+            unwritable = find_unwritable(path)
+        if unwritable is not None:
+            raise InputError(f"cannot write to {str(unwritable)!r}: choose another --output")
+        if not path.exists():
             return
-        if not self.path.is_dir():
-            raise InputError(f"{str(self.path)!r} is not a directory: choose another --output")
         names = {path.name for path in self.path.iterdir()}
         # A kill may leave the lock, and a plan that is not written yet.
         foreign = [n for n in names if n != _LOCK and not n.startswith(_PLAN)]
@@ -76,17 +81,21 @@ class OutputDirectory:
     def read(self) -> dict[str, Any] | None:
         """Return what the plan says, or the manifest of a complete job; None for a new one.
 
-        Raises InputError if it is damaged.
+        Raises InputError if it is damaged, or something else.
         """
         for name in (MANIFEST, _PLAN):
             try:
-                data: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+                data = json.loads((self.path / name).read_text(encoding="utf-8"))
             except FileNotFoundError:
                 continue
             except ValueError as error:
                 raise InputError(
                     f"{str(self.path / name)!r} is damaged ({error}): delete the directory"
                 ) from error
+            if not isinstance(data, dict) or not data.keys() >= {"job", "inputs", "plan"}:
+                raise InputError(
+                    f"{str(self.path / name)!r} was not written by a job: choose another --output"
+                )
             return data
         return None
 

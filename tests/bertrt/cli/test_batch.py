@@ -1,6 +1,7 @@
 """`bertrt batch`: every row's answer is the runtime's own, in each format, or its own error."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,45 @@ def test_a_directory_with_other_files(
     assert done.err.endswith("is not a directory: choose another --output\n")
     (output / "notes.txt").unlink()  # an empty directory is fine
     assert bertrt_command("batch", artifact, "--input", source, "--output", output).status == 0
+
+
+@pytest.mark.parametrize("text", ["[]", '{"name": "app"}'])
+def test_a_manifest_of_something_else(
+    artifact: Path, bertrt_command: Command, tmp_path: Path, text: str
+) -> None:
+    source = write(tmp_path / "in.jsonl", [{"text": "a"}])
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "manifest.json").write_text(text)
+    done = bertrt_command("batch", artifact, "--input", source, "--output", output)
+    assert done.err == (
+        f"bertrt: error: '{output / 'manifest.json'}' was not written by a job: choose another "
+        "--output\n"
+    )
+    assert names(output) == {"manifest.json"}
+
+
+def test_rights(
+    artifact: Path, bertrt_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that is there is enough, as a volume is in a container."""
+    source = write(tmp_path / "in.jsonl", [{"text": "a"}])
+    output, access = tmp_path / "volumes" / "out", os.access
+    output.mkdir(parents=True)
+    command = ("batch", artifact, "--input", source, "--output", output)
+    readable = {output}
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: Path(path) not in readable and access(path, mode)
+    )
+    assert f"cannot write to '{output}': choose" in bertrt_command(*command).err
+    readable = {output.parent}
+    assert bertrt_command(*command).status == 0
+    other = output.parent / "other"
+    done = bertrt_command(*command, "--output", other)
+    assert f"cannot write to '{output.parent}': choose" in done.err
+    other.symlink_to("nowhere")
+    done = bertrt_command(*command, "--output", other)
+    assert f"'{other}' is not a directory: choose" in done.err
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
