@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-__all__ = ["DuplicateFinder"]
+__all__ = ["DuplicateFinder", "hash_id"]
 
 _FILES_BITS = 6
 _BUFFER = 1 << 16
@@ -34,14 +34,14 @@ class DuplicateFinder:
 
     def add(self, ids: Sequence[int | str | None]) -> None:
         """Take ids; None is no id."""
-        hashes = np.array([hash(id) for id in ids if id is not None], np.int64)
+        hashes = np.array([hash_id(id) for id in ids if id is not None], np.int64)
         self._waiting.append(hashes.view(np.uint64) * _MIX)
         self._count += len(hashes)
         if self._count >= _BUFFER:
             self._spill()
 
     def find(self) -> frozenset[int]:
-        """Return hashes that occur more than once, as Python's `hash`; at most ten thousand."""
+        """Return hashes that occur more than once, as `hash_id`; at most ten thousand."""
         if not self._files:
             return _repeated(self._take())
         self._spill()
@@ -78,6 +78,11 @@ class DuplicateFinder:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+
+def hash_id(id: int | str) -> int:
+    """Return 64 bits of an id: a whole number itself, of which Python's `hash` keeps 61 bits."""
+    return id if isinstance(id, int) else hash(id)
 
 
 def _repeated(hashes: np.ndarray) -> frozenset[int]:

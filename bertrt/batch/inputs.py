@@ -28,13 +28,22 @@ class InputFile:
     size: int
     modified: int
 
+    @classmethod
+    def of(cls, path: Path) -> "InputFile":
+        """Return what a file is now."""
+        stat = path.stat()
+        return cls(str(path), stat.st_size, stat.st_mtime_ns)
 
-def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
+
+def find_inputs(patterns: Sequence[str], output: Path) -> list[InputFile]:
     """Return the files of patterns, those of each pattern by name, and each file once.
+
+    Files in the output directory are left out: a job that goes on would find its own parts.
 
     Raises InputError for a pattern without files, and for a file whose name has another ending.
     """
-    found: dict[Path, None] = {}
+    output = output.resolve()
+    found: dict[Path, Path] = {}
     for pattern in patterns:
         # A name may have the signs of a pattern.
         names = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
@@ -43,12 +52,17 @@ def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
             raise InputError(
                 f"no file is found at {pattern!r}: give a path, or a pattern in quotes"
             )
-        found.update(dict.fromkeys(path.resolve() for path in sorted(paths)))
-    for path in found:
+        for path in sorted(paths):
+            # A link's own name has the ending: caches link to files that are named by their hash.
+            named = path.parent.resolve() / path.name
+            if not named.is_relative_to(output):
+                found.setdefault(path.resolve(), named)
+    if not found:
+        raise InputError(f"all input files lie in {str(output)!r}: choose another --output")
+    for path in found.values():
         if path.suffix not in _READERS:
             raise InputError(f"{str(path)!r} does not end in {', '.join(_READERS)}: convert it")
-    stats = {path: path.stat() for path in found}
-    return [InputFile(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()]
+    return [InputFile.of(path) for path in found.values()]
 
 
 def reader_of(path: Path) -> Reader:

@@ -136,7 +136,7 @@ def open_job(settings: Settings, answerer: TableAnswerer, report: Report) -> Ite
     """
     directory = OutputDirectory(settings.output)
     directory.check()
-    inputs = find_inputs(settings.inputs)
+    inputs = find_inputs(settings.inputs, settings.output)
     identity = settings.identity(answerer.task)
     plan = _saved_plan(directory, inputs, identity)
     is_new = plan is None
@@ -172,7 +172,7 @@ def _saved_plan(
     saved = directory.read()
     if saved is None:
         return None
-    different = [name for name in identity if saved.get("job", {}).get(name) != identity[name]]
+    different = [name for name in identity if saved["job"].get(name) != identity[name]]
     if not different and saved["inputs"] != [asdict(file) for file in inputs]:
         different = ["input"]
     if different:

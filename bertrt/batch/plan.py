@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from bertrt.batch.duplicates import DuplicateFinder
+from bertrt.batch.duplicates import DuplicateFinder, hash_id
 from bertrt.batch.inputs import InputFile, reader_of
 from bertrt.batch.rows import Block, Columns, Range, Rows
 from bertrt.errors import InputError, shorten
@@ -14,6 +14,8 @@ __all__ = ["Plan", "Shard", "make_plan", "read_rows"]
 
 # Rows that are answered together: see TableAnswerer.
 _ROWS = 1024
+# Fewer are, if they are long.
+_LETTERS = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -107,16 +109,18 @@ def read_rows(inputs: Sequence[InputFile], columns: Columns, shard: Shard) -> It
     """Yield the rows of a shard in groups to be answered together."""
     group = Rows()
     for where in shard.ranges:
-        path = Path(inputs[where.file].path)
+        file = inputs[where.file]
+        path = Path(file.path)
         left = where.rows
         for rows in reader_of(path).read(path, columns, where):
             left -= len(rows)
-            if group and len(group) + len(rows) > _ROWS:
+            is_full = len(group) + len(rows) > _ROWS or group.letters + rows.letters > _LETTERS
+            if group and is_full:
                 yield group
                 group = Rows()
             group.ids += rows.ids
             group.texts += rows.texts
-        if left:
+        if left or InputFile.of(path) != file:
             raise InputError(f"{str(path)!r} was changed while it was read: start again")
     if group:
         yield group
@@ -147,7 +151,7 @@ def _check_unique(
     row = 0
     for _, path, block in _scan(inputs, columns):
         for id in block.ids:
-            if id is not None and hash(id) in suspicious:
+            if id is not None and hash_id(id) in suspicious:
                 if id in first:
                     raise InputError(
                         f"the id {shorten(id)} of row {first[id]:,} occurs again in row {row:,}, "

@@ -72,6 +72,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def letters(self) -> int:
+        """How many letters the texts have."""
+        return sum(len(text) for text in self.texts if isinstance(text, str))
+
 
 class Reader(Protocol):
     """Reads files of a format in constant memory."""

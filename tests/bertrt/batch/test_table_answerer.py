@@ -109,7 +109,7 @@ def test_fail(make_artifact: Callable[..., Path]) -> None:
     ) as raised:
         answerer(table(["a", LONG], ["a", "b"]))
     assert "the cat" not in str(raised.value)
-    with pytest.raises(InputError, match="^the row with id 'iii") as raised:
+    with pytest.raises(InputError, match=r"^the row with id 'iii") as raised:
         answerer(table([LONG], ["i" * 5000]))
     assert len(str(raised.value)) < 200
 

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bertrt.batch.inputs import find_inputs
+from bertrt.batch.plan import make_plan, read_rows
+from bertrt.batch.rows import Columns
+
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -145,9 +149,7 @@ def test_a_csv_file_with_a_line_of_megabytes(
     """Its quotes are not known, so that the records after it are not either."""
     monkeypatch.setattr("bertrt.batch.read_lines._LONGEST", 1 << 20)
     source = lines(tmp_path / "in.csv", b"id,text", b"1," + b"a" * (1 << 20), b"2,b")
-    assert batch(source) == (
-        f"bertrt: error: '{source}': line 2 has more than 1 MiB: shorten it\n"
-    )
+    assert batch(source) == (f"bertrt: error: '{source}': line 2 has more than 1 MiB: shorten it\n")
 
 
 def test_a_csv_file_without_a_header(batch: Any, tmp_path: Path) -> None:
@@ -274,6 +276,27 @@ def test_row_groups_and_shards(batch: Any, rt: Any, tmp_path: Path, group: int, 
 def test_names_with_the_signs_of_a_pattern(batch: Any, tmp_path: Path) -> None:
     source = lines(tmp_path / "in[1]*.jsonl", {"id": 1, "text": "a"})
     assert [row["id"] for row in batch(source)] == [1]
+
+
+def test_links_have_the_ending_of_their_own_name(batch: Any, tmp_path: Path) -> None:
+    """As in the cache of a hub, where the file behind a link is named by its hash."""
+    lines(tmp_path / "in.jsonl", {"id": 1, "text": "a"}).rename(tmp_path / "0a1b2c")
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).symlink_to("0a1b2c")
+    assert [row["id"] for row in batch(tmp_path / "*.jsonl")] == [1]
+
+
+def test_long_texts_are_answered_by_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertrt.batch.plan._LETTERS", 100)
+    monkeypatch.setattr("bertrt.batch.read_lines._LONGEST", 100)
+    source = lines(tmp_path / "in.jsonl", *({"text": "a" * 40} for _ in range(9)), {"text": None})
+    inputs, columns = find_inputs([str(source)], tmp_path / "out"), Columns("text", None)
+    plan = make_plan(
+        inputs, columns, shard_rows=50, allow_duplicate_ids=False, report=lambda rows: None
+    )
+    groups = list(read_rows(inputs, columns, plan.shards[0]))
+    assert sum(map(len, groups)) == 10
+    assert max(group.letters for group in groups) == 120
 
 
 def test_an_id_column_named_row(batch: Any, tmp_path: Path) -> None:

@@ -163,6 +163,46 @@ def test_the_inputs_may_be_named_in_another_way(
     assert bertrt_command(*command, "--input", "*.parquet").status == 0
 
 
+def test_an_output_among_the_inputs(
+    artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path
+) -> None:
+    """A pattern finds the parts of a job that goes on, which are no inputs."""
+    output = tmp_path / "out"
+    command = ("batch", artifact, "--input", tmp_path / "**/*.parquet", "--output", output)
+    command += ("--shard-rows", SHARD)
+    with dying_at(4, after=True):
+        assert bertrt_command(*command).status == 130
+    assert list(output.glob("*.parquet"))
+    for _ in range(2):
+        assert (
+            bertrt_command(*command).out == f"{output}: 11 of 13 rows answered, 1 with an error\n"
+        )
+    command = ("batch", artifact, "--input", output / "*.parquet", "--output", output)
+    assert f"all input files lie in '{output}'" in bertrt_command(*command).err
+
+
+def test_an_input_that_is_written_while_it_is_read(
+    artifact: Path, bertrt_command: Command, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Its rows stay as many; no part is made of it."""
+    from bertrt.batch.table_answerer import TableAnswerer
+
+    monkeypatch.setattr("bertrt.batch.plan._ROWS", 4)
+    monkeypatch.setattr("bertrt.batch.read_lines._ROWS", 4)
+    source, output = tmp_path / "in.jsonl", tmp_path / "out"
+    source.write_text('{"text": "a"}\n' * ROWS)
+    answer = TableAnswerer.answer
+
+    def rewriting(self: Any, ids: Any, texts: Any) -> Any:
+        source.write_text('{"text": "b"}\n' * ROWS)
+        return answer(self, ids, texts)
+
+    monkeypatch.setattr(TableAnswerer, "answer", rewriting)
+    done = bertrt_command("batch", artifact, "--input", source, "--output", output)
+    assert done.err == f"bertrt: error: '{source}' was changed while it was read: start again\n"
+    assert finished(output) == {}
+
+
 def test_files_of_others_stay(
     artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path
 ) -> None:
