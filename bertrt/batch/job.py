@@ -59,7 +59,7 @@ class Job:
         """Return the shards that are not there yet."""
         if self.directory.is_complete:
             return []
-        return [shard for shard in self.plan.shards if not self.writer.has(shard)]
+        return [shard for shard in self.plan.shards if not self._is_finished(shard)]
 
     def answer_shard(self, answerer: TableAnswerer, shard: Shard, report: Report) -> None:
         """Answer the rows of a shard and write them.
@@ -89,12 +89,14 @@ class Job:
         self.writer.write(shard, schema, tables())
 
     def finish(self, schema: Any) -> dict[str, int]:
-        """Complete the directory when all shards are there; return the counts of all rows."""
+        """Complete the directory when all shards are there; return the counts of all rows.
+
+        Raises InputError for a complete directory that has lost a file.
+        """
         directory = self.directory
         if directory.is_complete:
             directory.remove_working_files()
-            counts: dict[str, int] = (directory.read() or {})["counts"]
-            return counts
+            return directory.read_complete_counts()
         total: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
         for shard in self.plan.shards:
             total.update(directory.read_counts(shard.number))
@@ -102,6 +104,9 @@ class Job:
         described = {"bertrt": __version__, "files": files, "counts": dict(total)}
         directory.complete({**described, **_describe(self)})
         return dict(total)
+
+    def _is_finished(self, shard: Shard) -> bool:
+        return self.writer.has(shard) and self.directory.has_counts(shard.number)
 
     def _answer(self, answerer: TableAnswerer, schema: Any, rows: Rows, first: int) -> Any:
         arrow = import_arrow()

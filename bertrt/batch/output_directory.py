@@ -123,9 +123,25 @@ class OutputDirectory:
         """Write the counts of a shard, before the shard."""
         _write_json(self._counts(number), counts)
 
+    def has_counts(self, number: int) -> bool:
+        """Whether the counts of a shard are there; who removed them has to have the shard again."""
+        return self._counts(number).exists()
+
     def read_counts(self, number: int) -> dict[str, int]:
         """Return the counts of a shard that is there."""
         counts: dict[str, int] = json.loads(self._counts(number).read_text(encoding="utf-8"))
+        return counts
+
+    def read_complete_counts(self) -> dict[str, int]:
+        """Return the counts of a complete job. Raises InputError if a file of it is lost."""
+        manifest = self.read() or {}
+        for name in manifest["files"]:
+            if not (self.path / name).exists():
+                raise InputError(
+                    f"{str(self.path)!r} is complete by its manifest, and lacks {name!r}: delete "
+                    "the directory, and start again"
+                )
+        counts: dict[str, int] = manifest["counts"]
         return counts
 
     def _counts(self, number: int) -> Path:

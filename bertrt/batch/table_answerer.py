@@ -1,5 +1,6 @@
 """A callable that answers the rows of tables: what Ray Data, Spark and Dask are given."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ ANSWER_COLUMNS = frozenset(
 )
 # What becomes of a row that cannot be answered.
 ON_ERROR = ("column", "fail")
+# What an open artifact gives, which is not pickled.
+_OPENED = ("_runtime", "_form", "_metadata")
 # Rows that are answered together: enough to sort well, few enough to hold.
 _ROWS = 1024
 
@@ -76,6 +79,7 @@ class TableAnswerer:
             "allow_spinning": allow_spinning,
             "max_batch_tokens": max_batch_tokens,
         }
+        self._lock = threading.Lock()
         self._open()
 
     def _open(self) -> None:
@@ -92,15 +96,21 @@ class TableAnswerer:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = ("_runtime", "_form", "_metadata")
-        return {name: value for name, value in self.__dict__.items() if name not in opened}
+        kept_back = (*_OPENED, "_lock")
+        return {name: value for name, value in self.__dict__.items() if name not in kept_back}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         """Open the artifact on first use in a process that an instance was sent to."""
-        if name not in ("_runtime", "_form", "_metadata"):
+        if name not in _OPENED:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._open()
-        return self.__dict__[name]
+        with self._lock:
+            if name not in self.__dict__:
+                self._open()
+            return self.__dict__[name]
 
     @property
     def task(self) -> str:
@@ -137,13 +147,15 @@ class TableAnswerer:
           schema's metadata, for text-classification;
         - `answer`, JSON, for other tasks.
 
-        Raises InputError if a column is missing or the texts are no strings, and for a row that
-        cannot be answered if `on_error` is "fail".
+        Raises InputError if a column is missing or there twice, if the texts are no strings, and
+        for a row that cannot be answered if `on_error` is "fail".
         """
         for name in (self._id_column, self._column):
             if name not in table.column_names:
                 known = ", ".join(map(shorten, table.column_names))
                 raise InputError(f"the table has no column {name!r}: it has {known}")
+            if table.column_names.count(name) > 1:
+                raise InputError(f"the table has several columns {name!r}: rename all but one")
         return self.answer(table[self._id_column], read_texts(table[self._column], self._column))
 
     def answer(self, ids: Any, texts: Sequence[str | InputError | None]) -> Any:
@@ -191,10 +203,12 @@ class TableAnswerer:
         return arrow.Table.from_arrays(columns, schema=schema)
 
     def close(self) -> None:
-        """Free what the artifact holds. A later call opens it again."""
-        if "_runtime" in self.__dict__:
-            self._runtime.close()
-            self.__dict__ = self.__getstate__()
+        """Free what the artifact holds. A later call opens it again; one under way may fail."""
+        with self._lock:
+            if "_runtime" in self.__dict__:
+                self._runtime.close()
+            for name in _OPENED:
+                self.__dict__.pop(name, None)
 
 
 def _explain(error: InputError, text: str) -> str:

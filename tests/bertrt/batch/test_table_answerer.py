@@ -4,7 +4,9 @@ import json
 import pickle
 import shutil
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +310,13 @@ def test_refused_tables(embedder: TableAnswerer, columns: dict[str, Any], messag
         embedder(pa.table(columns))
 
 
+@pytest.mark.parametrize("name", ["id", "text"])
+def test_a_column_twice(embedder: TableAnswerer, name: str) -> None:
+    twice = table(["a"], ["a"]).append_column(name, pa.array(["b"]))
+    with pytest.raises(InputError, match=f"the table has several columns '{name}': rename"):
+        embedder(twice)
+
+
 def test_pickles(embedder: TableAnswerer) -> None:
     before = embedder(table(["paris"])).to_pylist()
     packed = pickle.dumps(embedder)
@@ -316,6 +325,24 @@ def test_pickles(embedder: TableAnswerer) -> None:
     assert copy(table(["paris"])).to_pylist() == before
     copy.close()
     assert copy(table(["paris"])).to_pylist() == before
+
+
+def test_threads_open_a_copy_once(embedder: TableAnswerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = pickle.loads(pickle.dumps(embedder))
+    opened, open_artifact = [], TableAnswerer._open
+
+    def slowly(self: TableAnswerer) -> None:
+        opened.append(self)
+        time.sleep(0.05)
+        open_artifact(self)
+
+    monkeypatch.setattr(TableAnswerer, "_open", slowly)
+    for _ in range(2):
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(copy, [table(["paris"])] * 8))
+        assert all(one.equals(answers[0]) for one in answers)
+        copy.close()
+    assert opened == [copy, copy]
 
 
 def test_without_pyarrow(

@@ -293,6 +293,20 @@ def test_a_manifest_of_something_else(
     assert names(output) == {"manifest.json"}
 
 
+@pytest.mark.parametrize(
+    ("format", "name"), [("parquet", "part-00000.parquet"), ("npy", "ids.parquet")]
+)
+def test_a_complete_directory_that_lost_a_file(
+    artifact: Path, bertrt_command: Command, tmp_path: Path, format: str, name: str
+) -> None:
+    source = write(tmp_path / "in.jsonl", [{"text": "a"}])
+    output = tmp_path / f"out.{format}"
+    command = ("batch", artifact, "--input", source, "--output", output)
+    assert bertrt_command(*command).status == 0
+    (output / name).unlink()
+    assert f"lacks '{name}': delete the directory" in bertrt_command(*command).err
+
+
 def test_rights(
     artifact: Path, bertrt_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,22 @@ def test_a_finished_part_is_not_computed_again(
     assert answered == [f"id {n}" for n in range(10, ROWS)]
 
 
+def test_a_part_that_lost_its_counts_is_computed_again(
+    artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    command = ("batch", artifact, "--input", source, "--id", "id", "--output", output)
+    command += ("--shard-rows", SHARD)
+    with dying_at(6, after=False):
+        assert bertrt_command(*command).status == 130
+    (output / ".part-00001.json").unlink()
+    before = finished(output)
+    assert bertrt_command(*command).status == 0
+    assert read(output)[0] == [f"id {n}" for n in range(ROWS)]
+    after = finished(output)
+    assert [name for name in before if before[name] != after[name]] == ["part-00001.parquet"]
+
+
 def test_the_inputs_may_be_named_in_another_way(
     artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path, monkeypatch: Any
 ) -> None:
