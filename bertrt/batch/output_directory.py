@@ -4,7 +4,7 @@
     OUT/.plan.json       what the job is, written before anything else
     OUT/.part-00000.json counts of a shard, written before the shard
     OUT/part-00000.*     a shard, which appears complete or not at all
-    OUT/manifest.json    what the job was, written when all shards are there
+    OUT/_manifest.json   what the job was, written when all shards are there
 
 So a job that was killed goes on where it stopped: shards that are there are not computed again.
 """
@@ -23,7 +23,7 @@ from bertrt.staging import find_unwritable, remove, sync
 
 __all__ = ["MANIFEST", "OutputDirectory", "staged"]
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
 _PLAN = ".plan.json"
 _LOCK = ".lock"
 # How the names of working files begin, and how those of unfinished files end.

@@ -25,7 +25,7 @@ task gives. The memory that this takes does not grow with the number of rows.
 
 The output is written in parts, each of which appears complete or not at all. A job that was stopped
 or killed goes on with the same command: rows of finished parts are not answered again, and each row
-is there exactly once. The directory is complete when it has manifest.json. A row that cannot be
+is there exactly once. The directory is complete when it has _manifest.json. A row that cannot be
 answered has its error in the column error. A file without one of the columns is exit status 2."""
 JSON_HELP = "print what was written as one JSON document"
 # Those of the writers and the engines, without importing numpy; a test compares them.

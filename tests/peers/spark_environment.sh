@@ -8,6 +8,6 @@ cd "$root"
 if [ ! -f "$venv/.installed" ]; then
     "${PYTHON:-python3}" -m venv "$venv"
     "$venv/bin/pip" install --quiet -c constraints.txt torch
-    "$venv/bin/pip" install --quiet -c constraints.txt setuptools --editable '.[cpu,export,batch]' pyspark
+    "$venv/bin/pip" install --quiet -c constraints.txt setuptools --editable '.[cpu,export,batch]' 'pyspark[sql]'
     touch "$venv/.installed"
 fi

@@ -72,7 +72,7 @@ def check(rows: list[dict[str, Any]], rt: bertrt.Runtime) -> None:
 
 
 def read(output: Path) -> list[dict[str, Any]]:
-    assert (output / "manifest.json").exists()
+    assert (output / "_manifest.json").exists()
     return [row for p in sorted(output.glob("part-*")) for row in pq.read_table(p).to_pylist()]
 
 
@@ -127,7 +127,7 @@ def test_a_driver_that_is_killed(cluster: str, rt: bertrt.Runtime, tmp_path: Pat
             time.sleep(0.002)
         process.kill()
         process.communicate()
-        assert not (output / "manifest.json").exists()
+        assert not (output / "_manifest.json").exists()
         kept = {path.name: path.stat().st_ino for path in output.glob("part-*.parquet")}
         assert len(kept) >= parts
         time.sleep(2)  # its actors are gone, and write nothing any more

@@ -49,7 +49,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]], **options: Any) -> Path:
 
 def read(output: Path) -> list[dict[str, Any]]:
     """Return the rows of a complete output, in the order of its parts."""
-    assert (output / "manifest.json").exists()
+    assert (output / "_manifest.json").exists()
     if (output / "embeddings.npy").exists():
         vectors = np.load(output / "embeddings.npy", mmap_mode="r")
         rows = pq.read_table(output / "ids.parquet").to_pylist()
@@ -103,8 +103,8 @@ def test_answers(
     assert {row["truncated"] for row in found} == {False}
     parts = {f"part-0000{n}.{format}" for n in range(3)}
     files = {"embeddings.npy", "ids.parquet"} if format == "npy" else parts
-    assert names(output) == files | {"manifest.json", ".lock"}
-    manifest = json.loads((output / "manifest.json").read_text("utf-8"))
+    assert names(output) == files | {"_manifest.json", ".lock"}
+    manifest = json.loads((output / "_manifest.json").read_text("utf-8"))
     assert set(manifest["files"]) == files
     assert manifest["counts"] == {"rows": 25, "answers": 25, "errors": 0, "truncated": 0}
 
@@ -284,13 +284,13 @@ def test_a_manifest_of_something_else(
     source = write(tmp_path / "in.jsonl", [{"text": "a"}])
     output = tmp_path / "out"
     output.mkdir()
-    (output / "manifest.json").write_text(text)
+    (output / "_manifest.json").write_text(text)
     done = bertrt_command("batch", artifact, "--input", source, "--output", output)
     assert done.err == (
-        f"bertrt: error: '{output / 'manifest.json'}' was not written by a job: choose another "
+        f"bertrt: error: '{output / '_manifest.json'}' was not written by a job: choose another "
         "--output\n"
     )
-    assert names(output) == {"manifest.json"}
+    assert names(output) == {"_manifest.json"}
 
 
 @pytest.mark.parametrize(

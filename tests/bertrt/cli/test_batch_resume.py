@@ -46,7 +46,7 @@ def write(path: Path, rows: int) -> Path:
 
 def read(output: Path) -> tuple[list[str], Any]:
     """Return the ids and the vectors of a complete output, in its order; None for no vector."""
-    assert (output / "manifest.json").exists()
+    assert (output / "_manifest.json").exists()
     if (output / "embeddings.npy").exists():
         ids = pq.read_table(output / "ids.parquet")
         vectors = np.load(output / "embeddings.npy")
@@ -108,6 +108,8 @@ def test_a_death_at_each_step(
     ids, vectors = read(whole)
     assert ids == [f"id {n}" for n in range(ROWS)]
     assert vectors[0] != vectors[1]
+    if format == "parquet":  # readers of folders leave out the manifest and the lock
+        assert pq.read_table(whole)["id"].to_pylist() == ids
     for step in range(1, 50):
         statuses = set()
         for after in (False, True):
@@ -301,7 +303,7 @@ def test_kills(artifact: Path, tmp_path: Path) -> None:
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, pattern
-        assert not (output / "manifest.json").exists()
+        assert not (output / "_manifest.json").exists()
         assert kept.items() <= finished(output).items()
         kept = finished(output)
     assert 9 <= len(kept) < rows // 50
