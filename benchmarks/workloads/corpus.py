@@ -33,7 +33,7 @@ CONTENDERS = (
     "bertrt_spark",
 )
 
-_ROWS, _QUICK_ROWS = 8192, 1024
+_ROWS, _QUICK_ROWS = 4096, 1024
 _ROUNDS, _QUICK_ROUNDS = 3, 1
 _DISTINCT = 1024  # whose answers the reference can be asked for in reasonable time
 _TIMEOUT = 1200
@@ -45,6 +45,7 @@ def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) 
     A row has the metric texts_per_s, of whole jobs, and `cpu_ms`, CPU time for each text.
     """
     rows, rounds = (_QUICK_ROWS, _QUICK_ROUNDS) if config.quick else (_ROWS, _ROUNDS)
+    rounds = min(rounds, config.rounds)
     texts = (mixed(_DISTINCT) * (rows // _DISTINCT + 1))[:rows]
     expected = reference_answers_to_texts(config, model, task, texts[:_DISTINCT])
     shape = f"{rows} rows"

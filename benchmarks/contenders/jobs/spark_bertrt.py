@@ -3,6 +3,7 @@
 Usage: spark_bertrt.py ARTIFACT THREADS INPUT OUTPUT
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -31,6 +32,8 @@ def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from answer(pa.Table.from_batches([batch])).to_batches()
 
 
+# Spark's workers would take the first Python of the PATH.
+os.environ["PYSPARK_PYTHON"] = sys.executable
 spark = (
     SparkSession.builder.master("local[1]")
     .config("spark.sql.execution.arrow.maxRecordsPerBatch", ROWS)
