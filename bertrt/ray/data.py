@@ -63,6 +63,7 @@ def map(
     check_whole("threads", threads, least=1)
     _check_checkpoint(dataset, id_column)
     pool = actors if isinstance(actors, tuple) else (actors or 1, actors)
+    _warn_of_waiting(ray, threads * pool[0])
     return _map_batches(
         dataset,
         TableAnswerer,
@@ -81,6 +82,17 @@ def map(
         num_cpus=threads,
         **{"batch_size": _ROWS, **ray_options},
     )
+
+
+def _warn_of_waiting(ray: Any, cpus: int) -> None:
+    """Warn if actors take so many CPUs that nothing is left to read and write with."""
+    found = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else None
+    if found is not None and found <= cpus:
+        warnings.warn(
+            f"the actors take {cpus} CPUs and the cluster has {found:g}: reading and writing need "
+            "one as well, and wait until there is one; give fewer threads or actors",
+            stacklevel=3,
+        )
 
 
 def _map_batches(dataset: Any, function: Any, **arguments: Any) -> Any:

@@ -98,6 +98,15 @@ def test_map_with_other_columns_and_a_fixed_pool(cluster: str, rt: bertrt.Runtim
     np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=ATOL)
 
 
+def test_actors_that_leave_no_cpu_to_read_with(cluster: str, tmp_path: Path) -> None:
+    dataset = ray.data.read_parquet(str(write(tmp_path / "in.parquet", 3)))
+    with pytest.warns(UserWarning, match="take 2 CPUs and the cluster has 2: reading and writing"):
+        bertrt.ray.map(dataset, EMBEDDER, threads=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        bertrt.ray.map(dataset, EMBEDDER, threads=1)
+
+
 def test_a_job_and_what_it_refuses(
     cluster: str, rt: bertrt.Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
