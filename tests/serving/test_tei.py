@@ -106,10 +106,12 @@ def test_embed_sparse(client: Callable[..., Any], runtime: Callable[[str], Any])
 
 
 def test_embed_sparse_of_a_model_with_two_routes(
-    client: Callable[..., Any], runtime: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    client: Callable[..., Any], served: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The prompt's name chooses the route: no other field of TEI's could."""
-    http, rt = client("splade"), runtime("splade")
+    http, rt = client("splade"), served("splade").runtime
+    # The batcher keeps options that it has parsed, also for other tests.
+    monkeypatch.setattr(served("splade").batcher, "_parsed", {})
     facts = replace(rt._calls.head.sparse, query_max_length=64, default_kind="query")
     monkeypatch.setattr(rt._calls.head, "sparse", facts)
     weights = np.linspace(1, 4, facts.size, dtype=np.float32)
