@@ -6,7 +6,6 @@ Usage: spark_bertrt.py ARTIFACT THREADS INPUT OUTPUT
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
@@ -16,20 +15,16 @@ from bertrt.batch import TableAnswerer
 ROWS = 1024
 
 
-@cache
-def answerer(artifact: str, threads: int) -> TableAnswerer:
-    """Return the one answerer of a Python worker."""
-    return TableAnswerer(artifact, task="embed", column="text", id_column="id", threads=threads)
-
-
 artifact, threads, source, output = sys.argv[1:]
+answer = TableAnswerer(artifact, task="embed", column="text", id_column="id", threads=int(threads))
 
 
 def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Answer the batches of a partition."""
-    answer = answerer(artifact, int(threads))
     for batch in batches:
-        yield from answer(pa.Table.from_batches([batch])).to_batches()
+        answers = answer(pa.Table.from_batches([batch]))
+        vectors = answers["embedding"].cast(pa.list_(pa.float32()))
+        yield from answers.set_column(1, "embedding", vectors).to_batches()
 
 
 # Spark's workers would take the first Python of the PATH.
