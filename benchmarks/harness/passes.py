@@ -13,7 +13,7 @@ from benchmarks.harness.rows import Row, refused, timed
 from benchmarks.harness.worker_pool import WorkerPool
 from benchmarks.harness.worker_process import RefusedError
 
-__all__ = ["measure_passes"]
+__all__ = ["measure_passes", "throughput"]
 
 _LEAST_PASSES = 3
 # Lets threads that still spin after their turn go to sleep before the next one's.
@@ -46,8 +46,7 @@ def measure_passes(
             error = errors.get(name, {})
             yield refused(workload, model, task, name, reason, shape=shape, error=error)
             continue
-        low, median, high = np.percentile(count / np.array(times[name]), (20, 50, 80))
-        yield timed(
+        yield throughput(
             workload,
             model,
             task,
@@ -55,14 +54,42 @@ def measure_passes(
             shape=shape,
             versions=pool.described[name]["versions"],
             error=errors[name],
-            metric="texts_per_s",
-            median=float(median),
-            p20=float(low),
-            p80=float(high),
-            n=len(times[name]),
-            speedup=speedups(times, name),
+            count=count,
+            times=times,
             settings={"threads": config.threads, **settings},
         )
+
+
+def throughput(
+    workload: str,
+    model: Model,
+    task: str,
+    contender: str,
+    *,
+    count: int,
+    times: Mapping[str, Sequence[float]],
+    **fields: Any,
+) -> Row:
+    """Return a contender's row of texts per second; the other fields are as for `timed`.
+
+    `times` has the seconds of each pass over `count` texts, of all contenders; `speedup` compares
+    those of a pass.
+    """
+    own = times[contender]
+    low, median, high = np.percentile(count / np.array(own), (20, 50, 80))
+    return timed(
+        workload,
+        model,
+        task,
+        contender,
+        metric="texts_per_s",
+        median=float(median),
+        p20=float(low),
+        p80=float(high),
+        n=len(own),
+        speedup=speedups(times, contender),
+        **fields,
+    )
 
 
 def _passes(

@@ -15,8 +15,9 @@ from benchmarks.data.corpus import SEED, mixed
 from benchmarks.data.models import Model
 from benchmarks.harness.config import BenchConfig
 from benchmarks.harness.correctness import Errors, check, reference_answers_to_texts
-from benchmarks.harness.rounds import rotations, speedups
-from benchmarks.harness.rows import Row, refused, timed
+from benchmarks.harness.passes import throughput
+from benchmarks.harness.rounds import rotations
+from benchmarks.harness.rows import Row, refused
 from benchmarks.harness.worker_pool import worker_pool
 from benchmarks.harness.worker_process import RefusedError
 
@@ -74,9 +75,8 @@ def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) 
                     runs.setdefault(name, []).append(run)
         times = {name: [run["seconds"] for run in runs[name]] for name in pool.workers}
         for name in pool.workers:
-            p20, median, p80 = np.percentile(rows / np.array(times[name]), (20, 50, 80))
             cpu = np.median([run["cpu_seconds"] for run in runs[name]])
-            yield timed(
+            yield throughput(
                 NAME,
                 model,
                 task,
@@ -84,13 +84,9 @@ def measure(config: BenchConfig, model: Model, task: str, names: Sequence[str]) 
                 shape=shape,
                 versions=pool.described[name]["versions"],
                 error=errors[name],
-                metric="texts_per_s",
-                median=float(median),
-                p20=float(p20),
-                p80=float(p80),
-                n=len(times[name]),
+                count=rows,
+                times=times,
                 cpu_ms=1000 * float(cpu) / rows,
-                speedup=speedups(times, name),
                 settings={"threads": config.threads, "corpus_seed": SEED},
             )
         for name, reason in pool.refused.items():

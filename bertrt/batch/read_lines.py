@@ -6,6 +6,7 @@ error.
 
 import csv
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -33,12 +34,12 @@ class _Record:
     value: dict[str, Any] | InputError
 
 
-class _RecordReader:
+class _RecordReader(ABC):
     """What both formats share; a subclass reads records."""
 
+    @abstractmethod
     def _records(self, file: BinaryIO, start: int, line: int) -> Iterator[_Record]:
         """Yield the records from a position on."""
-        raise NotImplementedError
 
     def scan(self, path: Path, columns: Columns) -> Iterator[Block]:
         known: dict[str, None] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 from bertrt.artifact.directory import Artifact
 from bertrt.artifact.manifest import MANIFEST, Manifest
 from bertrt.errors import ArtifactError
-from bertrt.staging import hidden_name, remove, remove_leftovers, sync
+from bertrt.staging import hidden_name, remove, staged_directory
 
 __all__ = ["cache_directory", "fetch"]
 
@@ -65,12 +65,9 @@ def _is_whole(entry: Path, digest: str) -> bool:
 
 
 def _write(entry: Path, digest: str, read: Read) -> None:
-    """Write an entry beside its place, check it, and rename it."""
-    remove_leftovers(entry)
-    stage = hidden_name(entry, "partial")
-    remove(stage)  # of an earlier process with the same id
-    stage.mkdir()
-    try:
+    """Write an entry, and check it before it appears."""
+    remove(hidden_name(entry, "partial"))  # of an earlier process with the same id
+    with staged_directory(entry, lambda: None) as stage:
         manifest = bytes(read(MANIFEST))
         if sha256(manifest).hexdigest() != digest:
             raise ArtifactError(f"the manifest that was published is not that of {digest}")
@@ -83,16 +80,6 @@ def _write(entry: Path, digest: str, read: Read) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(read(name))
         Artifact.open(stage)
-        for path in [*stage.rglob("*"), stage]:
-            sync(path)
-        old = hidden_name(entry, "replaced")
-        if entry.exists():
-            entry.rename(old)
-        stage.rename(entry)
-        sync(entry.parent)
-        remove(old)
-    finally:
-        remove(stage)
 
 
 @contextlib.contextmanager

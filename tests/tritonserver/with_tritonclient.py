@@ -10,6 +10,8 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
+from compare import same
+
 HEADS = (
     "embedder",
     "reranker",
@@ -25,8 +27,6 @@ HEADS = (
     "pretrained",
     "splade",
 )
-# Batches of other sizes and lengths add in another order: see tests/clients/compare.py.
-TOLERANCE = 1e-5
 
 Ask = Callable[..., dict[str, np.ndarray]]
 
@@ -68,22 +68,6 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     address = getattr(request.getfixturevalue(name), protocol)
     module = tritonclient.grpc if protocol == "grpc" else tritonclient.http
     return asker(module.InferenceServerClient(address), module)
-
-
-def same(answer: Any, expected: Any) -> None:
-    """Check that an answer is what was expected, with numbers within TOLERANCE."""
-    if isinstance(expected, dict):
-        assert answer.keys() == expected.keys()
-        for name, value in expected.items():
-            same(answer[name], value)
-    elif isinstance(expected, list):
-        assert len(answer) == len(expected)
-        for got, value in zip(answer, expected, strict=True):
-            same(got, value)
-    elif isinstance(expected, float):
-        assert float(answer) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
-    else:
-        assert answer == expected
 
 
 def read(outputs: dict[str, np.ndarray]) -> Any:
