@@ -165,7 +165,8 @@ def export(
         tokenizer=None if tokenizer is None else str(tokenizer),
     )
     task = task or saved_task(checkpoint.folder, checkpoint.config)
-    head = head_for(task, checkpoint.config.get("architectures"), checkpoint.weights)
+    architecture = checkpoint.architecture
+    head = head_for(task, checkpoint.config.get("architectures"), checkpoint.weights, architecture)
     task = task if task in ALIASES else head.task
     check_layout_task(chosen, task, known=head not in ENCODERS)
     output = Path(output or default_output(checkpoint.source.model, task))
@@ -327,6 +328,7 @@ def _prove(
         "engine": target.engine,
         "mask_id": tokenizer.special_ids["mask"],
         "vectors": source.vectors,
+        "reference": source.reference,
     }
     float32 = check_parity(
         source.module,
@@ -407,14 +409,15 @@ def _write(
         limit = None if embedding is None else embedding.max_length
         limited = replace(tokenizer, max_length=limit or tokenizer.max_length)
         text_graph = write_text_graph(stage / graph.file.path, _open_tokenizer(stage, limited))
-    source.module.config.save_pretrained(stage)
+    source.reference.config.save_pretrained(stage)
     if request.layout.name == "hub":
         write_hub_files(source.checkpoint.folder, source.module.config.hidden_size, facts, stage)
     target = request.target
     manifest = Manifest(
         schema=SCHEMA,
         task=source.task,
-        architecture=source.head.class_name,
+        architecture=source.checkpoint.architecture.class_name(source.head.class_name),
+        model=ModelConfig.from_json(source.module.config.to_dict()),
         target={"device": target.device, "engine": target.engine, "dtype": request.dtype},
         source=asdict(source.checkpoint.source),
         graph=describe_graph(

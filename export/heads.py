@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertrt.errors import ExportError
+from bertrt.export.architectures.architecture import Architecture
 
 __all__ = [
     "ALIASES",
@@ -26,9 +27,10 @@ _WORDS, _NEXT, _POOLER = "cls.predictions.", "cls.seq_relationship.", "pooler."
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A task: its name, its transformers class and its graph's outputs, in order.
+    """A task: its name, transformers' class of BERT for it and its graph's outputs, in order.
 
     `weights` are the beginnings of the names of the weights that it needs beside BERT's encoder.
+    Other encoders have classes and names for the same: see `bertrt.export.architectures`.
     """
 
     task: str
@@ -97,7 +99,10 @@ def class_of(architecture: Any) -> str:
 
 
 def head_for(
-    task: str | None, architectures: list[str] | None, weights: Collection[str] = ()
+    task: str | None,
+    architectures: list[str] | None,
+    weights: Collection[str] = (),
+    architecture: Architecture | None = None,
 ) -> HeadSpec:
     """Return the head of a task or, without a task, of a config's `architectures`.
 
@@ -105,29 +110,58 @@ def head_for(
         task: a Hugging Face task.
         architectures: the field of the config; the first that is a head counts.
         weights: the names of the checkpoint's weights, for the error.
+        architecture: the encoder; None for BERT.
 
-    Raises ExportError if neither names one of them.
+    Raises ExportError if neither names one of them, and for a head that transformers does not have
+    for the encoder.
     """
-    if task is not None:
-        for head in (*HEADS, *ENCODERS):
-            if head.task == ALIASES.get(task, task):
-                return head
-        tasks = ", ".join([head.task for head in (*HEADS, *ENCODERS)] + list(ALIASES))
-        raise ExportError(f"unknown task {task!r}: choose one of {tasks}")
+    if task is None:
+        return _head_of_class(architectures, weights, architecture)
+    for head in (*HEADS, *ENCODERS):
+        if head.task == ALIASES.get(task, task):
+            return _supported(head, architecture)
+    tasks = ", ".join([head.task for head in (*HEADS, *ENCODERS)] + list(ALIASES))
+    raise ExportError(f"unknown task {task!r}: choose one of {tasks}")
+
+
+def _head_of_class(
+    architectures: list[str] | None,
+    weights: Collection[str],
+    architecture: Architecture | None,
+) -> HeadSpec:
     heads = {head.class_name: head for head in HEADS}
-    for architecture in architectures or ():
-        if class_of(architecture) in heads:
-            return heads[class_of(architecture)]
+    for name in architectures or ():
+        class_name = class_of(name)
+        if architecture is not None:
+            class_name = architecture.bert_class(class_name)
+        if class_name in heads:
+            return _supported(heads[class_name], architecture)
     # An encoder without weights of its own is known by its files, and not by its weights.
     known = (*HEADS, *(head for head in ENCODERS if head.weights))
-    servable = ", ".join(head.task for head in known if _has(weights, head))
+    servable = ", ".join(head.task for head in known if _has(weights, head, architecture))
     raise ExportError(
-        f"the config's architectures are {architectures!r}, none of which is a BERT head that "
-        f"bertrt exports: choose one that the weights can serve with --task ({servable})"
+        f"the config's architectures are {architectures!r}, none of which is a head that bertrt "
+        f"exports: choose one that the weights can serve with --task ({servable})"
     )
 
 
-def _has(weights: Collection[str], head: HeadSpec) -> bool:
+def _supported(head: HeadSpec, architecture: Architecture | None) -> HeadSpec:
+    """Return the head; raises ExportError if transformers has none like it for the encoder."""
+    if architecture is None or architecture.has_head(head.task):
+        return head
+    there = ", ".join(one.task for one in (*HEADS, *ENCODERS) if architecture.has_head(one.task))
+    raise ExportError(
+        f"{architecture.config.model_type} has no head for {head.task}: choose another --task "
+        f"({there})"
+    )
+
+
+def _has(weights: Collection[str], head: HeadSpec, architecture: Architecture | None) -> bool:
     """Whether the weights include a head's, in any number and shape."""
-    names = [name.removeprefix("bert.") for name in weights]
+    names: Collection[str] = weights
+    if architecture is not None:
+        if not architecture.has_head(head.task):
+            return False
+        names = [one for name in weights for one in architecture.bert_names(name, head.task)]
+    names = [name.removeprefix("bert.") for name in names]
     return all(any(name.startswith(start) for name in names) for start in head.weights)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from bertrt.export.graph.equal_weights import equal_weights, share_weights
+
 __all__ = ["save_graph"]
 
 # Above this many bytes, weights are stored beside the graph. ONNX Runtime maps them into memory and
@@ -16,7 +18,7 @@ _LARGEST_PROTOBUF = 2_000_000_000
 def save_graph(
     model: ir.Model, path: Path, *, external_weights: bool = False, inline: bool = False
 ) -> None:
-    """Write a graph, replacing the one that is there.
+    """Write a graph, replacing the one that is there. Equal weights are stored once.
 
     Args:
         model: the graph.
@@ -29,6 +31,9 @@ def save_graph(
     path.parent.mkdir(exist_ok=True)
     for old in path.parent.glob(f"{path.name}*"):
         old.unlink()
+    if any(equal_weights(model)):
+        model = model.clone()  # whose weights may still change, each for itself
+        share_weights(model)
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     external = external_weights or size > (_LARGEST_PROTOBUF if inline else _LARGEST_INLINE)
     # The name that Optimum looks for on the hub.

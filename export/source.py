@@ -12,14 +12,15 @@ from bertrt.export.checkpoints.checkpoint import Checkpoint
 from bertrt.export.checkpoints.colbert_settings import ColbertSettings
 from bertrt.export.checkpoints.cross_encoder import read_cross_encoder
 from bertrt.export.checkpoints.generation_config import eos_token_id
-from bertrt.export.checkpoints.multi_vector import build_multi_vector_model, read_settings
+from bertrt.export.checkpoints.multi_vector import build_multi_vector_models, read_settings
 from bertrt.export.checkpoints.multi_vector_facts import resolve_facts
+from bertrt.export.checkpoints.reference_model import build_reference
 from bertrt.export.checkpoints.sentence_transformers import read_embedding
 from bertrt.export.checkpoints.splade import Splade, read_sparse, read_splade
 from bertrt.export.checkpoints.vector_modules import read_vector_modules
 from bertrt.export.extra_outputs import extra_outputs
 from bertrt.export.heads import HeadSpec
-from bertrt.export.sparse_model import SparseModel
+from bertrt.export.sparse_model import SparseModel, SparseReference
 from bertrt.export.static_queries import write_static_queries
 from bertrt.export.tokenizer.text_graph.write import check_text_graph_options
 from bertrt.export.tracing.trace import has_cache
@@ -40,15 +41,23 @@ _NO_TRITON = {
 class Source:
     """A checkpoint and its model, and what the graph has beside the head's outputs.
 
-    The model is transformers', or for an encoder a module that holds it. `vectors` make a text's
-    vector of its hidden states, and `splade` a sparse one; `texts` say how a ColBERT model takes
-    texts; None for other tasks.
+    Attributes:
+        checkpoint, task, head: what is exported, as which task, and the head of it.
+        module: the BERT that is traced, or a module that holds it.
+        reference: transformers' own model, which gives the answers that the graph must give, and
+            whose config the artifact has. For BERT they may be one.
+        cached: whether a decoder's graph has a cache.
+        extra_outputs: further outputs.
+        vectors: what makes a text's vector of its hidden states; None for other tasks.
+        splade: what makes a sparse one; None for other tasks.
+        texts: how a ColBERT model takes texts; None for other tasks.
     """
 
     checkpoint: Checkpoint
     task: str
     head: HeadSpec
     module: Any
+    reference: Any
     cached: bool
     extra_outputs: tuple[str, ...]
     vectors: VectorModules | None
@@ -95,11 +104,14 @@ def build_source(
     texts = None
     if head.task == "multi-vector-embedding":
         texts = read_settings(checkpoint)
-        module: Any = build_multi_vector_model(head, checkpoint)
+        module: Any
+        module, reference = build_multi_vector_models(head, checkpoint)
     else:
         module = build_model(head, checkpoint, allow_new_head=allow_new_head)
+        reference = build_reference(module, head, checkpoint.architecture)
     if head.task == "text-generation":
-        module.config.eos_token_id = eos_token_id(checkpoint)
+        for model in (module, reference):
+            model.config.eos_token_id = eos_token_id(checkpoint)
     names = extra_outputs(module.config, head, hidden_states=hidden_states, attentions=attentions)
     cached = has_cache(module, head) and target.device != "cuda"
     vectors, splade = None, None
@@ -107,8 +119,9 @@ def build_source(
         vectors = read_vector_modules(checkpoint.folder, module.config.hidden_size)
     if head.task == "sparse-embedding":
         splade = read_splade(checkpoint.folder)
+        reference = SparseReference(reference, splade.pooling, splade.activation)
         module = SparseModel(module, splade.pooling, splade.activation)
-    return Source(checkpoint, task, head, module, cached, names, vectors, splade, texts)
+    return Source(checkpoint, task, head, module, reference, cached, names, vectors, splade, texts)
 
 
 def read_task_facts(source: Source, tokenizer: Tokenizer, stage: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Nothing in it is trusted before its hash is checked.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ class Artifact:
 
     path: Path
     manifest: Manifest
-    config: ModelConfig
 
     @classmethod
     def open(cls, directory: str | Path, *, large_files_later: bool = False) -> "Artifact":
@@ -47,7 +45,7 @@ class Artifact:
             raise ArtifactError(
                 f"{str(directory)!r} is not a directory: bertrt loads what 'bertrt export' wrote"
             )
-        where, config_file = str(path / MANIFEST), str(path / "config.json")
+        where = str(path / MANIFEST)
         try:
             manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"), where)
         except FileNotFoundError:
@@ -61,14 +59,15 @@ class Artifact:
             _check_file(path, entry, hash_large=not large_files_later)
         listed = {entry.name for entry in manifest.files}
         graphs = [manifest.graph.file, *(one.file for one in manifest.graph.variants)]
-        for name in (*graphs, "tokenizer.json", "config.json"):
+        for name in (*graphs, "tokenizer.json"):
             if name not in listed:
                 raise ArtifactError(f"{where} does not list {name}: export the checkpoint again")
-        try:
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ArtifactError(f"{config_file} is damaged: {error}") from error
-        return cls(path, manifest, ModelConfig.from_json(config, config_file))
+        return cls(path, manifest)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's config, in BERT's terms."""
+        return self.manifest.model
 
     def check_large_files(self) -> None:
         """Hash the files that `open` left for later; once they have passed, do nothing.

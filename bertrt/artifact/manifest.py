@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import ArtifactError
 
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 MANIFEST = "bertrt.json"
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,7 @@ TaskFacts = EmbeddingFacts | CrossEncoderFacts | SparseFacts | MultiVectorFacts
 class Manifest:
     """The contents of bertrt.json.
 
+    `architecture` is transformers' class of the model, and `model` its config in BERT's terms.
     `parity` compares the graph with PyTorch; for int8, the graph before quantization.
     `quantization` says how an int8 graph was made and how close its answers are; None for other
     dtypes. `text_graph` names the graph that takes text, and counts the texts that its tokenizer
@@ -275,6 +277,7 @@ class Manifest:
     schema: int
     task: str
     architecture: str
+    model: ModelConfig
     target: Mapping[str, str]
     source: Mapping[str, Any]
     graph: Graph
@@ -349,6 +352,7 @@ class Manifest:
             return cls(
                 **{
                     **data,
+                    "model": ModelConfig.from_dict(data["model"]),
                     "graph": Graph(**graph),
                     "tokenizer": TokenizerFacts(**tokenizer),
                     "files": tuple(FileEntry(**one) for one in data["files"]),

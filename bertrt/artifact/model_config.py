@@ -1,4 +1,4 @@
-"""The fields of a checkpoint's config.json that the runtime uses."""
+"""The fields of a model's config that the runtime uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ __all__ = ["ModelConfig"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes, labels and the problem type of a BERT."""
+    """Sizes, labels and the problem type of a BERT, or of another encoder in BERT's terms.
+
+    `max_position_embeddings` is the number of tokens that a text may have.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -26,8 +29,14 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...]
 
     @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ModelConfig":
+        """Read it from the manifest."""
+        lists = {name: tuple(data[name]) for name in ("labels", "eos_token_ids")}
+        return cls(**{**data, **lists})
+
+    @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str = "config.json") -> "ModelConfig":
-        """Read a parsed config.json; missing fields get BertConfig's defaults.
+        """Read a BERT's parsed config.json; missing fields get BertConfig's defaults.
 
         `where` is the file's path, for errors.
 

@@ -9,7 +9,6 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from bertrt.artifact.manifest import Manifest
-from bertrt.artifact.model_config import ModelConfig
 from bertrt.errors import BertrtError, InputError, without_texts
 from bertrt.heads.calls import CallParser
 from bertrt.heads.request import HeadRequest
@@ -98,12 +97,11 @@ class _TokenModel:
             return (folder / name).read_text(encoding="utf-8")
 
         manifest = Manifest.from_json(read("bertrt.json"), str(folder / "bertrt.json"))
-        config = ModelConfig.from_json(json.loads(read("config.json")))
         self.task = manifest.task
         self._names = [spec.name for spec in manifest.graph.inputs if not spec.optional]
         self._tokenizer = Tokenizer(read("tokenizer.json"), manifest.tokenizer)
         outputs = [spec.name for spec in manifest.graph.outputs]
-        calls = CallParser(manifest.task, self._tokenizer, config, outputs, manifest.facts)
+        calls = CallParser(manifest.task, self._tokenizer, manifest.model, outputs, manifest.facts)
         self._call = calls.parse_method(*choose_call(manifest.task, truncation))
 
     def answer(self, requests: Sequence[list[Any] | BertrtError]) -> list[Arrays | BertrtError]:

@@ -1,17 +1,19 @@
-"""Build a transformers model with a checkpoint's weights, and no others."""
+"""Build a BERT with a checkpoint's weights, and no others."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import transformers
 from transformers import BertConfig
 
 from bertrt.errors import ExportError
+from bertrt.export.architectures.architecture import Architecture
 from bertrt.export.checkpoints.checkpoint import Checkpoint
-from bertrt.export.checkpoints.config_check import bert_config
+from bertrt.export.checkpoints.config_check import read_architecture
+from bertrt.export.checkpoints.empty_model import empty_model, fill_buffers
 from bertrt.export.checkpoints.labels import with_agreeing_labels
+from bertrt.export.checkpoints.reference_model import own_names
 from bertrt.export.checkpoints.weight_matching import BODY, head_form, match
 from bertrt.export.heads import HeadSpec, class_of
 
@@ -38,7 +40,8 @@ def build_model(
 ) -> torch.nn.Module:
     """Build the head's model: float32, eval mode, eager attention, with the checkpoint's weights.
 
-    A BertModel whose checkpoint has no pooler is built without one. The language model's decoder
+    It is BERT's class of the head; for another encoder, with the parts replaced that differ. A
+    BertModel whose checkpoint has no pooler is built without one. The language model's decoder
     shares the word embeddings if the config ties them, unless the checkpoint holds different ones,
     as in transformers 5; then the model's config says that they are not tied.
 
@@ -51,10 +54,19 @@ def build_model(
     Raises ExportError with the missing weights, or the size in which the config contradicts the
     weights.
     """
-    weights = _own_weights(head, checkpoint.config, head_form(checkpoint.weights))
-    config = bert_config(with_agreeing_labels(checkpoint.config, _rows(head, weights)))
+    architecture = read_architecture(checkpoint.config)
+    own = head_form(checkpoint.weights, architecture)
+    weights, stored = _rename(own, checkpoint.stored, architecture, head)
+    weights = _own_weights(head, checkpoint.config, weights, architecture)
+    architecture = read_architecture(with_agreeing_labels(checkpoint.config, _rows(head, weights)))
+    config = _bert_config(architecture)
     _check_question_labels(head, config, weights, allow_new_head)
-    model = _empty_model(head, config, weights)
+    pooler = None
+    if head.class_name == "BertModel":
+        pooler = any(name.startswith("bert.pooler.") for name in weights)
+    model = empty_model(head.class_name, config, pooler=pooler)
+    with torch.device("meta"):
+        architecture.adapt(model, head.task)
     config = model.config
     config.architectures = [head.class_name]
 
@@ -62,10 +74,12 @@ def build_model(
     prefix = "bert." if head.class_name == "BertModel" else ""
     expected = {prefix + name: value.shape for name, value in model.state_dict().items()}
     tied = _tie(weights, expected, config)
-    matched = match(expected, weights, config, checkpoint.stored)
+    matched = match(expected, weights, config, stored)
     found = matched.found
     if matched.missing:
-        _check_missing(matched.missing, head, checkpoint.stored, allow_new_head)
+        named = own_names(head, architecture) | stored
+        class_name = architecture.class_name(head.class_name)
+        _check_missing(matched.missing, class_name, named, allow_new_head)
         found |= _new_weights(matched.missing, expected, config)
         # Again: a new bias is shared by the decoder too.
         tied = _tie(found, expected, config)
@@ -75,18 +89,54 @@ def build_model(
     for name in tied:
         owner, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(owner), attribute, model.get_parameter(_TIED[name]))
-    _fill_buffers(model)
+    fill_buffers(model)
     return model.eval()
 
 
+def _rename(
+    weights: Mapping[str, torch.Tensor],
+    stored: Mapping[str, str],
+    architecture: Architecture,
+    head: HeadSpec,
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return weights by BERT's names, and the name of each in the file where it differs.
+
+    Raises ExportError if two weights get the same name.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    files = dict(stored) if architecture.base == "bert" else {}
+    for own, tensor in weights.items():
+        for name in architecture.bert_names(own, head.task):
+            file = stored.get(own, own)
+            if name in renamed:
+                raise ExportError(
+                    f"the checkpoint has {files.get(name, name)!r} and {file!r}, which are the same "
+                    "weight: save it again with one of them"
+                )
+            renamed[name] = tensor
+            if file != name:
+                files[name] = file
+    return {**renamed, **architecture.constants()}, files
+
+
 def _own_weights(
-    head: HeadSpec, config: Mapping[str, Any], weights: dict[str, torch.Tensor]
+    head: HeadSpec,
+    config: Mapping[str, Any],
+    weights: dict[str, torch.Tensor],
+    architecture: Architecture,
 ) -> dict[str, torch.Tensor]:
     """Return the weights without a classifier that was trained for another head."""
-    architecture = class_of((config.get("architectures") or [None])[0])
-    if {architecture, head.class_name} <= set(_CLASSIFIERS) and architecture != head.class_name:
+    trained = architecture.bert_class(class_of((config.get("architectures") or [None])[0]))
+    if {trained, head.class_name} <= set(_CLASSIFIERS) and trained != head.class_name:
         return {k: v for k, v in weights.items() if not k.startswith("classifier.")}
     return dict(weights)
+
+
+def _bert_config(architecture: Architecture) -> Any:
+    """Return the config of BERT's class; for BERT, the checkpoint's own."""
+    if architecture.base == "bert":
+        return architecture.config
+    return BertConfig(**architecture.bert_fields(), attn_implementation="eager")
 
 
 def _rows(head: HeadSpec, weights: Mapping[str, torch.Tensor]) -> int | None:
@@ -110,15 +160,6 @@ def _check_question_labels(
             f"the config has {config.num_labels} labels, and question answering needs 2 (start and "
             "end): correct its id2label"
         )
-
-
-def _empty_model(head: HeadSpec, config: BertConfig, weights: Mapping[str, torch.Tensor]) -> Any:
-    """Build the head's model with parameters that have shapes but no values."""
-    options = {}
-    if head.class_name == "BertModel":
-        options["add_pooling_layer"] = any(name.startswith("bert.pooler.") for name in weights)
-    with torch.device("meta"):
-        return getattr(transformers, head.class_name)(config, **options)
 
 
 def _tie(
@@ -151,7 +192,7 @@ def _tie(
 
 
 def _check_missing(
-    missing: Sequence[str], head: HeadSpec, stored: Mapping[str, str], allow_new_head: bool
+    missing: Sequence[str], class_name: str, stored: Mapping[str, str], allow_new_head: bool
 ) -> None:
     body = [name for name in missing if name.startswith(BODY)]
     listed = ", ".join(stored.get(name, name) for name in (body or missing)[:4])
@@ -159,17 +200,15 @@ def _check_missing(
     more = f" and {count - 4} more" if count > 4 else ""
     if body:
         raise ExportError(
-            f"the checkpoint lacks {count} weights of BERT's embeddings and encoder "
-            f"({listed}{more}): it is incomplete, or not a BERT"
+            f"the checkpoint lacks {count} weights of its embeddings and encoder ({listed}{more}): "
+            "it is incomplete, or of another model type"
         )
     if not allow_new_head:
         raise ExportError(
-            f"the checkpoint lacks {count} weights of {head.class_name} ({listed}{more}): choose "
+            f"the checkpoint lacks {count} weights of {class_name} ({listed}{more}): choose "
             "another --task, or pass --allow-new-head for untrained ones"
         )
-    _log.warning(
-        "%d weights of %s are new and untrained: %s", count, head.class_name, listed + more
-    )
+    _log.warning("%d weights of %s are new and untrained: %s", count, class_name, listed + more)
 
 
 def _new_weights(
@@ -191,16 +230,3 @@ def _new_weights(
 
 def _float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32).contiguous()
-
-
-def _fill_buffers(model: torch.nn.Module) -> None:
-    """Set the constants that are not stored: positions, and token types of zero."""
-    for name, buffer in model.named_buffers():
-        owner, _, attribute = name.rpartition(".")
-        if attribute == "position_ids":
-            value = torch.arange(buffer.shape[-1]).expand(buffer.shape)
-        elif attribute == "token_type_ids":
-            value = torch.zeros(buffer.shape, dtype=torch.long)
-        else:
-            raise ExportError(f"this version of transformers has an unknown constant {name!r}")
-        setattr(model.get_submodule(owner), attribute, value)

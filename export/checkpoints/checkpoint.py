@@ -8,13 +8,15 @@ is imported.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bertrt.errors import ExportError
-from bertrt.export.checkpoints.config_check import bert_config, check_config
+from bertrt.export.architectures.architecture import Architecture
+from bertrt.export.checkpoints.config_check import check_config, read_architecture
 from bertrt.export.checkpoints.folder import find_in_folder, hash_of, read_config
 from bertrt.export.checkpoints.folder_kind import names_in
 from bertrt.export.checkpoints.formats.stored import Contents
@@ -87,6 +89,11 @@ class Checkpoint:
     stored: dict[str, str] = field(default_factory=dict)
     other_tokenizer: Path | None = None
 
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The encoder, with the checkpoint's own config."""
+        return read_architecture(self.config)
+
     @property
     def tokenizer_folder(self) -> Path:
         """The folder with the tokenizer's files."""
@@ -117,7 +124,7 @@ def open_checkpoint(
         offline: take a hub id from the local cache only.
         tokenizer: as `model`, where to take the tokenizer from; None for the checkpoint.
 
-    Raises ExportError if there is no such checkpoint, if it is not a BERT (before its weights are
+    Raises ExportError if there is no such checkpoint, if it is of no encoder that bertrt has (before its weights are
     downloaded), or if its files are damaged or in an unknown format.
     """
     other = None if tokenizer is None else _locate_tokenizer(tokenizer, offline)
@@ -200,7 +207,7 @@ def _to_pytorch(
     if contents.scheme == "pytorch":
         arrays = {name: array.read() for name, array in contents.arrays.items()}
         return config, pytorch_names(arrays), {}
-    full = bert_config(config)
+    full = read_architecture(config).config
     weights, stored = from_scheme(contents.scheme, contents.arrays, full)
     return _with_labels(config, weights), weights, stored_names(contents.scheme, full) | stored
 

@@ -23,6 +23,7 @@ from bertrt.export.checkpoints.colbert_settings import (
     read_length,
 )
 from bertrt.export.checkpoints.module_list import MODULES_FILE, Module, read_module_list
+from bertrt.export.checkpoints.reference_model import build_reference
 from bertrt.export.checkpoints.sentence_transformers import (
     SETTINGS_FILE,
     read_encoder_settings,
@@ -41,7 +42,7 @@ from bertrt.export.multi_vector_model import MultiVectorModel
 from bertrt.export.vector_modules import Normalize
 from bertrt.heads.maxsim import MAXSIMS
 
-__all__ = ["build_multi_vector_model", "is_multi_vector", "read_settings"]
+__all__ = ["build_multi_vector_models", "is_multi_vector", "read_settings"]
 
 # The model types of the two libraries, and settings that PyLate alone writes. Its older versions
 # write no model type.
@@ -127,15 +128,23 @@ def read_settings(checkpoint: Checkpoint) -> ColbertSettings:
     )
 
 
-def build_multi_vector_model(head: HeadSpec, checkpoint: Checkpoint) -> MultiVectorModel:
-    """Build the model of a ColBERT checkpoint; `head` is that of its encoder.
+def build_multi_vector_models(
+    head: HeadSpec, checkpoint: Checkpoint
+) -> tuple[MultiVectorModel, MultiVectorModel]:
+    """Build the model of a ColBERT checkpoint that is traced, and the one with transformers' own.
+
+    Args:
+        head: the head of its encoder.
+        checkpoint: the checkpoint.
 
     Raises ExportError for a damaged file, missing weights, sizes that do not fit, and for a module
     or setting that bertrt does not have.
     """
     weights = {name: t for name, t in checkpoint.weights.items() if name != LINEAR_WEIGHT}
     encoder = build_model(head, replace(checkpoint, weights=weights))
-    return MultiVectorModel(encoder, *_layers(checkpoint, encoder.config.hidden_size))
+    reference = build_reference(encoder, head, checkpoint.architecture)
+    layers = _layers(checkpoint, encoder.config.hidden_size)
+    return MultiVectorModel(encoder, *layers), MultiVectorModel(reference, *layers)
 
 
 def _layers(checkpoint: Checkpoint, hidden_size: int) -> tuple[list[torch.nn.Module], int]:

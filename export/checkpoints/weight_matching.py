@@ -1,7 +1,7 @@
 """Match stored weights with a model's parameters by name, and check their shapes.
 
-Names are compared as heads have them, with the encoder's under `bert.`; files of a bare BertModel
-lack that prefix.
+Names are BERT's, as heads have them, with the encoder's under `bert.`; files of a bare model lack
+that prefix.
 """
 
 import logging
@@ -13,13 +13,13 @@ import torch
 from transformers import BertConfig
 
 from bertrt.errors import ExportError
+from bertrt.export.architectures.architecture import Architecture
 
 __all__ = ["BODY", "Match", "head_form", "match"]
 
 # The encoder's weights, which a checkpoint must have. The pooler, like heads, may be new.
 BODY = ("bert.embeddings.", "bert.encoder.")
 
-_BASE = ("embeddings.", "encoder.", "pooler.")
 _OTHER_HEADS = ("bert.pooler.", "cls.", "classifier.", "qa_outputs.")
 # Constants that older versions of transformers saved as weights.
 _BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
@@ -46,18 +46,21 @@ class Match:
     missing: tuple[str, ...]
 
 
-def head_form(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights with those of a bare BertModel under `bert.`.
+def head_form(
+    weights: Mapping[str, torch.Tensor], architecture: Architecture
+) -> dict[str, torch.Tensor]:
+    """Return the weights by their names in a head, with those of a bare encoder under its name.
 
-    Raises ExportError if there is a name both with `bert.` and without.
+    Raises ExportError if there is a name both with the encoder's and without.
     """
     named: dict[str, torch.Tensor] = {}
     for stored, tensor in weights.items():
-        name = f"bert.{stored}" if stored.startswith(_BASE) else stored
+        bare = stored.startswith(architecture.parts)
+        name = f"{architecture.base}.{stored}" if bare else stored
         if name in named:
             raise ExportError(
-                f"the checkpoint has {stored!r} twice, with 'bert.' and without: save it again "
-                "with one of them"
+                f"the checkpoint has {stored!r} twice, with '{architecture.base}.' and without: "
+                "save it again with one of them"
             )
         named[name] = tensor
     return named
@@ -90,14 +93,14 @@ def match(
             continue
         if name.startswith("bert."):
             raise ExportError(
-                f"the config contradicts the weights: they include {name!r}, which a BERT of this "
-                "config does not have"
+                f"the config contradicts the weights: they include {stored.get(name, name)!r}, "
+                "which a model of this config does not have"
             )
         other.append(name)
     if other:
         more = f" and {len(other) - 4} more" if len(other) > 4 else ""
         _log.warning(
-            "%d weights belong to no BERT head and are left out: %s%s",
+            "%d weights belong to no head and are left out: %s%s",
             len(other),
             ", ".join(other[:4]),
             more,

@@ -37,6 +37,7 @@ class _Converter:
         self._graph = graph
         self._products = products
         self._features_first: dict[ir.Value, ir.Value] = {}
+        self._kernels: dict[ir.Value, ir.Value] = {}
 
     def convert(self, product: ir.Node) -> None:
         """Replace a product, and the Add of its bias, by a Conv."""
@@ -44,7 +45,9 @@ class _Converter:
         found = bias_after(product, size=weight.shape[0])
         last, bias = (product, []) if found is None else (found[0], [found[1]])
         name = str(product.name)
-        inputs = [self._with_features_first(x, product), _kernel(graph, weight), *bias]
+        if weight not in self._kernels:  # layers may share it
+            self._kernels[weight] = _kernel(graph, weight)
+        inputs = [self._with_features_first(x, product), self._kernels[weight], *bias]
         conv = ir.node("Conv", inputs, {"kernel_shape": [1, 1]}, name=name)
         graph.insert_before(last, conv)
         self._replace(last.outputs[0], conv.outputs[0], before=last, name=name)

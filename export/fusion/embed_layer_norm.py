@@ -11,7 +11,7 @@ __all__ = ["fuse_embed_layer_norm"]
 def fuse_embed_layer_norm(model: ir.Model) -> int:
     """Fuse the embeddings with their LayerNormalization, in place; returns the count.
 
-    The operator takes ids as int32, and counts positions from 0 itself.
+    The operator takes ids as int32, and counts positions from 0 itself, unless it gets them.
     """
     graph = model.graph
     count = 0
@@ -19,16 +19,21 @@ def fuse_embed_layer_norm(model: ir.Model) -> int:
         found = embedding_sum(norm)
         if found is None:
             continue
+        integers = {"ids": found.word_ids, "types": found.type_ids}
+        if found.padding_id is not None:
+            integers["positions"] = found.position_ids
         casts = [
             ir.node("Cast", [value], {"to": ir.DataType.INT32}, name=f"bert.embeddings/{name}")
-            for name, value in (("ids", found.word_ids), ("types", found.type_ids))
+            for name, value in integers.items()
         ]
+        ids, types, *positions = (cast.outputs[0] for cast in casts)
         embed = ir.node(
             "EmbedLayerNormalization",
             [
-                *(cast.outputs[0] for cast in casts),
+                *(ids, types),
                 *(found.words, found.positions, found.types),
                 *norm.inputs[1:3],
+                *([None, *positions] if positions else []),  # without a mask
             ],
             {"epsilon": norm.attributes.get_float("epsilon", 1e-5)},
             num_outputs=2,

@@ -4,14 +4,22 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-__all__ = ["EmbeddingSum", "counts_from_zero", "embedding_sum", "graph_input_name"]
+__all__ = [
+    "EmbeddingSum",
+    "counted_padding",
+    "counts_from_zero",
+    "embedding_sum",
+    "graph_input_name",
+]
 
 
 @dataclass(frozen=True)
 class EmbeddingSum:
-    """The embedding tables of words, types and positions, and the ids that index the first two.
+    """The embedding tables of words, types and positions, and what indexes them.
 
-    `word_ids` and `type_ids` are graph inputs, int64 [B, S], possibly reshaped.
+    `word_ids` and `type_ids` are graph inputs, int64 [B, S], possibly reshaped. `position_ids` are
+    counted by tokens other than `padding_id`, from the row after it; if that is None, they are
+    [[0, 1, 2, …]].
     """
 
     words: ir.Value
@@ -19,6 +27,8 @@ class EmbeddingSum:
     positions: ir.Value
     word_ids: ir.Value
     type_ids: ir.Value
+    position_ids: ir.Value
+    padding_id: int | None
 
 
 def embedding_sum(norm: ir.Node) -> EmbeddingSum | None:
@@ -37,7 +47,8 @@ def embedding_sum(norm: ir.Node) -> EmbeddingSum | None:
         table, index = node.inputs
         if not table.is_initializer() or table.shape is None or table.shape.rank() != 2:
             return None
-        kind = "positions" if _is_position(index) else graph_input_name(index)
+        is_position = _counts_places(index) or counted_padding(index) is not None
+        kind = "positions" if is_position else graph_input_name(index)
         if kind is None or kind in found:
             return None
         found[kind] = table, index
@@ -45,7 +56,10 @@ def embedding_sum(norm: ir.Node) -> EmbeddingSum | None:
         return None
     words, word_ids = found["input_ids"]
     types, type_ids = found["token_type_ids"]
-    return EmbeddingSum(words, types, found["positions"][0], word_ids, type_ids)
+    positions, position_ids = found["positions"]
+    return EmbeddingSum(
+        words, types, positions, word_ids, type_ids, position_ids, counted_padding(position_ids)
+    )
 
 
 def graph_input_name(value: ir.Value | None) -> str | None:
@@ -65,7 +79,49 @@ def counts_from_zero(value: ir.Value) -> bool:
     return first is not None and step is not None and (first.numpy(), step.numpy()) == (0, 1)
 
 
-def _is_position(index: ir.Value) -> bool:
+def counted_padding(index: ir.Value) -> int | None:
+    """Return the padding id of positions that are counted by tokens; None for other values.
+
+    These are CumSum(c) · c + padding id, where c is whether a token is not padding.
+    """
+    (count, padding_id) = _with_number(index, "Add")
+    product = None if count is None else _producer(count, "Mul")
+    if product is None or padding_id is None:
+        return None
+    for total, factor in (product.inputs, product.inputs[::-1]):
+        cumulated = _producer(total, "CumSum")
+        if cumulated is None or cumulated.inputs[0] is not factor:
+            continue
+        is_other = _producer(_uncast(factor), "Not")
+        ids, number = (
+            (None, None) if is_other is None else _with_number(is_other.inputs[0], "Equal")
+        )
+        if graph_input_name(ids) == "input_ids" and number == padding_id:
+            return padding_id
+    return None
+
+
+def _counts_places(index: ir.Value) -> bool:
     """Whether the value is [[0, 1, 2, …]]."""
     node = index.producer()
     return node is not None and node.op_type == "Unsqueeze" and counts_from_zero(node.inputs[0])
+
+
+def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """Return the node that makes a value, if it is of this operator."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _with_number(value: ir.Value | None, op_type: str) -> tuple[ir.Value | None, int | None]:
+    """Return the two inputs of the operator that makes a value, the second a stored integer."""
+    node = _producer(value, op_type)
+    number = None if node is None else node.inputs[1].const_value
+    if node is None or number is None or number.size != 1:
+        return None, None
+    return node.inputs[0], int(number.numpy())
+
+
+def _uncast(value: ir.Value) -> ir.Value:
+    node = _producer(value, "Cast")
+    return value if node is None else node.inputs[0]

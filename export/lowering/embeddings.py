@@ -24,7 +24,8 @@ def pack_embeddings(model: ir.Model) -> int:
         found = embedding_sum(norm)
         if found is None:
             continue
-        pack = make_node("Pack", [inputs[name] for name in _INPUTS], "bert")
+        padding = {} if found.padding_id is None else {"padding_id": found.padding_id}
+        pack = make_node("Pack", [inputs[name] for name in _INPUTS], "bert", **padding)
         ids, types, positions, *_ = pack.outputs
         embed = make_node(
             "EmbedLayerNorm",

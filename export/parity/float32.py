@@ -88,6 +88,7 @@ def check_parity(
     mask_id: int | None = None,
     extra_outputs: Sequence[str] = (),
     vectors: VectorModules | None = None,
+    reference: torch.nn.Module | None = None,
 ) -> ParityReport:
     """Run graphs and the model on the same inputs, and compare every output.
 
@@ -97,7 +98,7 @@ def check_parity(
     second with the cache of the first.
 
     Args:
-        model: the checkpoint, float32, in eval mode, with eager attention.
+        model: the model that was traced, float32, in eval mode, with eager attention.
         head: which head it is.
         graphs: the ONNX files; each must give the model's answers.
         optimization_level: how far ONNX Runtime optimizes: the `OPTIMIZATION_LEVEL` of the target.
@@ -107,21 +108,23 @@ def check_parity(
         mask_id: the mask token's id, if any; some of the ids are then masks.
         extra_outputs: the hidden states and attention weights among the graph's outputs.
         vectors: what makes a text's vector of its hidden states; None for other heads.
+        reference: the model whose answers are right; None for the one that was traced.
 
     Raises ParityError, with the output, the shape, the value and what to try, if a graph does not
     run, gives another shape or a value that is not finite, or differs by more than 1e-4 (for small
     values: a thousandth of them) and by more than rounding explains.
     """
+    right = model if reference is None else reference
     sessions = [open_session(graph, engine, optimization_level) for graph in graphs]
     cached = cached and has_cache(model, head)
     comparisons: dict[str, Comparison] = {}
     shapes: dict[str, None] = {}
     try:
         for inputs in random_inputs(model, head, mask_id):
-            reference = run_model(model, head, inputs, extra_outputs)
+            expected = run_model(right, head, inputs, extra_outputs)
             for session in sessions:
                 answers = _answers(
-                    session, model, head, inputs, reference, cached, mask_id, extra_outputs, vectors
+                    session, model, head, inputs, expected, cached, mask_id, extra_outputs, vectors
                 )
                 for answer in answers:
                     shapes[answer.shape] = None
@@ -140,7 +143,7 @@ def check_parity(
         if missed:
             defaults = sessions[0].inputs_with_defaults()
             rounding = measure_rounding(
-                model, head, mask_id, extra_outputs, vectors, defaults, list(comparisons)
+                model, head, mask_id, extra_outputs, vectors, defaults, list(comparisons), right
             )
     finally:
         for session in sessions:

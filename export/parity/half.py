@@ -146,6 +146,7 @@ def check_half(
     optimization_level: str,
     mask_id: int | None = None,
     vectors: VectorModules | None = None,
+    reference: torch.nn.Module | None = None,
 ) -> HalfReport:
     """Compare the graph's error in half precision with that of eager PyTorch.
 
@@ -154,16 +155,17 @@ def check_half(
     each of its columns by at most eight times as much as PyTorch's, plus one rounding of its own.
 
     Args:
-        model: the checkpoint, float32, in eval mode, with eager attention.
+        model: the model that was traced, float32, in eval mode, with eager attention.
         head: which head it is.
         graph: the ONNX file, as it will be shipped.
         dtype: its precision, "float16" or "bfloat16".
-        engine, optimization_level, mask_id, vectors: as for `check_parity`. The modules run in
+        engine, optimization_level, mask_id, vectors, reference: as for `check_parity`. The modules run in
             float32 on hidden states in half precision, in PyTorch as in the graph.
 
     Raises ParityError if an output differs by more, or is not finite.
     """
-    half = copy.deepcopy(model).to(getattr(torch, dtype))
+    right = model if reference is None else reference
+    half = copy.deepcopy(right).to(getattr(torch, dtype))
     session = open_session(graph, engine, optimization_level)
     outputs: dict[str, _OutputErrors] = {}
     shapes = []
@@ -177,7 +179,7 @@ def check_half(
         for inputs in random_inputs(model, head, mask_id, _SHAPES):
             shape = shape_name(inputs)
             shapes.append(shape)
-            exact, eager = run_model(model, head, inputs), run_model(half, head, inputs)
+            exact, eager = run_model(right, head, inputs), run_model(half, head, inputs)
             answer = run_graph(session, inputs, shape)
             for name, expected in exact.items():
                 valid = valid_positions(head, name, inputs["attention_mask"], expected)

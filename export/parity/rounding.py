@@ -34,17 +34,19 @@ def measure_rounding(
     vectors: VectorModules | None,
     graph_inputs: Collection[str],
     graph_outputs: Collection[str],
+    reference: torch.nn.Module | None = None,
 ) -> dict[str, np.ndarray]:
     """Run the model in float32 and float64 on the inputs of the parity check, and some more.
 
     Args:
-        model: the checkpoint, float32, in eval mode.
-        head, mask_id, extra_outputs, vectors: as for `check_parity`.
+        model: the model that was traced, float32, in eval mode.
+        head, mask_id, extra_outputs, vectors, reference: as for `check_parity`.
         graph_inputs, graph_outputs: the graph's inputs that have a default, and its outputs.
 
     Returns the largest difference in each column of each output and optional path, float [n].
     """
-    exact_model = copy.deepcopy(model).double()
+    right = model if reference is None else reference
+    exact_model = copy.deepcopy(right).double()
     exact_vectors = None if vectors is None else copy.deepcopy(vectors).double()
 
     def answers(
@@ -63,7 +65,7 @@ def measure_rounding(
     found: dict[str, Comparison] = {}
     for inputs in random_inputs(model, head, mask_id, (*SHAPES, _MORE)):
         exact = dict(answers(exact_model, exact_vectors, inputs))
-        for name, eager in answers(model, vectors, inputs):
+        for name, eager in answers(right, vectors, inputs):
             if name not in found:
                 found[name] = Comparison(name, by_column=has_columns(head, name))
             found[name].add(

@@ -93,7 +93,7 @@ def fuse_for_cpu(
         vectors=vectors,
     )
     counts.update({name: found[name] for name in expected if name not in counts})
-    check_counts(counts, expected, target, head.class_name)
+    check_counts(counts, expected, target, head.task)
     return {name: number for name, number in counts.items() if number}
 
 
@@ -139,6 +139,9 @@ def _expected_counts(
         products = 5 * layers - 2 * single_query - 2 * (masked and head.task == "fill-mask")
         # The input of a layer may be an output, whose numbers must not change.
         biases = layers if has_hidden_states(extra_outputs) else 2 * layers
+        # No normalization comes before the first layer, which could be shifted.
+        if not has_hidden_states(extra_outputs) and getattr(config, "projected_embeddings", False):
+            biases -= 1
         expected |= {"ResidualBias": biases, OUTPUT_MAJOR_PRODUCT: products}
     # Attention without a cache is in the branches of an If, except that of the first token.
     plain_attentions = attentions if config.is_decoder else single_query

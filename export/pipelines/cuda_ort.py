@@ -61,7 +61,7 @@ def fuse_for_cuda_ort(
     found = Counter(node.op_type for node in model.graph)
     expected = _expected_counts(config, head, vectors)
     counts.update({name: found[name] for name in expected if name not in counts})
-    check_counts(counts, expected, "cuda", head.class_name)
+    check_counts(counts, expected, "cuda", head.task)
     return {name: number for name, number in counts.items() if number}
 
 

@@ -95,7 +95,7 @@ def fuse_for_triton(
         vectors=vectors,
     )
     no_others = dict.fromkeys(found, 0)
-    check_counts(found, no_others | expected, "triton", head.class_name)
+    check_counts(found, no_others | expected, "triton", head.task)
     return dict(found)
 
 

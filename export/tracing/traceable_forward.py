@@ -18,7 +18,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from bertrt.artifact.graph_io import ATTENTIONS, HIDDEN_STATES
-from bertrt.export.sparse_model import SparseModel
 
 __all__ = ["Captured", "KeyValue", "KeyValues", "base_model", "traceable"]
 
@@ -63,8 +62,6 @@ def base_model(model: torch.nn.Module) -> Any:
 def traceable(model: torch.nn.Module, cache: KeyValues, captured: Captured) -> Iterator[None]:
     """Give the BertModel of `model` the traceable forward pass, and restore its own afterwards.
 
-    Logits that are pooled are pooled in pieces meanwhile.
-
     Args:
         model: the head's model.
         cache: read and filled at each call; empty for a model without a cache.
@@ -81,15 +78,10 @@ def traceable(model: torch.nn.Module, cache: KeyValues, captured: Captured) -> I
         return _forward(base, input_ids, attention_mask, token_type_ids, cache, captured)
 
     base.forward = forward
-    sparse: Any = model if isinstance(model, SparseModel) else None
-    if sparse is not None:
-        sparse.pool = sparse.pool_in_pieces
     try:
         yield
     finally:
         del base.forward
-        if sparse is not None:
-            del sparse.pool
 
 
 def _forward(
@@ -100,14 +92,24 @@ def _forward(
     cache: KeyValues,
     captured: Captured,
 ) -> BaseModelOutputWithPoolingAndCrossAttentions:
-    """Run a BertModel on int64 tensors [B, S], with the mask [B, P + S]."""
+    """Run a BertModel on int64 tensors [B, S], with the mask [B, P + S].
+
+    An encoder may have a `relative_attention_bias`, which is added to all scores.
+    """
     sequence = input_ids.shape[1]
     cached = cache.past[0][0].shape[2] if cache.past else 0
     positions = torch.arange(cached, cached + sequence)
     hidden = base.embeddings(
-        input_ids=input_ids, token_type_ids=token_type_ids, position_ids=positions.unsqueeze(0)
+        input_ids=input_ids,
+        token_type_ids=token_type_ids,
+        position_ids=positions.unsqueeze(0),
+        past_key_values_length=cached,
     )
     mask = _mask(attention_mask, positions, cached + sequence, causal=base.config.is_decoder)
+    bias = getattr(base.encoder, "relative_attention_bias", None)
+    if bias is not None:
+        scores = bias(positions, torch.arange(cached + sequence))
+        mask = torch.where(mask, scores, torch.finfo(scores.dtype).min)
     cache.present = []
     captured.values = {f"{HIDDEN_STATES}.0": hidden}
     for index, layer in enumerate(base.encoder.layer):
@@ -159,7 +161,14 @@ def _project(
 def _attend_with_weights(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return attention's context [B, N, S, D] and weights [B, N, S, P + S], by its definition."""
+    """Return attention's context [B, N, S, D] and weights [B, N, S, P + S], by its definition.
+
+    The mask is bool, or what is added to the scores.
+    """
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
-    weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
+    if mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    else:
+        scores = scores + mask
+    weights = torch.softmax(scores, dim=-1)
     return weights @ value, weights

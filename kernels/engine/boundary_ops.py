@@ -46,16 +46,26 @@ class BatchSizes:
 
 
 def _pack(
-    input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor, *, sizes: BatchSizes
+    input_ids: Tensor,
+    token_type_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    sizes: BatchSizes,
+    padding_id: int = -1,
 ) -> tuple[Tensor, ...]:
     length = input_ids.shape[-1]
     mask = attention_mask.reshape(-1, length) != 0
     # With the size given, this does not wait for the device to count.
     rows = torch.nonzero_static(mask.flatten(), size=sizes.tokens).flatten()
+    if padding_id < 0:
+        positions = rows % length
+    else:
+        counted = input_ids.reshape(-1, length) != padding_id
+        positions = (counted.cumsum(1) * counted + padding_id).flatten()[rows]
     packed = (
         input_ids.flatten()[rows],
         token_type_ids.flatten()[rows],
-        rows % length,
+        positions,
         rows,
         torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)),
     )

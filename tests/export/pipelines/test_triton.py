@@ -347,7 +347,7 @@ def test_without_a_mask_token(fused: Callable[..., ir.Model]) -> None:
 def test_another_number_of_layers_is_an_error(graphs: ModuleType) -> None:
     fields = vars(graphs.model_of("BertForMaskedLM").config)
     config = SimpleNamespace(**{**fields, "num_hidden_layers": 3})
-    with pytest.raises(ExportError, match=r"triton graph of BertForMaskedLM has .* requires"):
+    with pytest.raises(ExportError, match=r"triton graph for fill-mask has .* requires"):
         fuse_for_triton(graphs.traced("BertForMaskedLM"), config, graphs.head_of("BertForMaskedLM"))
 
 

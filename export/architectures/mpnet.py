@@ -1,0 +1,76 @@
+"""MPNet: RoBERTa's positions, no token types, and a bias of attention by distance.
+
+Source: transformers/models/mpnet/modeling_mpnet.py.
+"""
+
+from typing import Any
+
+import torch
+from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture
+from bertrt.export.architectures.embeddings import CountedPositions
+from bertrt.export.architectures.language_model import replace_activation
+from bertrt.export.architectures.roberta import LANGUAGE_MODEL, SENTENCE
+
+__all__ = ["MPNet", "RelativeAttentionBias"]
+
+_LAYER, _BERT_LAYER = "mpnet.encoder.layer.*.attention.", "bert.encoder.layer.*.attention."
+# transformers' MPNet has this padding id whatever the config says.
+_PADDING = 1
+
+
+class MPNet(Architecture):
+    """The bias is added to the scores of every layer."""
+
+    classes = {"mpnet": "MPNet"}
+    base = "mpnet"
+    tasks = ENCODER_TASKS
+    has_token_types = False
+    names = (
+        (f"{_LAYER}attn.q.", f"{_BERT_LAYER}self.query."),
+        (f"{_LAYER}attn.k.", f"{_BERT_LAYER}self.key."),
+        (f"{_LAYER}attn.v.", f"{_BERT_LAYER}self.value."),
+        (f"{_LAYER}attn.o.", f"{_BERT_LAYER}output.dense."),
+        (f"{_LAYER}LayerNorm.", f"{_BERT_LAYER}output.LayerNorm."),
+        ("mpnet.", "bert."),
+        *LANGUAGE_MODEL,
+    )
+    names_in_head = {"text-classification": (("mpnet.pooler.", None), *SENTENCE)}
+
+    def bert_fields(self) -> dict[str, Any]:
+        """Return the fields of a BertConfig, with the number of positions that a text may have."""
+        fields = super().bert_fields()
+        positions = fields["max_position_embeddings"] - _PADDING - 1
+        return {**fields, "max_position_embeddings": positions}
+
+    def adapt(self, model: Any, task: str) -> None:
+        """Count positions by tokens, and add the bias."""
+        base = getattr(model, "bert", model)
+        base.embeddings = CountedPositions(base.config, padding_id=_PADDING)
+        base.encoder.relative_attention_bias = RelativeAttentionBias(
+            self.config.relative_attention_num_buckets,
+            self.config.num_attention_heads,
+            base.config.max_position_embeddings,
+        )
+        replace_activation(model, torch.nn.GELU())
+
+
+class RelativeAttentionBias(torch.nn.Embedding):
+    """A bias for each head and each bucket of distances between two tokens."""
+
+    def __init__(self, buckets: int, heads: int, positions: int) -> None:
+        """Make a table [buckets, heads] for texts of at most `positions` tokens."""
+        super().__init__(buckets, heads)
+        self._positions = positions
+        with torch.device("cpu"):
+            distances = torch.arange(1 - positions, positions)
+            self.register_buffer(
+                "buckets", MPNetEncoder.relative_position_bucket(distances), persistent=False
+            )
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Return the bias [1, N, S, T] for queries at positions int64 [S] and keys at [T]."""
+        distances = keys.unsqueeze(0) - queries.unsqueeze(1) + (self._positions - 1)
+        bias: torch.Tensor = super().forward(self.buckets[distances])
+        return bias.permute(2, 0, 1).unsqueeze(0)

@@ -1,0 +1,49 @@
+"""RoBERTa, XLM-RoBERTa and CamemBERT: BERT with other names, and positions counted by tokens.
+
+Source: transformers/models/roberta/modeling_roberta.py; the others are copies of it.
+"""
+
+from typing import Any
+
+import torch
+
+from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture, Names
+from bertrt.export.architectures.embeddings import CountedPositions
+from bertrt.export.architectures.language_model import replace_activation
+
+__all__ = ["LANGUAGE_MODEL", "SENTENCE", "Roberta"]
+
+# The language model's head, and that of sentences: a layer with tanh on the first token, like
+# BERT's pooler, and the classifier. The encoder's own pooler is in old files, and nothing reads it.
+LANGUAGE_MODEL: Names = (
+    ("lm_head.dense.", "cls.predictions.transform.dense."),
+    ("lm_head.layer_norm.", "cls.predictions.transform.LayerNorm."),
+    ("lm_head.", "cls.predictions."),
+)
+SENTENCE: Names = (
+    ("classifier.dense.", "bert.pooler.dense."),
+    ("classifier.out_proj.", "classifier."),
+    ("classifier.", None),
+)
+
+
+class Roberta(Architecture):
+    """A position is the number of tokens up to it that are not padding, plus the padding id."""
+
+    classes = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+    base = "roberta"
+    tasks = ENCODER_TASKS | {"text-generation"}
+    names = (("roberta.", "bert."), *LANGUAGE_MODEL)
+    names_in_head = {"text-classification": (("roberta.pooler.", None), *SENTENCE)}
+
+    def bert_fields(self) -> dict[str, Any]:
+        """Return the fields of a BertConfig, with the number of positions that a text may have."""
+        fields = super().bert_fields()
+        positions = fields["max_position_embeddings"] - self.config.pad_token_id - 1
+        return {**fields, "max_position_embeddings": positions}
+
+    def adapt(self, model: Any, task: str) -> None:
+        """Count positions by tokens; the language model's activation is GELU in any case."""
+        base = getattr(model, "bert", model)
+        base.embeddings = CountedPositions(base.config, padding_id=self.config.pad_token_id)
+        replace_activation(model, torch.nn.GELU())
