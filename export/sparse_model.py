@@ -19,7 +19,7 @@ class SparseReference(torch.nn.Module):
     """A masked language model with sentence-transformers' SpladePooling, by the definition.
 
     Attributes:
-        language_model, config: a head of transformers that returns logits [B, S, V], and its config.
+        language_model, config: transformers' head with logits [B, S, V], and its config.
         pooling: "max" or "sum" over the tokens that the attention mask counts.
         activation: a name in `ACTIVATIONS`.
     """

@@ -4,7 +4,7 @@ Source: transformers/models/albert/modeling_albert.py.
 """
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture
 from bertrt.export.architectures.embeddings import ProjectedEmbeddings
@@ -31,7 +31,7 @@ class Albert(Architecture):
     A group of layers is run `num_hidden_layers / num_hidden_groups` times.
     """
 
-    classes = {"albert": "Albert"}
+    classes: ClassVar = {"albert": "Albert"}
     base = "albert"
     tasks = ENCODER_TASKS
     names = (

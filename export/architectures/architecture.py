@@ -8,7 +8,7 @@ structure only. The parity check compares the graph with transformers' own class
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -74,15 +74,15 @@ class Architecture:
         fields: the names of fields of its config that have other names in BERT's.
     """
 
-    classes: Mapping[str, str] = {"bert": "Bert"}
-    base = "bert"
-    parts: tuple[str, ...] = ("embeddings.", "encoder.", "pooler.")
-    tasks: frozenset[str] | None = None
-    has_pooler = True
-    has_token_types = True
-    names: Names = ()
-    names_in_head: Mapping[str, Names] = {}
-    fields: Mapping[str, str] = {}
+    classes: ClassVar[Mapping[str, str]] = {"bert": "Bert"}
+    base: ClassVar[str] = "bert"
+    parts: ClassVar[tuple[str, ...]] = ("embeddings.", "encoder.", "pooler.")
+    tasks: ClassVar[frozenset[str] | None] = None
+    has_pooler: ClassVar[bool] = True
+    has_token_types: ClassVar[bool] = True
+    names: ClassVar[Names] = ()
+    names_in_head: ClassVar[Mapping[str, Names]] = {}
+    fields: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any) -> None:
         """Take the config of an encoder of one of the model types in `classes`."""
@@ -118,9 +118,9 @@ class Architecture:
             if found is not None:
                 if target is None:
                     return ()
-                numbers = iter(found.groups())
-                start = re.sub(r"\*", lambda _: next(numbers), target)
-                return (start + name[found.end() :],)
+                for number in found.groups():
+                    target = target.replace("*", number, 1)
+                return (target + name[found.end() :],)
         return (name,)
 
     def bert_fields(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Source: transformers/models/distilbert/modeling_distilbert.py.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -18,7 +18,7 @@ _SENTENCE: Names = (("pre_classifier.", "bert.pooler.dense."),)
 class DistilBert(Architecture):
     """The layer before the classifier is BERT's pooler with ReLU."""
 
-    classes = {"distilbert": "DistilBert"}
+    classes: ClassVar = {"distilbert": "DistilBert"}
     base = "distilbert"
     parts = ("embeddings.", "transformer.")
     tasks = ENCODER_TASKS
@@ -38,8 +38,8 @@ class DistilBert(Architecture):
         ("vocab_layer_norm.", "cls.predictions.transform.LayerNorm."),
         ("vocab_projector.", "cls.predictions.decoder."),
     )
-    names_in_head = {"text-classification": _SENTENCE, "multiple-choice": _SENTENCE}
-    fields = {
+    names_in_head: ClassVar = {"text-classification": _SENTENCE, "multiple-choice": _SENTENCE}
+    fields: ClassVar = {
         "hidden_size": "dim",
         "num_hidden_layers": "n_layers",
         "num_attention_heads": "n_heads",

@@ -3,7 +3,7 @@
 Source: transformers/models/electra/modeling_electra.py.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers.activations import ACT2FN
@@ -19,7 +19,7 @@ __all__ = ["Electra"]
 class Electra(Architecture):
     """The layer before the classifier is BERT's pooler with GELU."""
 
-    classes = {"electra": "Electra"}
+    classes: ClassVar = {"electra": "Electra"}
     base = "electra"
     parts = ("embeddings.", "embeddings_project.", "encoder.")
     tasks = ENCODER_TASKS | {"text-generation"}
@@ -32,7 +32,7 @@ class Electra(Architecture):
         ("generator_lm_head.", "cls.predictions.decoder."),
         ("discriminator_predictions.", None),
     )
-    names_in_head = {
+    names_in_head: ClassVar = {
         "text-classification": (
             ("classifier.dense.", "bert.pooler.dense."),
             ("classifier.out_proj.", "classifier."),

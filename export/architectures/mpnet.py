@@ -3,7 +3,7 @@
 Source: transformers/models/mpnet/modeling_mpnet.py.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
@@ -23,7 +23,7 @@ _PADDING = 1
 class MPNet(Architecture):
     """The bias is added to the scores of every layer."""
 
-    classes = {"mpnet": "MPNet"}
+    classes: ClassVar = {"mpnet": "MPNet"}
     base = "mpnet"
     tasks = ENCODER_TASKS
     has_token_types = False
@@ -36,7 +36,7 @@ class MPNet(Architecture):
         ("mpnet.", "bert."),
         *LANGUAGE_MODEL,
     )
-    names_in_head = {"text-classification": (("mpnet.pooler.", None), *SENTENCE)}
+    names_in_head: ClassVar = {"text-classification": (("mpnet.pooler.", None), *SENTENCE)}
 
     def bert_fields(self) -> dict[str, Any]:
         """Return the fields of a BertConfig, with the number of positions that a text may have."""

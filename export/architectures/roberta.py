@@ -3,7 +3,7 @@
 Source: transformers/models/roberta/modeling_roberta.py; the others are copies of it.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -30,11 +30,15 @@ SENTENCE: Names = (
 class Roberta(Architecture):
     """A position is the number of tokens up to it that are not padding, plus the padding id."""
 
-    classes = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+    classes: ClassVar = {
+        "roberta": "Roberta",
+        "xlm-roberta": "XLMRoberta",
+        "camembert": "Camembert",
+    }
     base = "roberta"
     tasks = ENCODER_TASKS | {"text-generation"}
     names = (("roberta.", "bert."), *LANGUAGE_MODEL)
-    names_in_head = {"text-classification": (("roberta.pooler.", None), *SENTENCE)}
+    names_in_head: ClassVar = {"text-classification": (("roberta.pooler.", None), *SENTENCE)}
 
     def bert_fields(self) -> dict[str, Any]:
         """Return the fields of a BertConfig, with the number of positions that a text may have."""

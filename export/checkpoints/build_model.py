@@ -110,8 +110,8 @@ def _rename(
             file = stored.get(own, own)
             if name in renamed:
                 raise ExportError(
-                    f"the checkpoint has {files.get(name, name)!r} and {file!r}, which are the same "
-                    "weight: save it again with one of them"
+                    f"the checkpoint has {files.get(name, name)!r} and {file!r}, which are the "
+                    "same weight: save it again with one of them"
                 )
             renamed[name] = tensor
             if file != name:

@@ -124,8 +124,8 @@ def open_checkpoint(
         offline: take a hub id from the local cache only.
         tokenizer: as `model`, where to take the tokenizer from; None for the checkpoint.
 
-    Raises ExportError if there is no such checkpoint, if it is of no encoder that bertrt has (before its weights are
-    downloaded), or if its files are damaged or in an unknown format.
+    Raises ExportError if there is no such checkpoint, if it is of no encoder that bertrt exports
+    (before its weights are downloaded), or if its files are damaged or in an unknown format.
     """
     other = None if tokenizer is None else _locate_tokenizer(tokenizer, offline)
     location = _locate(model, revision, offline)

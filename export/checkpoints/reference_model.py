@@ -24,7 +24,7 @@ def build_reference(model: Any, head: HeadSpec, architecture: Architecture) -> t
         architecture: the encoder. Its config gets the model's labels.
     """
     if architecture.base == "bert":
-        return model  # type: ignore[no-any-return]
+        return model
     config = architecture.config
     config.architectures = [architecture.class_name(head.class_name)]
     for field in ("tie_word_embeddings", "id2label", "label2id"):

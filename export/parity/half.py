@@ -159,8 +159,8 @@ def check_half(
         head: which head it is.
         graph: the ONNX file, as it will be shipped.
         dtype: its precision, "float16" or "bfloat16".
-        engine, optimization_level, mask_id, vectors, reference: as for `check_parity`. The modules run in
-            float32 on hidden states in half precision, in PyTorch as in the graph.
+        engine, optimization_level, mask_id, vectors, reference: as for `check_parity`. The modules
+            run in float32 on hidden states in half precision, in PyTorch as in the graph.
 
     Raises ParityError if an output differs by more, or is not finite.
     """

@@ -74,4 +74,5 @@ def _positions(ids: np.ndarray, padding_id: int) -> np.ndarray:
         positions[:] = np.arange(ids.shape[1])
         return positions
     counted = ids != padding_id
-    return (np.cumsum(counted, axis=1) * counted + padding_id).astype(np.int32)
+    positions = np.cumsum(counted, axis=1, dtype=np.int32) * counted + np.int32(padding_id)
+    return positions.astype(np.int32)

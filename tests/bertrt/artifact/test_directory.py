@@ -80,12 +80,12 @@ def replace_manifest(content: str) -> Callable[[Path], Any]:
         (replace_manifest('{"schema": 1'), "bertrt.json is damaged"),
         (replace_manifest('{"schema": "1"}'), "bertrt.json is damaged"),
         (
-            replace_manifest('{"schema": 5}'),
-            "schema 5, and this bertrt reads schema 4: upgrade",
+            replace_manifest('{"schema": 6}'),
+            "schema 6, and this bertrt reads schema 5: upgrade",
         ),
         (
             replace_manifest('{"schema": 1}'),
-            "schema 1, and this bertrt reads schema 4: export the checkpoint",
+            "schema 1, and this bertrt reads schema 5: export the checkpoint",
         ),
         (lambda path: (path / "bertrt.json").write_bytes(b"\xff\xfe"), "cannot be read"),
         (edit(lambda m: m.pop("graph")), "damaged"),

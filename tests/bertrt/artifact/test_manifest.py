@@ -24,7 +24,7 @@ def test_a_manifest_is_read_as_it_was_written(artifact: Path) -> None:
 
 def test_the_manifest_describes_the_artifact(artifact: Path) -> None:
     manifest = json.loads((artifact / "bertrt.json").read_text())
-    assert manifest["schema"] == SCHEMA == 4
+    assert manifest["schema"] == SCHEMA == 5
     assert manifest["task"] == "fill-mask"
     assert manifest["target"] == {"device": "cpu", "engine": "ort", "dtype": "float32"}
     assert len(manifest["source"]["sha256"]) == 64
@@ -44,9 +44,9 @@ def test_the_manifest_describes_the_artifact(artifact: Path) -> None:
         ("not JSON", "bertrt.json is damaged"),
         ("null", "bertrt.json is damaged"),
         ('{"schema": null}', "schema is None"),
-        ('{"schema": 4}', "bertrt.json is damaged"),
-        ('{"schema": 1}', "has schema 1, and this bertrt reads schema 4: export the checkpoint"),
-        ('{"schema": 5}', "has schema 5, .*: upgrade bertrt, or export the checkpoint again"),
+        ('{"schema": 5}', "bertrt.json is damaged"),
+        ('{"schema": 1}', "has schema 1, and this bertrt reads schema 5: export the checkpoint"),
+        ('{"schema": 6}', "has schema 6, .*: upgrade bertrt, or export the checkpoint again"),
     ],
 )
 def test_texts_that_are_no_manifest_are_refused(text: str, message: str) -> None:

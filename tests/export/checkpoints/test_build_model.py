@@ -240,7 +240,7 @@ def test_unexpected_weights(make_checkpoint: Make, caplog: pytest.LogCaptureFixt
     build_model(head("BertForTokenClassification"), edited(checkpoint, add=unknown))
     (record,) = caplog.records
     assert record.getMessage() == (
-        "6 weights belong to no BERT head and are left out: crf.0, crf.1, crf.2, crf.3 and 2 more"
+        "6 weights belong to no head and are left out: crf.0, crf.1, crf.2, crf.3 and 2 more"
     )
     for name in (
         "bert.embeddings.extra.weight",
@@ -298,7 +298,7 @@ def test_an_architecture_that_is_somebodys_own(
     model = build_model(head(class_name), own)
     same_answers(model, reference(checkpoint.folder, class_name))
     (record,) = caplog.records
-    assert "1 weights belong to no BERT head and are left out: linear.weight" in record.message
+    assert "1 weights belong to no head and are left out: linear.weight" in record.message
     assert model.config.architectures == [class_name]
 
 

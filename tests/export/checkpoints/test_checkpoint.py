@@ -311,7 +311,7 @@ def test_configs_of_bert(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "roberta"}, "model_type is 'roberta'"),
+        ({"model_type": "deberta"}, "model_type is 'deberta'"),
         ({"model_type": "bert-generation"}, "model_type is 'bert-generation'"),
         ({"architectures": ["RobertaForMaskedLM"]}, "'RobertaForMaskedLM'"),
         ({"architectures": ["CamembertModel"]}, "'CamembertModel'"),
@@ -319,7 +319,7 @@ def test_configs_of_bert(config: dict[str, Any]) -> None:
         ({"architectures": ["TFRobertaModel"]}, "'TFRobertaModel'"),
         ({"architectures": ["BertModel", "ElectraModel"]}, "'ElectraModel'"),
         ({"architectures": ["MyBert"], "model_type": None}, "'MyBert'"),
-        ({"architectures": ["HF_ColBERT"], "model_type": "distilbert"}, "is 'distilbert'"),
+        ({"architectures": ["HF_ColBERT"], "model_type": "deberta-v2"}, "is 'deberta-v2'"),
         ({"architectures": "BertModel"}, "must be a list"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"position_embedding_type": "relative_key_query"}, "relative_key_query"),

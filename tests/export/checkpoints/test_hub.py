@@ -166,7 +166,7 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
     no_config = {name: data for name, data in files.items() if name != "config.json"}
     vocabulary = {name: files[name] for name in files if name in TOKENIZER_FILES}
     adapter = {"adapter_config.json": json.dumps(ADAPTER).encode()}
-    foreign = {**files, "config.json": json.dumps({"model_type": "roberta"}).encode()}
+    foreign = {**files, "config.json": json.dumps({"model_type": "deberta"}).encode()}
 
     def revisions(content: Files) -> dict[str, Files]:
         return {"main": content, COMMIT: content}
@@ -179,7 +179,7 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
             "owner/tf": revisions({**bare, "tf_model.h5": b"tf"}),
             "owner/empty": revisions(bare),
             "owner/no-config": revisions(no_config),
-            "owner/roberta": revisions(foreign),
+            "owner/deberta": revisions(foreign),
             "owner/gated": revisions(files),
             "owner/later": revisions(files),
             "owner/adapter": revisions(
@@ -449,7 +449,7 @@ def test_errors_are_one_sentence(
 
 def test_other_architectures_are_refused_before_the_download(online: Ask, hub: Hub) -> None:
     hub.requests.clear()
-    assert "model_type is 'roberta'" in online("owner/roberta")["error"]
+    assert "model_type is 'deberta'" in online("owner/deberta")["error"]
     assert hub.fetched() == ["config.json"]
 
 
