@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bertrt.artifact import manifest
+from bertrt.artifact.model_config import ModelConfig
 from bertrt.artifact.targets import TARGETS
 from bertrt.cli import COMMANDS, main
 from bertrt.export.parity.float32 import OutputParity
@@ -49,6 +50,7 @@ def test_every_command_has_a_section() -> None:
     "kind",
     [
         manifest.Manifest,
+        ModelConfig,
         manifest.Graph,
         manifest.TensorSpec,
         manifest.Variant,
