@@ -215,7 +215,7 @@ def _live(rows: Sequence[Row], more: Mapping[str, str] | None = None) -> str:
 
 
 def _http(rows: Sequence[Row]) -> str:
-    """Tables of busy clients, and of offered loads."""
+    """Tables of busy clients and, where they were measured, of offered loads."""
     busy = [row for row in timed(rows) if "rate" not in row]
     columns = [
         f"{shape}, {unit}" for shape in shapes(busy) for unit in ("texts/s", "CPU ms a text")
@@ -231,9 +231,10 @@ def _http(rows: Sequence[Row]) -> str:
         cells.append(three_digits(max(row["memory_mib"] for row in own.values())))
         table.append([_bold(name, title), *cells, worst_error(list(own.values()))])
     loads = [row for row in rows if "rate" in row]
-    return (
-        f"{_table(table)}\n\n{_live(loads, {'CPU ms a text': 'cpu_ms', 'sent late, ms': 'lag_ms'})}"
-    )
+    if not loads:
+        return _table(table)
+    more = {"CPU ms a text": "cpu_ms", "sent late, ms": "lag_ms"}
+    return f"{_table(table)}\n\n{_live(loads, more)}"
 
 
 def _limits(rows: Sequence[Row]) -> str:
