@@ -52,10 +52,12 @@ class Albert(Architecture):
         group, inner = (int(number) for number in found.groups())
         own = name[found.end() :]
         rest = next((bert + own[len(key) :] for key, bert in _IN_LAYER if own.startswith(key)), own)
+        # In floating point, as transformers does: sizes that do not divide round differently.
+        turns_of_a_group = self.config.num_hidden_layers / self.config.num_hidden_groups
         layers = [
             turn * self.config.inner_group_num + inner
             for turn in range(self.config.num_hidden_layers)
-            if turn * self.config.num_hidden_groups // self.config.num_hidden_layers == group
+            if int(turn / turns_of_a_group) == group
         ]
         # A group that the config does not have is one layer too many.
         layers = layers or [self.config.num_hidden_layers * self.config.inner_group_num + group]
