@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 from bertrt.errors import ExportError
 from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture
 from bertrt.export.architectures.embeddings import ProjectedEmbeddings
-from bertrt.export.architectures.language_model import replace_activation, resize_transform
+from bertrt.export.architectures.language_model import resize_transform, set_activation
 
 __all__ = ["Electra"]
 
@@ -42,8 +42,12 @@ class Electra(Architecture):
     }
 
     def bert_fields(self) -> dict[str, Any]:
-        """Return the fields of a BertConfig, and whether the embeddings are projected."""
-        return {**super().bert_fields(), "projected_embeddings": self._projects}
+        """Return the fields of a BertConfig, and whether the embeddings are projected.
+
+        The activation of the language model's head is GELU in any case.
+        """
+        fields = super().bert_fields()
+        return {**fields, "projected_embeddings": self._projects, "transform_act": "gelu"}
 
     def adapt(self, model: Any, task: str) -> None:
         """Project the embeddings, and set the activations of heads.
@@ -54,7 +58,7 @@ class Electra(Architecture):
         if self._projects:
             base.embeddings = ProjectedEmbeddings(base.config, size=self.config.embedding_size)
         resize_transform(model, self.config.embedding_size)
-        replace_activation(model, torch.nn.GELU())
+        set_activation(model)
         if task == "text-classification":
             base.pooler.activation = torch.nn.GELU()
         if task == "multiple-choice":

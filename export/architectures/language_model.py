@@ -3,14 +3,9 @@
 from typing import Any
 
 import torch
+from transformers.activations import ACT2FN
 
-__all__ = ["replace_activation", "resize_transform"]
-
-
-def replace_activation(model: Any, activation: torch.nn.Module) -> None:
-    """Set the activation of the head's first layer, if the model has a language model's head."""
-    if hasattr(model, "cls"):
-        model.cls.predictions.transform.transform_act_fn = activation
+__all__ = ["resize_transform", "set_activation"]
 
 
 def resize_transform(model: Any, size: int) -> None:
@@ -21,3 +16,10 @@ def resize_transform(model: Any, size: int) -> None:
     predictions.transform.dense = torch.nn.Linear(config.hidden_size, size)
     predictions.transform.LayerNorm = torch.nn.LayerNorm(size, eps=config.layer_norm_eps)
     predictions.decoder = torch.nn.Linear(size, config.vocab_size)
+
+
+def set_activation(model: Any) -> None:
+    """Give the head's first layer the activation `transform_act` of the model's config."""
+    if hasattr(model, "cls"):
+        activation = ACT2FN[model.config.transform_act]
+        model.cls.predictions.transform.transform_act_fn = activation

@@ -10,7 +10,7 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture
 from bertrt.export.architectures.embeddings import CountedPositions
-from bertrt.export.architectures.language_model import replace_activation
+from bertrt.export.architectures.language_model import set_activation
 from bertrt.export.architectures.roberta import LANGUAGE_MODEL, SENTENCE
 
 __all__ = ["MPNet", "RelativeAttentionBias"]
@@ -39,10 +39,17 @@ class MPNet(Architecture):
     names_in_head: ClassVar = {"text-classification": (("mpnet.pooler.", None), *SENTENCE)}
 
     def bert_fields(self) -> dict[str, Any]:
-        """Return the fields of a BertConfig, with the number of positions that a text may have."""
+        """Return the fields of a BertConfig, with the number of positions that a text may have.
+
+        The activation of the language model's head is GELU in any case.
+        """
         fields = super().bert_fields()
         positions = fields["max_position_embeddings"] - _PADDING - 1
-        return {**fields, "max_position_embeddings": positions}
+        return {
+            **fields,
+            "max_position_embeddings": positions,
+            "transform_act": "gelu",
+        }
 
     def adapt(self, model: Any, task: str) -> None:
         """Count positions by tokens, and add the bias."""
@@ -53,7 +60,7 @@ class MPNet(Architecture):
             self.config.num_attention_heads,
             base.config.max_position_embeddings,
         )
-        replace_activation(model, torch.nn.GELU())
+        set_activation(model)
 
 
 class RelativeAttentionBias(torch.nn.Embedding):

@@ -5,11 +5,9 @@ Source: transformers/models/roberta/modeling_roberta.py; the others are copies o
 
 from typing import Any, ClassVar
 
-import torch
-
 from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture, Names
 from bertrt.export.architectures.embeddings import CountedPositions
-from bertrt.export.architectures.language_model import replace_activation
+from bertrt.export.architectures.language_model import set_activation
 
 __all__ = ["LANGUAGE_MODEL", "SENTENCE", "Roberta"]
 
@@ -41,13 +39,20 @@ class Roberta(Architecture):
     names_in_head: ClassVar = {"text-classification": (("roberta.pooler.", None), *SENTENCE)}
 
     def bert_fields(self) -> dict[str, Any]:
-        """Return the fields of a BertConfig, with the number of positions that a text may have."""
+        """Return the fields of a BertConfig, with the number of positions that a text may have.
+
+        The activation of the language model's head is GELU in any case.
+        """
         fields = super().bert_fields()
         positions = fields["max_position_embeddings"] - self.config.pad_token_id - 1
-        return {**fields, "max_position_embeddings": positions}
+        return {
+            **fields,
+            "max_position_embeddings": positions,
+            "transform_act": "gelu",
+        }
 
     def adapt(self, model: Any, task: str) -> None:
-        """Count positions by tokens; the language model's activation is GELU in any case."""
+        """Count positions by tokens, and set the activation of the language model's head."""
         base = getattr(model, "bert", model)
         base.embeddings = CountedPositions(base.config, padding_id=self.config.pad_token_id)
-        replace_activation(model, torch.nn.GELU())
+        set_activation(model)

@@ -12,15 +12,11 @@ from bertrt.kernels.ops.activations import ACTIVATIONS
 __all__ = ["fuse_linears"]
 
 
-def fuse_linears(model: ir.Model, hidden_act: str) -> int:
+def fuse_linears(model: ir.Model) -> int:
     """Replace every MatMul and Gemm by a stored matrix, in place; returns the count.
 
     A weight that is read through a Transpose, as tied word embeddings are, or by a Gemm with
     `transB` is used as it is stored, with `transposed`.
-
-    Args:
-        model: the graph.
-        hidden_act: the config's name of the activation, for the error.
 
     Raises ExportError for an activation that no kernel has.
     """
@@ -32,11 +28,12 @@ def fuse_linears(model: ir.Model, hidden_act: str) -> int:
             continue
         bias, result = _bias(node)
         region = activation_after(graph, result) or Region([], result)
+        layer = str(node.name).rpartition("/")[0]
         linear = make_node(
             "Linear",
             [node.inputs[0], weight[0], *([] if bias is None else [bias])],
-            str(node.name).rpartition("/")[0],
-            activation=_activation(region, result, hidden_act),
+            layer,
+            activation=_activation(region, result, layer),
             transposed=int(weight[1]),
         )
         graph.insert_before(node, linear)
@@ -47,13 +44,13 @@ def fuse_linears(model: ir.Model, hidden_act: str) -> int:
     return count
 
 
-def _activation(region: Region, source: ir.Value, hidden_act: str) -> str:
+def _activation(region: Region, source: ir.Value, layer: str) -> str:
     name = identify(region, source)
     if name is None:
         known = ", ".join(activation for activation in ACTIVATIONS if activation)
         raise ExportError(
-            f"the config's hidden_act is {hidden_act!r}, for which the engine triton has no kernel "
-            f"(it has {known}): export with --engine ort"
+            f"the activation after {layer} is one for which the engine triton has no kernel (it "
+            f"has {known}): export with --engine ort"
         )
     return name
 

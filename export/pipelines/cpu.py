@@ -19,8 +19,9 @@ from bertrt.export.fusion.skip_masks import skip_masks_without_padding
 from bertrt.export.fusion.static_reshapes import make_reshapes_static
 from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
-from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS, HeadSpec
-from bertrt.export.pipelines.expected_counts import check_counts, layer_norms
+from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, HeadSpec
+from bertrt.export.pipelines.expected_counts import check_counts
+from bertrt.export.pipelines.structure import structure_of
 from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["OUTPUT_MAJOR_PRODUCT", "fuse_for_cpu"]
@@ -111,10 +112,10 @@ def _expected_counts(
 
     `has_mask` says whether there is a mask token.
     """
-    layers = int(config.num_hidden_layers)
-    transforms = 1 if head.task in TRANSFORM_TASKS else 0
+    structure = structure_of(config, head, vectors)
+    layers = structure.layers
     expected = {
-        "LayerNormalization": 2 * layers + 1 + transforms + layer_norms(vectors),
+        "LayerNormalization": 1 + 2 * layers + structure.later_norms,
         "SkipLayerNormalization": 0,
         "SentenceEmbedding": int(vectors is not None),
     }
@@ -137,11 +138,10 @@ def _expected_counts(
         # Less, in the last layer: keys and values of the first token's attention, and the products
         # of mask tokens only.
         products = 5 * layers - 2 * single_query - 2 * (masked and head.task == "fill-mask")
-        # The input of a layer may be an output, whose numbers must not change.
-        biases = layers if has_hidden_states(extra_outputs) else 2 * layers
-        # No normalization comes before the first layer, which could be shifted.
-        if not has_hidden_states(extra_outputs) and getattr(config, "projected_embeddings", False):
-            biases -= 1
+        # One for each block whose input is that of a normalization. A layer's input may be an
+        # output, whose numbers must not change, and that of the first may be a projection.
+        inputs = 0 if has_hidden_states(extra_outputs) else layers - structure.projections
+        biases = layers + inputs
         expected |= {"ResidualBias": biases, OUTPUT_MAJOR_PRODUCT: products}
     # Attention without a cache is in the branches of an If, except that of the first token.
     plain_attentions = attentions if config.is_decoder else single_query

@@ -20,8 +20,9 @@ from bertrt.export.fusion.skip_layer_norm import fuse_skip_layer_norms
 from bertrt.export.fusion.static_reshapes import make_reshapes_static
 from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
-from bertrt.export.heads import FIRST_TOKEN_TASKS, TRANSFORM_TASKS, HeadSpec
-from bertrt.export.pipelines.expected_counts import check_counts, layer_norms
+from bertrt.export.heads import FIRST_TOKEN_TASKS, HeadSpec
+from bertrt.export.pipelines.expected_counts import check_counts
+from bertrt.export.pipelines.structure import structure_of
 from bertrt.export.vector_modules import VectorModules
 
 __all__ = ["fuse_for_cuda_ort"]
@@ -67,17 +68,17 @@ def fuse_for_cuda_ort(
 
 def _expected_counts(config: Any, head: HeadSpec, vectors: VectorModules | None) -> dict[str, int]:
     """Return the number of each operator that the graph must have."""
-    layers = int(config.num_hidden_layers)
-    transforms = int(head.task in TRANSFORM_TASKS)
+    structure = structure_of(config, head, vectors)
+    layers = structure.layers
     return {
         "EmbedLayerNormalization": 1,
         "PackedQKV": layers,
         "MultiHeadAttention": layers,
         "Attention": 0,
         "SkipLayerNormalization": 2 * layers,
-        "LayerNormalization": transforms + layer_norms(vectors),
-        "BiasGelu": (layers + transforms) * (config.hidden_act in _EXACT_GELUS),
-        "FastGelu": (layers + transforms) * (config.hidden_act in _TANH_GELUS),
+        "LayerNormalization": structure.later_norms,
+        "BiasGelu": sum(name in _EXACT_GELUS for name in structure.activations),
+        "FastGelu": sum(name in _TANH_GELUS for name in structure.activations),
         "PrunedLayer": int(head.task in FIRST_TOKEN_TASKS),
         "SentenceEmbedding": int(vectors is not None),
     }

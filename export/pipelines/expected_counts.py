@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 
 from bertrt.errors import ExportError
-from bertrt.export.vector_modules import VectorModules
 
-__all__ = ["check_counts", "layer_norms"]
+__all__ = ["check_counts"]
 
 
 def check_counts(
@@ -26,8 +25,3 @@ def check_counts(
                 f"config requires {number}: this version of torch or transformers traces a graph "
                 "that bertrt does not know, so install the versions that bertrt is tested with"
             )
-
-
-def layer_norms(vectors: VectorModules | None) -> int:
-    """Return the number of LayerNorms that a text's vector goes through."""
-    return 0 if vectors is None else vectors.names.count("LayerNorm")

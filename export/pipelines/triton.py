@@ -10,7 +10,7 @@ from bertrt.export.fusion.pack_qkv import pack_qkv
 from bertrt.export.fusion.static_reshapes import make_reshapes_static
 from bertrt.export.fusion.transpose_weights import fold_transposed_weights
 from bertrt.export.graph.cleanup import clean
-from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, TRANSFORM_TASKS, HeadSpec
+from bertrt.export.heads import FIRST_TOKEN_TASKS, MASK_TASKS, HeadSpec
 from bertrt.export.lowering.attention import pack_attention
 from bertrt.export.lowering.embeddings import pack_embeddings
 from bertrt.export.lowering.first_token import select_first_tokens
@@ -20,6 +20,7 @@ from bertrt.export.lowering.output_shapes import restore_shapes
 from bertrt.export.lowering.prune_last_layer import keep_first_rows, keep_masked_rows
 from bertrt.export.lowering.sentence_embedding import add_sentence_embedding
 from bertrt.export.pipelines.expected_counts import check_counts
+from bertrt.export.pipelines.structure import structure_of
 from bertrt.export.vector_modules import VectorModules
 from bertrt.kernels.ops.operator import DOMAIN, VERSION
 
@@ -73,7 +74,7 @@ def fuse_for_triton(
     select_first_tokens(model)
     restore_shapes(model)
     fuse_layer_norms(model)
-    fuse_linears(model, str(config.hidden_act))
+    fuse_linears(model)
     clean(model)
 
     embeds = head.task == "feature-extraction"
@@ -112,7 +113,8 @@ def _expected_counts(
     `has_mask` says whether there is a mask token, `has_pooler` whether a BertModel has a pooler.
     """
     task = head.task
-    layers = int(config.num_hidden_layers)
+    structure = structure_of(config, head, vectors)
+    layers = structure.layers
     embeds = task == "feature-extraction"
     first = task in FIRST_TOKEN_TASKS
     masked = has_mask and task in MASK_TASKS
@@ -122,9 +124,13 @@ def _expected_counts(
             "Pack": 1,
             "EmbedLayerNorm": 1,
             "PackedAttention": layers,
-            "AddLayerNorm": 2 * layers + (task in TRANSFORM_TASKS) + modules.count("LayerNorm"),
+            "AddLayerNorm": 2 * layers + structure.later_norms,
             "Linear": (
-                4 * layers + _HEAD_LINEARS[task] + (embeds and has_pooler) + modules.count("Dense")
+                4 * layers
+                + structure.projections
+                + _HEAD_LINEARS[task]
+                + (embeds and has_pooler)
+                + modules.count("Dense")
             ),
             # In a pruned layer, the attention's context and the residual; and before a pooler.
             "SelectRows": (
