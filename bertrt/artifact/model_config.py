@@ -14,7 +14,9 @@ __all__ = ["ModelConfig"]
 class ModelConfig:
     """Sizes, labels and the problem type of a BERT, or of another encoder in BERT's terms.
 
-    `max_position_embeddings` is the number of tokens that a text may have.
+    `max_position_embeddings` is the number of tokens that a text may have. `uncounted_token_id` is
+    the padding token of an encoder that counts positions by the other tokens; None where a token's
+    position is its place.
     """
 
     vocab_size: int
@@ -22,6 +24,7 @@ class ModelConfig:
     num_hidden_layers: int
     num_attention_heads: int
     max_position_embeddings: int
+    uncounted_token_id: int | None
     type_vocab_size: int
     is_decoder: bool
     problem_type: str | None
@@ -50,6 +53,7 @@ class ModelConfig:
                 num_hidden_layers=int(data.get("num_hidden_layers", 12)),
                 num_attention_heads=int(data.get("num_attention_heads", 12)),
                 max_position_embeddings=int(data.get("max_position_embeddings", 512)),
+                uncounted_token_id=data.get("uncounted_token_id"),
                 type_vocab_size=int(data.get("type_vocab_size", 2)),
                 is_decoder=bool(data.get("is_decoder", False)),
                 problem_type=data.get("problem_type"),

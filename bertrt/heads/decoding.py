@@ -22,6 +22,7 @@ def generate(
     max_new_tokens: int,
     stop_tokens: Sequence[int],
     choose: ChooseTokens,
+    uncounted_token: int | None = None,
 ) -> list[list[int]]:
     """Continue each prompt by up to `max_new_tokens` tokens; return the new tokens of each.
 
@@ -35,6 +36,9 @@ def generate(
         stop_tokens: tokens that end a continuation; the token itself is part of the result.
         choose: chooses the next tokens of the prompts that have not ended; it receives their
             indices.
+        uncounted_token: a token that the model's positions do not count. A cache does not say how
+            many of its tokens are counted, so with this one among the ids, each step runs all
+            tokens.
     """
     continuations: list[list[int]] = [[] for _ in prompts]
     active = np.arange(len(prompts))
@@ -58,5 +62,7 @@ def generate(
         if not unfinished.all():
             active, ids = active[unfinished], ids[unfinished]
             past = {name: value[unfinished] for name, value in past.items()}
+        if uncounted_token is not None and (ids == uncounted_token).any():
+            past = {}
         input_ids = ids[:, -1:] if past else ids
     return continuations

@@ -181,6 +181,7 @@ class TextGeneration(TextHead):
                     max_new_tokens=max_new_tokens[length],
                     stop_tokens=self._stop_tokens(options),
                     choose=self._token_chooser(batch, options),
+                    uncounted_token=self.config.uncounted_token_id,
                 )
                 for sequence, tokens in zip(batch, continuations, strict=True):
                     index = sequence.prompt_index

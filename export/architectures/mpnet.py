@@ -48,6 +48,7 @@ class MPNet(Architecture):
         return {
             **fields,
             "max_position_embeddings": positions,
+            "uncounted_token_id": _PADDING,
             "transform_act": "gelu",
         }
 

@@ -48,6 +48,7 @@ class Roberta(Architecture):
         return {
             **fields,
             "max_position_embeddings": positions,
+            "uncounted_token_id": self.config.pad_token_id,
             "transform_act": "gelu",
         }
 

@@ -57,6 +57,21 @@ def test_with_a_cache_only_new_tokens_run() -> None:
     assert third["attention_mask"].tolist() == [[1, 1, 1, 1, 1]]
 
 
+def test_a_token_that_positions_do_not_count_needs_all_tokens() -> None:
+    """A text with it runs without the cache from there on, and so do those in its batch."""
+    run = CountingGraph(cached=True)
+    options: dict[str, Any] = {"max_new_tokens": 4, "stop_tokens": (6,), "choose": greedy}
+    answer = generate(run, np.array([[1, 2], [9, 3]]), uncounted_token=4, **options)
+    assert answer == [[3, 4, 5, 6], [4, 5, 6]]
+    assert [inputs["input_ids"].tolist() for inputs in run.calls] == [
+        [[1, 2], [9, 3]],
+        [[1, 2, 3], [9, 3, 4]],
+        [[1, 2, 3, 4], [9, 3, 4, 5]],
+        [[1, 2, 3, 4, 5]],
+    ]
+    assert not any("past_key_values.0.key" in inputs for inputs in run.calls)
+
+
 def test_without_a_cache_all_tokens_run() -> None:
     run = CountingGraph(cached=False)
     generate(run, np.array([[7, 8]]), max_new_tokens=3, stop_tokens=(), choose=greedy)
