@@ -84,7 +84,9 @@ def build_model(
         # Again: a new bias is shared by the decoder too.
         tied = _tie(found, expected, config)
 
-    state = {name.removeprefix(prefix): _float32(value) for name, value in found.items()}
+    # Once for each weight: layers may share it.
+    converted = {id(value): _float32(value) for value in found.values()}
+    state = {name.removeprefix(prefix): converted[id(value)] for name, value in found.items()}
     model.load_state_dict(state, strict=True, assign=True)
     for name in tied:
         owner, _, attribute = name.rpartition(".")

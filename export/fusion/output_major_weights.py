@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bertrt.export.graph.edit import store
 from bertrt.export.graph.row_wise import PICKED_BATCH
+from bertrt.export.graph.shared_memory import by_memory
 from bertrt.export.graph.values import is_owned
 
 __all__ = ["store_output_major"]
@@ -26,18 +27,20 @@ def store_output_major(model: ir.Model) -> int:
     rows stay as they are: there may be no such row, and ONNX Runtime's convolutions refuse that.
     """
     graph = model.graph
-    products = [node for node in graph if _is_layer_product(node)]
-    for product in products:
-        weight = product.inputs[1]
-        data = np.ascontiguousarray(weight.const_value.numpy().T)
-        graph.initializers.pop(str(weight.name))
-        stored = store(graph, str(weight.name).removesuffix(".T"), data)
-        product.replace_input_with(1, stored)
-        product.op_type, product.domain = "FusedMatMul", "com.microsoft"
-        product.attributes["transB"] = ir.AttrInt64("transB", 1)
-    if products:
+    products = {node.inputs[1]: node for node in graph if _is_layer_product(node)}
+    count = len(products)
+    for weights in by_memory(list(products)):
+        data = np.ascontiguousarray(weights[0].const_value.numpy().T)
+        for weight in weights:
+            product = products.pop(weight)
+            graph.initializers.pop(str(weight.name))
+            stored = store(graph, str(weight.name).removesuffix(".T"), data)
+            product.replace_input_with(1, stored)
+            product.op_type, product.domain = "FusedMatMul", "com.microsoft"
+            product.attributes["transB"] = ir.AttrInt64("transB", 1)
+    if count:
         model.opset_imports.setdefault("com.microsoft", 1)
-    return len(products)
+    return count
 
 
 def _is_layer_product(node: ir.Node) -> bool:

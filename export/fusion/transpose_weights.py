@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bertrt.export.graph.edit import store
+from bertrt.export.graph.shared_memory import by_memory
 from bertrt.export.graph.values import is_owned
 
 __all__ = ["fold_transposed_weights"]
@@ -17,17 +18,23 @@ __all__ = ["fold_transposed_weights"]
 def fold_transposed_weights(model: ir.Model) -> int:
     """Replace Transpose(weight) by a stored `{weight}.T`, in place; returns the count."""
     graph = model.graph
-    count = 0
-    for node in list(graph):
-        weight = node.inputs[0] if node.op_type == "Transpose" else None
-        if weight is None or not is_owned(weight) or len(weight.const_value.shape) != 2:
-            continue
-        if node.outputs[0].is_graph_output() or node.attributes.get_ints("perm") != (1, 0):
-            continue
-        data = np.ascontiguousarray(weight.const_value.numpy().T)
-        stored = store(graph, f"{weight.name}.T", data)
-        node.outputs[0].replace_all_uses_with(stored)
-        graph.remove(node, safe=True)
-        graph.initializers.pop(weight.name)
-        count += 1
+    nodes = {node.inputs[0]: node for node in graph if _is_transposed_weight(node)}
+    count = len(nodes)
+    for weights in by_memory(list(nodes)):
+        data = np.ascontiguousarray(weights[0].const_value.numpy().T)
+        for weight in weights:
+            node = nodes.pop(weight)
+            stored = store(graph, f"{weight.name}.T", data)
+            node.outputs[0].replace_all_uses_with(stored)
+            graph.remove(node, safe=True)
+            graph.initializers.pop(weight.name)
     return count
+
+
+def _is_transposed_weight(node: ir.Node) -> bool:
+    if node.op_type != "Transpose" or node.attributes.get_ints("perm") != (1, 0):
+        return False
+    weight = node.inputs[0]
+    if not is_owned(weight) or len(weight.const_value.shape) != 2:
+        return False
+    return not node.outputs[0].is_graph_output()

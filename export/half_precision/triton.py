@@ -3,6 +3,7 @@
 import onnx_ir as ir
 
 from bertrt.export.graph.cleanup import clean
+from bertrt.export.graph.shared_memory import by_memory
 from bertrt.export.half_precision.rounding import rounded
 from bertrt.export.lowering.nodes import find_nodes
 from bertrt.kernels.ops.operator import Stage
@@ -27,9 +28,13 @@ def to_half_precision(model: ir.Model, dtype: str) -> int:
         return 0
     graph = model.graph
     kept = _float32_nodes(graph)
-    for value in graph.initializers.values():
-        if value.dtype == ir.DataType.FLOAT and not kept.issuperset(value.consumers()):
-            _round_weight(value, dtype)
+    weights = [
+        value
+        for value in graph.initializers.values()
+        if value.dtype == ir.DataType.FLOAT and not kept.issuperset(value.consumers())
+    ]
+    for same in by_memory(weights):
+        _round_weights(same, dtype)
     exits = [
         node
         for name, operator in OPERATORS.items()
@@ -68,11 +73,13 @@ def _float32_nodes(graph: ir.Graph) -> set[ir.Node]:
     return kept
 
 
-def _round_weight(value: ir.Value, dtype: str) -> None:
-    data = rounded(str(value.name), value.const_value.numpy(), dtype)
-    value.const_value = ir.tensor(data, name=value.name)
-    # A new type: `value.dtype` would also change the type that a clone of the graph shares.
-    value.type = ir.TensorType(value.const_value.dtype)
+def _round_weights(values: list[ir.Value], dtype: str) -> None:
+    """Round weights that are one in memory."""
+    data = rounded(str(values[0].name), values[0].const_value.numpy(), dtype)
+    for value in values:
+        value.const_value = ir.tensor(data, name=value.name)
+        # A new type: `value.dtype` would also change the type that a clone of the graph shares.
+        value.type = ir.TensorType(value.const_value.dtype)
 
 
 def _cast(graph: ir.Graph, value: ir.Value, scope: str, before: ir.Node | None) -> ir.Value:
