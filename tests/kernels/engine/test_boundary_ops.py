@@ -78,6 +78,8 @@ def test_tensors_give_the_same_as_numpy(
         check_equal(tensors, result)
         return result
 
+    for padding_id in range(7):
+        check(entry, "Pack", ids, types, mask, padding_id=padding_id)
     packed = check(entry, "Pack", ids, types, mask)
     packed_ids, _, _, rows, offsets = packed
     random = np.random.default_rng(seed)

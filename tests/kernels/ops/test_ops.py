@@ -66,9 +66,36 @@ def test_pack_selects_every_nonzero_mask_value() -> None:
         np.testing.assert_array_equal(pack(IDS, TYPES, mask)[3], pack(IDS, TYPES, MASK)[3])
 
 
+@pytest.mark.parametrize("padding_id", [0, 1, 5])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 7), (2, 3, 6)], ids=str)
+@pytest.mark.parametrize("full", [True, False])
+def test_pack_counts_positions_by_tokens(
+    shape: tuple[int, ...], padding_id: int, full: bool
+) -> None:
+    """The mask does not matter: a padding token may be inside a text."""
+    random = np.random.default_rng(padding_id)
+    ids = random.integers(0, 7, shape)
+    mask = np.ones(shape, np.int64) if full else random.integers(0, 2, shape)
+    expected: list[int] = []
+    rows = (array.reshape(-1, shape[-1]).tolist() for array in (ids, mask))
+    for row, selected in zip(*rows, strict=True):
+        count = 0
+        for token, is_selected in zip(row, selected, strict=True):
+            count += token != padding_id
+            position = padding_id + (count if token != padding_id else 0)
+            expected += [position] if is_selected else []
+    by_tokens = pack(ids, ids, mask, padding_id=padding_id)
+    assert by_tokens[2].dtype == np.int32
+    assert by_tokens[2].tolist() == expected
+    for index, value in enumerate(pack(ids, ids, mask)):
+        if index != 2:
+            np.testing.assert_array_equal(by_tokens[index], value)
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0, 0), (2, 0, 4)])
 def test_pack_without_tokens(shape: tuple[int, ...]) -> None:
     empty = np.zeros(shape, np.int64)
+    assert pack(empty, empty, empty, padding_id=1)[2].shape == (0,)
     *tokens, offsets = pack(empty, empty, empty)
     assert [array.shape for array in tokens] == [(0,)] * 4
     assert offsets.tolist() == [0] * (int(np.prod(shape[:-1])) + 1)

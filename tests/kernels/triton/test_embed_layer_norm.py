@@ -33,7 +33,9 @@ def arguments(normal: Make, device: str) -> Callable[..., list[torch.Tensor]]:
     return make
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 30), (7, 384), (3, 1000), (0, 64)])
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 30), (5, 16), (2, 24), (3, 128), (7, 384), (3, 1000), (0, 64)]
+)
 def test_matches_layer_norm_of_three_embeddings(
     rows: int,
     columns: int,

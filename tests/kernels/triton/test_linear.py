@@ -26,7 +26,8 @@ linear = KERNELS["Linear"]
 LAUNCHES = ["torch", LinearTiles(16, 32, 16, 4, 2), LinearTiles(64, 16, 32, 4, 1)]
 SPLIT = LinearTiles(32, 32, 32, 4, 2)
 # T, K, N: smaller than a block, whole blocks, several blocks and a part of one, and odd sizes.
-SHAPES = [(1, 30, 2), (64, 32, 32), (70, 96, 80), (33, 48, 30)]
+# The last two are projections of small embeddings.
+SHAPES = [(1, 30, 2), (64, 32, 32), (70, 96, 80), (33, 48, 30), (17, 16, 40), (9, 24, 72)]
 
 
 @pytest.mark.parametrize("launch", LAUNCHES, ids=str)
