@@ -15,15 +15,10 @@ ACTIVATIONS = ("Gelu", "Relu")
 
 
 def operators(graph: Path) -> list[str]:
-    """Return the operators that read the first LayerNormalization, directly or not, in order."""
-    nodes = list(ir.load(graph).graph)
-    first = next(node for node in nodes if node.op_type == "LayerNormalization")
-    values, found = {first.outputs[0]}, []
-    for node in nodes:
-        if any(value in values for value in node.inputs):
-            values.update(node.outputs)
-            found.append("activation" if node.op_type in ACTIVATIONS else node.op_type)
-    return found
+    """Return the operators from the embeddings' LayerNormalization on, in order."""
+    names = [node.op_type for node in ir.load(graph).graph]
+    names = names[names.index("LayerNormalization") :]
+    return ["activation" if name in ACTIVATIONS else name for name in names]
 
 
 @pytest.fixture(scope="module")
