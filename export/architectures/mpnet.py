@@ -18,6 +18,8 @@ __all__ = ["MPNet", "RelativeAttentionBias"]
 _LAYER, _BERT_LAYER = "mpnet.encoder.layer.*.attention.", "bert.encoder.layer.*.attention."
 # transformers' MPNet has this padding id whatever the config says.
 _PADDING = 1
+# From this distance on, all have the same bucket.
+_FARTHEST = 128
 
 
 class MPNet(Architecture):
@@ -50,6 +52,7 @@ class MPNet(Architecture):
             "max_position_embeddings": positions,
             "uncounted_token_id": _PADDING,
             "transform_act": "gelu",
+            "relative_attention_bias": True,
         }
 
     def adapt(self, model: Any, task: str) -> None:
@@ -59,7 +62,6 @@ class MPNet(Architecture):
         base.encoder.relative_attention_bias = RelativeAttentionBias(
             self.config.relative_attention_num_buckets,
             self.config.num_attention_heads,
-            base.config.max_position_embeddings,
         )
         set_activation(model)
 
@@ -67,18 +69,19 @@ class MPNet(Architecture):
 class RelativeAttentionBias(torch.nn.Embedding):
     """A bias for each head and each bucket of distances between two tokens."""
 
-    def __init__(self, buckets: int, heads: int, positions: int) -> None:
-        """Make a table [buckets, heads] for texts of at most `positions` tokens."""
+    def __init__(self, buckets: int, heads: int) -> None:
+        """Make a table [buckets, heads]."""
         super().__init__(buckets, heads)
-        self._positions = positions
         with torch.device("cpu"):
-            distances = torch.arange(1 - positions, positions)
+            distances = torch.arange(-_FARTHEST, _FARTHEST + 1)
             self.register_buffer(
                 "buckets", MPNetEncoder.relative_position_bucket(distances), persistent=False
             )
 
     def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """Return the bias [1, N, S, T] for queries at positions int64 [S] and keys at [T]."""
-        distances = keys.unsqueeze(0) - queries.unsqueeze(1) + (self._positions - 1)
-        bias: torch.Tensor = super().forward(self.buckets[distances])
-        return bias.permute(2, 0, 1).unsqueeze(0)
+        """Return the bias [1, N, S, T] for queries at places int64 [S] and keys at [T]."""
+        by_distance = super().forward(self.buckets)
+        distances = (keys + _FARTHEST).unsqueeze(0) - queries.unsqueeze(1)
+        index = distances.clamp(0, 2 * _FARTHEST)
+        bias = torch.nn.functional.embedding(index, by_distance)
+        return bias.permute(2, 0, 1).unsqueeze(0).detach()

@@ -82,7 +82,11 @@ def _rewrite(graph: ir.Graph, match: _SingleQuery) -> None:
     # The heads of a row become queries of one head, as wide as the layer's input.
     scale = attention.attributes.get_float("scale", (width / heads) ** -0.5)
     masks = [
-        add("Expand", [mask, constant(graph, [1, 1, heads, 1])]) for mask in attention.inputs[3:]
+        # A bias has a row for each head already.
+        add("Transpose", [mask], perm=[0, 2, 1, 3])
+        if mask.dtype == ir.DataType.FLOAT
+        else add("Expand", [mask, constant(graph, [1, 1, heads, 1])])
+        for mask in attention.inputs[3:]
     ]
     means = add(
         "Attention",

@@ -1,8 +1,9 @@
-"""Attention with a bool mask → com.microsoft MultiHeadAttention with an attention bias.
+"""Attention with a mask → com.microsoft MultiHeadAttention with an attention bias.
 
 ONNX Runtime's CUDA provider runs MultiHeadAttention by its fast kernels if the mask is a bias on
 the scores. Any mask can be written so: padding, holes, and causal masks. The operator's other forms
-of a mask count tokens, and would silently give wrong answers for a mask with a hole.
+of a mask count tokens, and would silently give wrong answers for a mask with a hole. A mask that is
+the sum of a bias by distance and of what hides padding is one already.
 """
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx_ir as ir
 
 from bertrt.export.graph.edit import constant, replace_value
 from bertrt.export.graph.match_attention import plain_attention_heads
+from bertrt.export.graph.match_relative_bias import biased_mask
 
 __all__ = ["fuse_multi_head_attention"]
 
@@ -19,12 +21,13 @@ _VISIBLE = np.float32(0)
 
 
 def fuse_multi_head_attention(model: ir.Model) -> int:
-    """Replace every Attention on [B, S, H] with a bool mask, in place; returns the count.
+    """Replace every Attention on [B, S, H] with a mask, in place; returns the count.
 
-    Attentions with the same mask share one bias, float32 [B, 1, S, S]. An Attention without a
+    Attentions with the same bool mask share one bias, float32 [B, 1, S, S]. An Attention without a
     number of heads, without a mask or with a cap on its scores stays as it is.
     """
     graph = model.graph
+    _limit_biased_masks(graph)
     biases: dict[ir.Value, ir.Value] = {}
     count = 0
     for node in list(graph):
@@ -33,13 +36,7 @@ def fuse_multi_head_attention(model: ir.Model) -> int:
             continue
         query, key, value, mask = node.inputs
         if mask not in biases:
-            name = f"attention/bias_{len(biases)}"
-            inputs = [mask, constant(graph, _VISIBLE), constant(graph, _MASKED)]
-            where = ir.node("Where", inputs, name=name)
-            where.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-            where.outputs[0].shape = mask.shape
-            graph.insert_before(node, where)
-            biases[mask] = where.outputs[0]
+            biases[mask] = _bias(graph, mask, number=len(biases), before=node)
         scale = node.attributes.get_float("scale")
         fused = ir.node(
             "MultiHeadAttention",
@@ -55,3 +52,24 @@ def fuse_multi_head_attention(model: ir.Model) -> int:
     if count:
         model.opset_imports.setdefault("com.microsoft", 1)
     return count
+
+
+def _limit_biased_masks(graph: ir.Graph) -> None:
+    """Hide padding by the same number as in bool masks where a mask has a bias by distance."""
+    for node in graph:
+        found = biased_mask(node.outputs[0])
+        if found is not None:
+            found.padding.replace_input_with(2, constant(graph, _MASKED))
+
+
+def _bias(graph: ir.Graph, mask: ir.Value, *, number: int, before: ir.Node) -> ir.Value:
+    """Return what is added to scores for a mask; `number` names it."""
+    if mask.dtype == ir.DataType.FLOAT:
+        return mask
+    inputs = [mask, constant(graph, _VISIBLE), constant(graph, _MASKED)]
+    where = ir.node("Where", inputs, name=f"attention/bias_{number}")
+    where.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    where.outputs[0].shape = mask.shape
+    graph.insert_before(before, where)
+    bias: ir.Value = where.outputs[0]
+    return bias

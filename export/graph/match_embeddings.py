@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from bertrt.export.graph.values import producer_of, with_number
+
 __all__ = [
     "EmbeddingSum",
     "counted_padding",
@@ -84,17 +86,17 @@ def counted_padding(index: ir.Value) -> int | None:
 
     These are CumSum(c) · c + padding id, where c is whether a token is not padding.
     """
-    (count, padding_id) = _with_number(index, "Add")
-    product = None if count is None else _producer(count, "Mul")
+    (count, padding_id) = with_number(index, "Add")
+    product = None if count is None else producer_of(count, "Mul")
     if product is None or padding_id is None:
         return None
     for total, factor in (product.inputs, product.inputs[::-1]):
-        cumulated = _producer(total, "CumSum")
+        cumulated = producer_of(total, "CumSum")
         if cumulated is None or cumulated.inputs[0] is not factor:
             continue
-        is_other = _producer(_uncast(factor), "Not")
+        is_other = producer_of(_uncast(factor), "Not")
         ids, number = (
-            (None, None) if is_other is None else _with_number(is_other.inputs[0], "Equal")
+            (None, None) if is_other is None else with_number(is_other.inputs[0], "Equal")
         )
         if graph_input_name(ids) == "input_ids" and number == padding_id:
             return padding_id
@@ -107,21 +109,6 @@ def _counts_places(index: ir.Value) -> bool:
     return node is not None and node.op_type == "Unsqueeze" and counts_from_zero(node.inputs[0])
 
 
-def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """Return the node that makes a value, if it is of this operator."""
-    node = None if value is None else value.producer()
-    return node if node is not None and node.op_type == op_type else None
-
-
-def _with_number(value: ir.Value | None, op_type: str) -> tuple[ir.Value | None, int | None]:
-    """Return the two inputs of the operator that makes a value, the second a stored integer."""
-    node = _producer(value, op_type)
-    number = None if node is None else node.inputs[1].const_value
-    if node is None or number is None or number.size != 1:
-        return None, None
-    return node.inputs[0], int(number.numpy())
-
-
 def _uncast(value: ir.Value) -> ir.Value:
-    node = _producer(value, "Cast")
+    node = producer_of(value, "Cast")
     return value if node is None else node.inputs[0]

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import onnx_ir as ir
 
-from bertrt.export.graph.edit import replace_value
+from bertrt.export.graph.edit import replace_value, store
 from bertrt.export.graph.match_attention import is_padding_mask, plain_attention_heads
 from bertrt.export.graph.match_embeddings import counts_from_zero
+from bertrt.export.graph.match_relative_bias import biased_mask, distance_table
 from bertrt.export.lowering.nodes import make_node, only_node
 
 __all__ = ["pack_attention"]
@@ -16,25 +18,30 @@ def pack_attention(model: ir.Model) -> int:
     """Replace each Split and Attention, in place; returns the count.
 
     Call this after `fuse_attention`, `pack_qkv` and `pack_embeddings`. An Attention stays as it is
-    if its mask is neither the padding mask nor that and the causal mask, if its scale is not
-    1 / √D, or if its scores have a cap.
+    if its mask is neither the padding mask, nor that and the causal mask or a bias by distance, if
+    its scale is not 1 / √D, or if its scores have a cap.
     """
     graph = model.graph
     pack = only_node(graph, "Pack")
+    biases: dict[ir.Value, ir.Value] = {}
     count = 0
     for node in list(graph):
         heads = plain_attention_heads(node)
         if heads is None or pack is None:
             continue
-        qkv, causal = _packed_projection(node), _is_causal(node)
-        if qkv is None or causal is None or not _has_usual_scale(node, heads):
+        qkv, causal, table = _packed_projection(node), _is_causal(node), _bias_table(node)
+        if qkv is None or not _has_usual_scale(node, heads) or causal is table is None:
             continue
+        if table is not None and table not in biases:
+            name = "bert.encoder.relative_attention_bias.by_distance"
+            data = np.ascontiguousarray(table.const_value.numpy().T)
+            biases[table] = store(graph, name, data)
         attention = make_node(
             "PackedAttention",
-            [qkv, pack.outputs[-1]],
+            [qkv, pack.outputs[-1], *([] if table is None else [biases[table]])],
             str(node.name).removesuffix("/Attention"),
             num_heads=heads,
-            causal=int(causal),
+            causal=int(bool(causal)),
         )
         split = node.inputs[0].producer()
         graph.insert_before(node, attention)
@@ -78,6 +85,12 @@ def _is_causal(node: ir.Node) -> bool | None:
         if is_padding_mask(padding) and _is_triangle(triangle):
             return True
     return None
+
+
+def _bias_table(node: ir.Node) -> ir.Value | None:
+    """Return the table [2·F + 1, N] of the bias that the mask has; None for another mask."""
+    found = biased_mask(node.inputs[3]) if len(node.inputs) == 4 else None
+    return None if found is None else distance_table(found.bias)
 
 
 def _is_triangle(value: ir.Value) -> bool:

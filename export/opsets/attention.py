@@ -14,7 +14,7 @@ _SPLIT_KEYS, _TRANSPOSE = (0, 2, 3, 1), (0, 1, 3, 2)
 
 
 def decompose_attention(model: ir.Model) -> int:
-    """Replace every Attention with a boolean mask, in place; returns the count.
+    """Replace every Attention with a mask, in place; returns the count.
 
     Queries, keys and values are [B, N, S, D]. Nodes with other features of the operator, which
     BERT does not have, stay.
@@ -43,9 +43,11 @@ def _is_plain(node: ir.Node) -> bool:
 def _bias(graph: ir.Graph, node: ir.Node, mask: ir.Value) -> ir.Value:
     """Return what is added to scores: 0 where the mask is True, the lowest float32 elsewhere.
 
-    Not minus infinity, of which the Softmax of a row without tokens would be NaN. The mask of an
+    A mask of floats is added itself. Not minus infinity, of which the Softmax of a row without tokens would be NaN. The mask of an
     encoder is the same for every query, and is read before it is expanded to them.
     """
+    if mask.dtype == ir.DataType.FLOAT:
+        return mask
     producer = mask.producer()
     if producer is not None and producer.op_type == "Expand":
         mask = producer.inputs[0]

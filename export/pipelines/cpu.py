@@ -15,6 +15,7 @@ from bertrt.export.fusion.pack_qkv import pack_qkv
 from bertrt.export.fusion.prune_last_layer import prune_last_layer
 from bertrt.export.fusion.residual_bias import fold_residual_biases
 from bertrt.export.fusion.sentence_embedding import add_sentence_embedding
+from bertrt.export.fusion.share_biased_masks import share_biased_masks
 from bertrt.export.fusion.skip_masks import skip_masks_without_padding
 from bertrt.export.fusion.static_reshapes import make_reshapes_static
 from bertrt.export.fusion.transpose_weights import fold_transposed_weights
@@ -80,6 +81,7 @@ def fuse_for_cpu(
             counts[OUTPUT_MAJOR_PRODUCT] = store_output_major(model)
         # Late: the nodes in the branches of an If are hidden from other fusions.
         counts["UnmaskedAttention"] = skip_masks_without_padding(model)
+        counts["SharedBiasedMask"] = share_biased_masks(model)
     counts["SentenceEmbedding"] = add_sentence_embedding(model, vectors)
     clean(model)
 
@@ -143,11 +145,14 @@ def _expected_counts(
         inputs = 0 if has_hidden_states(extra_outputs) else layers - structure.projections
         biases = layers + inputs
         expected |= {"ResidualBias": biases, OUTPUT_MAJOR_PRODUCT: products}
-    # Attention without a cache is in the branches of an If, except that of the first token.
-    plain_attentions = attentions if config.is_decoder else single_query
+    # Attention without a cache is in the branches of an If, except that of the first token, and
+    # except with a bias, which the kernel without a mask does not take.
+    has_bias = getattr(config, "relative_attention_bias", False)
+    unmasked = 0 if config.is_decoder or has_bias else attentions - single_query
     return {
         **expected,
         "FirstTokenAttention": single_query,
-        "Attention": plain_attentions,
-        "UnmaskedAttention": 0 if config.is_decoder else attentions - single_query,
+        "Attention": attentions - unmasked,
+        "UnmaskedAttention": unmasked,
+        "SharedBiasedMask": int(has_bias),
     }

@@ -94,7 +94,7 @@ def _forward(
 ) -> BaseModelOutputWithPoolingAndCrossAttentions:
     """Run a BertModel on int64 tensors [B, S], with the mask [B, P + S].
 
-    An encoder may have a `relative_attention_bias`, which is added to all scores.
+    An encoder may have a `relative_attention_bias`, which is added to the scores of every layer.
     """
     sequence = input_ids.shape[1]
     cached = cache.past[0][0].shape[2] if cache.past else 0
@@ -105,11 +105,11 @@ def _forward(
         position_ids=positions.unsqueeze(0),
         past_key_values_length=cached,
     )
-    mask = _mask(attention_mask, positions, cached + sequence, causal=base.config.is_decoder)
     bias = getattr(base.encoder, "relative_attention_bias", None)
-    if bias is not None:
-        scores = bias(positions, torch.arange(cached + sequence))
-        mask = torch.where(mask, scores, torch.finfo(scores.dtype).min)
+    if bias is None:
+        mask = _mask(attention_mask, positions, cached + sequence, causal=base.config.is_decoder)
+    else:
+        mask = bias(positions, positions) + _padding_bias(attention_mask)
     cache.present = []
     captured.values = {f"{HIDDEN_STATES}.0": hidden}
     for index, layer in enumerate(base.encoder.layer):
@@ -142,6 +142,12 @@ def _mask(
     if causal:
         return mask & (torch.arange(total) <= positions.unsqueeze(1))
     return mask.expand(attention_mask.shape[0], 1, positions.shape[0], total)
+
+
+def _padding_bias(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return what hides padding, float32 [B, 1, 1, S]: 0 for a token, the lowest for padding."""
+    mask = attention_mask.bool().unsqueeze(1).unsqueeze(1)
+    return torch.where(mask, 0.0, torch.finfo(torch.float32).min)
 
 
 def _project(

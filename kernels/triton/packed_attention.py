@@ -18,11 +18,14 @@ from bertrt.kernels.triton.hardware import get_gpu
 
 __all__ = ["packed_attention"]
 
+_LOG2_E = tl.constexpr(math.log2(math.e))
+
 
 @triton.jit(do_not_specialize=["blocks"])
 def _packed_attention_kernel(
     qkv_ptr: tl.tensor,  # [tokens, 3 * HEADS * HEAD_SIZE]: query, key and value of all heads
     offsets_ptr: tl.tensor,  # int32 [sequences + 1]
+    bias_ptr: tl.tensor,  # [HEADS, 2 * FARTHEST + 1], added to scores by distance; None without
     map_ptr: tl.tensor,  # int32, each block's sequence; None if each sequence has `blocks` blocks
     context_ptr: tl.tensor,  # [tokens, HEADS * HEAD_SIZE], the result
     blocks: int,
@@ -30,6 +33,7 @@ def _packed_attention_kernel(
     HEAD_SIZE: tl.constexpr,
     SCALE: tl.constexpr,  # log2(e) / √HEAD_SIZE
     CAUSAL: tl.constexpr,
+    FARTHEST: tl.constexpr,  # the largest distance in the bias
     ONE_STEP: tl.constexpr,  # no sequence has more than BLOCK_N tokens
     BLOCK_M: tl.constexpr,  # queries of a program
     BLOCK_N: tl.constexpr,  # keys of a step
@@ -60,14 +64,18 @@ def _packed_attention_kernel(
     mask = (row < length)[:, None] & (dim < HEAD_SIZE)[None, :]
     q = tl.load(query_ptr + row[:, None] * ROW + dim[None, :], mask=mask, other=0.0)
 
+    if bias_ptr is not None:
+        bias_ptr += head * (2 * FARTHEST + 1) + FARTHEST
+
     # Per query: the largest score so far, the sum of the weights, and the weighted sum of values.
     row_max = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     row_sum = tl.zeros((BLOCK_M,), tl.float32)
     total = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     if ONE_STEP:
         p, v, row_max = _softmax_weights(
-            query_ptr, q, row, 0, length, row_max, HIDDEN, HEAD_SIZE, SCALE, CAUSAL, True, BLOCK_N
-        )
+            query_ptr, bias_ptr, q, row, 0, length, row_max,
+            HIDDEN, HEAD_SIZE, SCALE, CAUSAL, FARTHEST, True, BLOCK_N,
+        )  # fmt: skip
         row_sum = tl.sum(p, axis=1)
         total = tl.dot(p.to(v.dtype), v, input_precision="ieee")
     else:
@@ -77,14 +85,14 @@ def _packed_attention_kernel(
         visible_end = tl.minimum(first + BLOCK_M, length) if CAUSAL else length
         for at in range(0, unmasked_end, BLOCK_N):
             p, v, new_max = _softmax_weights(
-                query_ptr, q, row, at, length, row_max,
-                HIDDEN, HEAD_SIZE, SCALE, CAUSAL, False, BLOCK_N,
+                query_ptr, bias_ptr, q, row, at, length, row_max,
+                HIDDEN, HEAD_SIZE, SCALE, CAUSAL, FARTHEST, False, BLOCK_N,
             )  # fmt: skip
             row_max, row_sum, total = _accumulate(p, v, row_max, new_max, row_sum, total, SCALE)
         for at in range(unmasked_end, visible_end, BLOCK_N):
             p, v, new_max = _softmax_weights(
-                query_ptr, q, row, at, length, row_max,
-                HIDDEN, HEAD_SIZE, SCALE, CAUSAL, True, BLOCK_N,
+                query_ptr, bias_ptr, q, row, at, length, row_max,
+                HIDDEN, HEAD_SIZE, SCALE, CAUSAL, FARTHEST, True, BLOCK_N,
             )  # fmt: skip
             row_max, row_sum, total = _accumulate(p, v, row_max, new_max, row_sum, total, SCALE)
 
@@ -96,6 +104,7 @@ def _packed_attention_kernel(
 @triton.jit
 def _softmax_weights(  # type: ignore[no-untyped-def]
     query_ptr: tl.tensor,  # the sequence's first query of this head
+    bias_ptr: tl.tensor,  # the bias of distance 0 of this head; None without
     q: tl.tensor,  # [BLOCK_M, BLOCK_D]
     row: tl.tensor,  # int32 [BLOCK_M], the queries' positions
     at: tl.tensor,  # the first key's position
@@ -105,6 +114,7 @@ def _softmax_weights(  # type: ignore[no-untyped-def]
     HEAD_SIZE: tl.constexpr,
     SCALE: tl.constexpr,
     CAUSAL: tl.constexpr,
+    FARTHEST: tl.constexpr,
     MASKED: tl.constexpr,  # some of the keys may not exist or not be visible
     BLOCK_N: tl.constexpr,
 ):
@@ -127,6 +137,10 @@ def _softmax_weights(  # type: ignore[no-untyped-def]
         k = tl.load(key_ptr, mask=(dim < HEAD_SIZE)[None, :], other=0.0)
         v = tl.load(key_ptr + HIDDEN, mask=(dim < HEAD_SIZE)[None, :], other=0.0)
     scores = tl.dot(q, tl.trans(k), input_precision="ieee")
+    if bias_ptr is not None:
+        distance = tl.minimum(tl.maximum(column[None, :] - row[:, None], -FARTHEST), FARTHEST)
+        # The sum is scaled below by log2(e) / √HEAD_SIZE, of which the bias must only get log2(e).
+        scores += tl.load(bias_ptr + distance).to(tl.float32) * (_LOG2_E / SCALE)
     if MASKED:
         visible = (column < length)[None, :]
         if CAUSAL:
@@ -158,6 +172,7 @@ def _accumulate(  # type: ignore[no-untyped-def]
 def packed_attention(
     qkv: torch.Tensor,
     offsets: torch.Tensor,
+    bias: torch.Tensor | None = None,
     *,
     num_heads: int,
     causal: int = 0,
@@ -165,12 +180,14 @@ def packed_attention(
     tiles: AttentionTiles | None = None,
     block_maps: BlockMaps | None = None,
 ) -> torch.Tensor:
-    """Compute softmax(Q · Kᵀ / √D) · V per sequence and head; scores and softmax are float32.
+    """Compute softmax(Q · Kᵀ / √D + bias) · V per sequence and head; all but V in float32.
 
     Args:
         qkv: [T, 3·H], each token's query, key and value side by side.
         offsets: int32 [B + 1], ascending from 0, offsets[B] ≤ T. Rows from offsets[B] on are not
             read.
+        bias: [N, 2·F + 1], by distance: column F + (j - i) for the j-th token as key and the i-th
+            as query of a sequence, where distances beyond ±F count as that; zero if omitted.
         num_heads: N.
         causal: 1 if a token attends only to itself and to earlier tokens.
         max_length: no sequence has more tokens; T if omitted. A tight bound saves programs
@@ -211,6 +228,7 @@ def packed_attention(
     _packed_attention_kernel[(count * num_heads,)](
         qkv,
         offsets,
+        bias,
         block_map,
         context,
         blocks,
@@ -218,6 +236,7 @@ def packed_attention(
         HEAD_SIZE=head_size,
         SCALE=math.log2(math.e) / math.sqrt(head_size),
         CAUSAL=bool(causal),
+        FARTHEST=0 if bias is None else bias.shape[1] // 2,
         ONE_STEP=max_length <= tiles.block_n,
         BLOCK_M=tiles.block_m,
         BLOCK_N=tiles.block_n,
