@@ -34,6 +34,7 @@ class Albert(Architecture):
     classes: ClassVar = {"albert": "Albert"}
     base = "albert"
     tasks = ENCODER_TASKS
+    layer_count = "num_hidden_groups"
     names = (
         ("albert.encoder.embedding_hidden_mapping_in.", "bert.embeddings.projection."),
         ("albert.pooler.", "bert.pooler.dense."),
@@ -59,8 +60,8 @@ class Albert(Architecture):
             for turn in range(self.config.num_hidden_layers)
             if int(turn / turns_of_a_group) == group
         ]
-        # A group that the config does not have is one layer too many.
-        layers = layers or [self.config.num_hidden_layers * self.config.inner_group_num + group]
+        if not layers or inner >= self.config.inner_group_num:
+            return super().bert_names(name, task)
         return tuple(f"bert.encoder.layer.{layer}.{rest}" for layer in layers)
 
     def bert_fields(self) -> dict[str, Any]:

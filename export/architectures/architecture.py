@@ -72,6 +72,7 @@ class Architecture:
         names: BERT's names of its weights.
         names_in_head: further names, by task, that are looked up first.
         fields: the names of fields of its config that have other names in BERT's.
+        layer_count: the field of its config that says how many layers have weights of their own.
     """
 
     classes: ClassVar[Mapping[str, str]] = {"bert": "Bert"}
@@ -83,6 +84,7 @@ class Architecture:
     names: ClassVar[Names] = ()
     names_in_head: ClassVar[Mapping[str, Names]] = {}
     fields: ClassVar[Mapping[str, str]] = {}
+    layer_count: ClassVar[str] = "num_hidden_layers"
 
     def __init__(self, config: Any) -> None:
         """Take the config of an encoder of one of the model types in `classes`."""

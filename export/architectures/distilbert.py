@@ -37,6 +37,7 @@ class DistilBert(Architecture):
         ("vocab_transform.", "cls.predictions.transform.dense."),
         ("vocab_layer_norm.", "cls.predictions.transform.LayerNorm."),
         ("vocab_projector.", "cls.predictions.decoder."),
+        ("pre_classifier.", None),
     )
     names_in_head: ClassVar = {"text-classification": _SENTENCE, "multiple-choice": _SENTENCE}
     fields: ClassVar = {
@@ -46,6 +47,7 @@ class DistilBert(Architecture):
         "intermediate_size": "hidden_dim",
         "hidden_act": "activation",
     }
+    layer_count = "n_layers"
 
     def bert_fields(self) -> dict[str, Any]:
         """Return the fields of a BertConfig, with DistilBERT's constant epsilon."""

@@ -31,6 +31,7 @@ class Electra(Architecture):
         ("generator_predictions.LayerNorm.", "cls.predictions.transform.LayerNorm."),
         ("generator_lm_head.", "cls.predictions.decoder."),
         ("discriminator_predictions.", None),
+        ("sequence_summary.", None),
     )
     names_in_head: ClassVar = {
         "text-classification": (

@@ -74,10 +74,14 @@ def build_model(
     prefix = "bert." if head.class_name == "BertModel" else ""
     expected = {prefix + name: value.shape for name, value in model.state_dict().items()}
     tied = _tie(weights, expected, config)
-    matched = match(expected, weights, config, stored)
+    matched = match(expected, weights, architecture, stored)
     found = matched.found
     if matched.missing:
-        named = own_names(head, architecture) | stored
+        own_files = {
+            bert: checkpoint.stored.get(name, name)
+            for bert, name in own_names(head, architecture).items()
+        }
+        named = own_files | stored
         class_name = architecture.class_name(head.class_name)
         _check_missing(matched.missing, class_name, named, allow_new_head)
         found |= _new_weights(matched.missing, expected, config)

@@ -26,7 +26,7 @@ from bertrt.export.checkpoints.hub import (
     fetch_tokenizer,
     looks_like_path,
 )
-from bertrt.export.checkpoints.naming.mapping import from_scheme, stored_names
+from bertrt.export.checkpoints.naming.mapping import from_scheme
 from bertrt.export.checkpoints.naming.pytorch import pytorch_names
 from bertrt.export.checkpoints.transformer_subfolder import transformer_subfolder
 
@@ -207,9 +207,9 @@ def _to_pytorch(
     if contents.scheme == "pytorch":
         arrays = {name: array.read() for name, array in contents.arrays.items()}
         return config, pytorch_names(arrays), {}
-    full = read_architecture(config).config
-    weights, stored = from_scheme(contents.scheme, contents.arrays, full)
-    return _with_labels(config, weights), weights, stored_names(contents.scheme, full) | stored
+    architecture = read_architecture(config)
+    weights, stored = from_scheme(contents.scheme, contents.arrays, architecture)
+    return _with_labels(config, weights), weights, stored
 
 
 def _with_labels(config: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:

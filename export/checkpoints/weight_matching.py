@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from transformers import BertConfig
 
 from bertrt.errors import ExportError
 from bertrt.export.architectures.architecture import Architecture
@@ -25,14 +24,14 @@ _OTHER_HEADS = ("bert.pooler.", "cls.", "classifier.", "qa_outputs.")
 _BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 
-# For some weights, the config's field of each dimension.
+# For some weights, the config's field of each dimension, under BERT's name.
 _FIELDS = {
-    "bert.embeddings.word_embeddings.weight": ("vocab_size", "hidden_size"),
-    "bert.embeddings.position_embeddings.weight": ("max_position_embeddings", "hidden_size"),
-    "bert.embeddings.token_type_embeddings.weight": ("type_vocab_size", "hidden_size"),
+    "bert.embeddings.word_embeddings.weight": ("vocab_size", "embedding_size"),
+    "bert.embeddings.position_embeddings.weight": ("max_position_embeddings", "embedding_size"),
+    "bert.embeddings.token_type_embeddings.weight": ("type_vocab_size", "embedding_size"),
     "bert.encoder.layer.0.intermediate.dense.weight": ("intermediate_size", "hidden_size"),
     "classifier.weight": ("num_labels", "hidden_size"),
-    "cls.predictions.decoder.weight": ("vocab_size", "hidden_size"),
+    "cls.predictions.decoder.weight": ("vocab_size", "embedding_size"),
 }
 
 _log = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ def head_form(
 def match(
     expected: Mapping[str, torch.Size],
     weights: Mapping[str, torch.Tensor],
-    config: BertConfig,
+    architecture: Architecture,
     stored: Mapping[str, str],
 ) -> Match:
     """Match parameters with stored weights; both are named as in heads.
@@ -80,13 +79,13 @@ def match(
     Args:
         expected: the shape of each parameter.
         weights: the stored weights.
-        config: the model's config, for errors.
+        architecture: the encoder, whose config is named in errors.
         stored: the names in the file, for errors, of weights that have other names there.
 
     Raises ExportError if the config contradicts the weights: if one has a layer, a shape or a part
     of the encoder that the other has not.
     """
-    _check_layers(weights, config)
+    _check_layers(weights, architecture)
     other = []
     for name in weights:
         if name in expected or name in _BUFFERS or name.startswith(_OTHER_HEADS):
@@ -107,21 +106,27 @@ def match(
         )
     found = {name: weights[name] for name in expected if name in weights}
     for name, tensor in found.items():
-        _check_tensor(name, tensor, expected[name], config, stored.get(name, name))
+        _check_tensor(name, tensor, expected[name], architecture, stored.get(name, name))
     return Match(found, tuple(name for name in expected if name not in weights))
 
 
-def _check_layers(weights: Mapping[str, torch.Tensor], config: BertConfig) -> None:
+def _check_layers(weights: Mapping[str, torch.Tensor], architecture: Architecture) -> None:
     layers = {int(found[1]) for name in weights if (found := _LAYER.match(name))}
-    if layers and len(layers) != config.num_hidden_layers:
+    expected = architecture.bert_fields()["num_hidden_layers"]
+    if layers and len(layers) != expected:
+        field = architecture.fields.get("num_hidden_layers", "num_hidden_layers")
         raise ExportError(
-            f"the config contradicts the weights: its num_hidden_layers is "
-            f"{config.num_hidden_layers}, and the weights have {len(layers)} layers"
+            f"the config contradicts the weights: its {field} is {expected}, and the weights have "
+            f"{len(layers)} layers"
         )
 
 
 def _check_tensor(
-    name: str, tensor: torch.Tensor, shape: torch.Size, config: BertConfig, stored_name: str
+    name: str,
+    tensor: torch.Tensor,
+    shape: torch.Size,
+    architecture: Architecture,
+    stored_name: str,
 ) -> None:
     if not tensor.is_floating_point():
         raise ExportError(
@@ -130,9 +135,9 @@ def _check_tensor(
     if tensor.shape == shape:
         return
     stored, expected = list(tensor.shape), list(shape)
-    fields = _FIELDS.get(name, ())
+    fields = [_own_field(field, architecture) for field in _FIELDS.get(name, ())]
     for field, size, stored_size in zip(fields, expected, stored, strict=False):
-        if size != stored_size and getattr(config, field) == size:
+        if size != stored_size and getattr(architecture.config, field) == size:
             raise ExportError(
                 f"the config contradicts the weights: its {field} is {size}, and {stored_name!r} "
                 f"has {stored_size} (shape {stored})"
@@ -141,3 +146,10 @@ def _check_tensor(
         f"the config contradicts the weights: {stored_name!r} has the shape {stored}, and the "
         f"config requires {expected}"
     )
+
+
+def _own_field(field: str, architecture: Architecture) -> str:
+    """Return the name that a field has in the encoder's own config."""
+    if field == "embedding_size" and not hasattr(architecture.config, field):
+        field = "hidden_size"
+    return architecture.fields.get(field, field)

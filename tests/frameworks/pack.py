@@ -8,13 +8,20 @@ import tarfile
 from pathlib import Path
 
 KEPT = [
+    "albert-h5-fill-mask",
+    "distilbert-flax-safetensors-question-answering",
+    "distilbert-h5-fill-mask",
+    "electra-msgpack-text-classification",
     "flax-safetensors-multiple-choice",
     "h5-pretraining",
     "h5-question-answering",
     "h5-shards-question-answering",
+    "mpnet-tf-safetensors-question-answering",
     "msgpack-bfloat16-multiple-choice",
     "msgpack-pretraining",
     "msgpack-shards-multiple-choice",
+    "roberta-h5-text-classification",
+    "roberta-msgpack-fill-mask",
     "tf-safetensors-question-answering",
     "tf1-classifier",
     "tf1-parts",

@@ -16,13 +16,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 def main() -> None:
     """Write all cases."""
+    import write_encoders
     import write_flax
     import write_garden
     import write_keras
     import write_saver
 
     root = Path(sys.argv[1])
-    for writer in (write_keras, write_flax, write_saver, write_garden):
+    for writer in (write_keras, write_flax, write_encoders, write_saver, write_garden):
         writer.main(root)
 
 

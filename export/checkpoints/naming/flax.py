@@ -1,30 +1,31 @@
-"""The names of BERT's weights in transformers' FlaxBert classes.
+"""The names of weights in transformers' Flax classes.
 
 Source: transformers 4.57, modeling_flax_bert.py and modeling_flax_pytorch_utils.py.
 """
 
 from collections.abc import Collection
 
-from transformers import BertConfig
+import torch
 
+from bertrt.export.architectures.architecture import Architecture
 from bertrt.export.checkpoints.naming.layout import Variable, all_weights, plain, transposed
 
 __all__ = ["keys", "skipped", "variables"]
 
 
-def variables(config: BertConfig) -> dict[str, Variable]:
-    """Return every weight of a BERT with any head, by its keys in Flax, joined by dots."""
+def variables(architecture: Architecture) -> dict[str, Variable]:
+    """Return every weight of an encoder with any head, by its keys in Flax, joined by dots."""
     table: dict[str, Variable] = {}
-    for name, shape in all_weights(config).items():
+    for name, weight in all_weights(architecture).items():
         owner, _, last = name.rpartition(".")
         if last == "bias":
-            table[name] = plain(name, shape)
-        elif owner.endswith("LayerNorm"):
-            table[f"{owner}.scale"] = plain(name, shape)
-        elif owner.endswith("_embeddings"):
-            table[f"{owner}.embedding"] = plain(name, shape)
+            table[name] = plain(name, weight.shape)
+        elif weight.layer is torch.nn.LayerNorm:
+            table[f"{owner}.scale"] = plain(name, weight.shape)
+        elif weight.layer is torch.nn.Embedding:
+            table[f"{owner}.embedding"] = plain(name, weight.shape)
         else:
-            table[f"{owner}.kernel"] = transposed(name, shape)
+            table[f"{owner}.kernel"] = transposed(name, weight.shape)
     return table
 
 

@@ -1,18 +1,35 @@
-"""List the weights of a BERT with any head, and the layouts in which other frameworks store them.
+"""List the weights of an encoder with any head, and the layouts in which others store them.
 
 A size of None is the number of labels of a head: it is as many as were trained, whatever the config
 says.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import BertConfig
+import transformers
 
-__all__ = ["Shape", "Variable", "all_weights", "plain", "transposed"]
+from bertrt.export.architectures.architecture import Architecture
+from bertrt.export.checkpoints.empty_model import empty_model
+from bertrt.export.heads import HEADS
+
+__all__ = ["Shape", "Variable", "Weight", "all_weights", "plain", "transposed"]
 
 Shape = tuple[int | None, ...]
+
+# The layers that have a row for each label.
+_LABELED = ("classifier", "classifier.out_proj", "qa_outputs")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight in PyTorch: its shape, and the class of the layer that it belongs to."""
+
+    shape: Shape
+    layer: type[torch.nn.Module]
 
 
 @dataclass(frozen=True)
@@ -40,43 +57,35 @@ def transposed(name: str, shape: Shape) -> Variable:
     return Variable(name, shape[::-1], lambda tensor: tensor.T)
 
 
-def all_weights(config: BertConfig) -> dict[str, Shape]:
-    """Return PyTorch's names and shapes of the weights of the encoder, the pooler and all heads.
+def all_weights(architecture: Architecture) -> dict[str, Weight]:
+    """Return the weights of the encoder, its pooler and all heads, by the names in heads.
 
-    Source: transformers/models/bert/modeling_bert.py.
+    They are those of transformers' classes.
     """
-    hidden, inner, words = config.hidden_size, config.intermediate_size, config.vocab_size
-    shapes: dict[str, Shape] = {
-        "bert.embeddings.word_embeddings.weight": (words, hidden),
-        "bert.embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
-        "bert.embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
-        **_norm("bert.embeddings.LayerNorm", hidden),
-    }
-    for number in range(config.num_hidden_layers):
-        layer = f"bert.encoder.layer.{number}"
-        for part in ("query", "key", "value"):
-            shapes |= _linear(f"{layer}.attention.self.{part}", hidden, hidden)
-        shapes |= _linear(f"{layer}.attention.output.dense", hidden, hidden)
-        shapes |= _norm(f"{layer}.attention.output.LayerNorm", hidden)
-        shapes |= _linear(f"{layer}.intermediate.dense", inner, hidden)
-        shapes |= _linear(f"{layer}.output.dense", hidden, inner)
-        shapes |= _norm(f"{layer}.output.LayerNorm", hidden)
-    return {
-        **shapes,
-        **_linear("bert.pooler.dense", hidden, hidden),
-        **_linear("cls.predictions.transform.dense", hidden, hidden),
-        **_norm("cls.predictions.transform.LayerNorm", hidden),
-        "cls.predictions.bias": (words,),
-        "cls.predictions.decoder.weight": (words, hidden),
-        **_linear("cls.seq_relationship", 2, hidden),
-        **_linear("classifier", None, hidden),
-        **_linear("qa_outputs", None, hidden),
-    }
+    config = architecture.config
+    encoder = empty_model(
+        architecture.class_name("BertModel"), config, pooler=architecture.has_pooler or None
+    )
+    base = f"{architecture.base}."
+    found = {base + name: weight for name, weight in _weights(encoder).items()}
+    # The layers are known, so one is enough; DistilBERT's question answering takes two labels only.
+    short = copy.deepcopy(config)
+    short.num_hidden_layers, short.num_labels = 1, 2
+    for head in HEADS:
+        class_name = architecture.class_name(head.class_name)
+        # A decoder has no weights that a masked language model lacks.
+        if head.task != "text-generation" and hasattr(transformers, class_name):
+            weights = _weights(empty_model(class_name, short))
+            found |= {name: one for name, one in weights.items() if not name.startswith(base)}
+    return found
 
 
-def _linear(name: str, outputs: int | None, inputs: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def _norm(name: str, size: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (size,), f"{name}.bias": (size,)}
+def _weights(model: Any) -> dict[str, Weight]:
+    found = {}
+    for name, value in model.state_dict().items():
+        owner = name.rpartition(".")[0]
+        shape: Shape = tuple(value.shape)
+        if owner in _LABELED:
+            shape = (None, *shape[1:])
+        found[name] = Weight(shape, type(model.get_submodule(owner)))
+    return found

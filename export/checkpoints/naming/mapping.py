@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from types import ModuleType
 
 import torch
-from transformers import BertConfig
 
 from bertrt.errors import ExportError
+from bertrt.export.architectures.architecture import Architecture
 from bertrt.export.checkpoints.formats.stored import Stored
 from bertrt.export.checkpoints.naming import flax, keras, model_garden, tf1
 from bertrt.export.checkpoints.naming.layout import Variable
 
-__all__ = ["SCHEMES", "from_scheme", "stored_names"]
+__all__ = ["SCHEMES", "from_scheme"]
 
-# The naming schemes. Each module has three functions: `variables` returns all weights of a config
+# The naming schemes. Each module has three functions: `variables` returns all weights of an encoder
 # by the scheme's keys, `keys` the keys that a stored name may mean, and `skipped` the stored names
 # that are not weights.
 SCHEMES: dict[str, ModuleType] = {
@@ -26,24 +26,35 @@ SCHEMES: dict[str, ModuleType] = {
     "tensorflow 1": tf1,
 }
 
-_BASE = "bert."
+# The schemes of one encoder's own code; those of transformers have the names of any.
+_OF_BERT = ("model garden", "tensorflow 1")
 
 
 def from_scheme(
-    scheme: str, arrays: Mapping[str, Stored], config: BertConfig
+    scheme: str, arrays: Mapping[str, Stored], architecture: Architecture
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Return the weights by PyTorch's names, in its layouts, and the stored name of each.
 
-    Raises ExportError for a stored array that is not a weight of a BERT of this config, that has
-    another shape, or that repeats a weight with other values.
+    A weight that is not stored has the name that it would have, for errors.
+
+    Raises ExportError for a stored array that is not a weight of a model of this config, that has
+    another shape, or that repeats a weight with other values, and for another encoder's checkpoint
+    in a scheme that is BERT's.
     """
-    if config.num_hidden_layers > len(arrays):
+    if scheme in _OF_BERT and architecture.base != "bert":
         raise ExportError(
-            f"the config contradicts the weights: its num_hidden_layers is "
-            f"{config.num_hidden_layers}, and the checkpoint has {len(arrays)} arrays"
+            f"bertrt reads TensorFlow's .ckpt files of BERT only, and the config's model_type is "
+            f"{architecture.config.model_type!r}: convert them with transformers 4.57, and export the result"
+        )
+    layers = getattr(architecture.config, architecture.layer_count)
+    if layers > len(arrays):
+        raise ExportError(
+            f"the config contradicts the weights: its {architecture.layer_count} is {layers}, and "
+            f"the checkpoint has {len(arrays)} arrays"
         )
     names = SCHEMES[scheme]
-    table = _with_base(names.variables(config))
+    variables = names.variables(architecture)
+    table = _with_base(variables, architecture.base)
     skipped = names.skipped(arrays)
     weights: dict[str, torch.Tensor] = {}
     sources: dict[str, str] = {}
@@ -53,7 +64,7 @@ def from_scheme(
         variable = next((table[key] for key in names.keys(stored) if key in table), None)
         if variable is None:
             raise ExportError(
-                f"the checkpoint has {stored!r}, which is not a weight of a BERT of this config: "
+                f"the checkpoint has {stored!r}, which is not a weight of a model of this config: "
                 "correct the config, or save the checkpoint without it"
             )
         _check_shape(stored, array.shape, variable)
@@ -65,20 +76,16 @@ def from_scheme(
                 f"the checkpoint has {other!r} and {stored!r}, which are the same weight with "
                 "different values: save it again with one of them"
             )
-    return weights, sources
+    spelled: dict[str, str] = {}
+    for key, variable in variables.items():
+        spelled.setdefault(variable.name, key)
+    return weights, spelled | sources
 
 
-def stored_names(scheme: str, config: BertConfig) -> dict[str, str]:
-    """Map each of PyTorch's names to the name in a checkpoint of this scheme."""
-    found: dict[str, str] = {}
-    for key, variable in SCHEMES[scheme].variables(config).items():
-        found.setdefault(variable.name, key)
-    return found
-
-
-def _with_base(table: Mapping[str, Variable]) -> dict[str, Variable]:
-    """Add the names of a bare model, which lack the prefix "bert"."""
-    bare = {key[len(_BASE) :]: table[key] for key in table if key.startswith(("bert.", "bert/"))}
+def _with_base(table: Mapping[str, Variable], base: str) -> dict[str, Variable]:
+    """Add the names of a bare model, which lack the prefix `base`."""
+    start = len(base) + 1
+    bare = {key[start:]: table[key] for key in table if key.startswith((f"{base}.", f"{base}/"))}
     return {**bare, **table}
 
 

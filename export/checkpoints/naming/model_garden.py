@@ -9,8 +9,10 @@ layers/cls_head.py, models/bert_pretrainer.py.
 import re
 from collections.abc import Collection
 
+import torch
 from transformers import BertConfig
 
+from bertrt.export.architectures.architecture import Architecture
 from bertrt.export.checkpoints.naming.layout import Shape, Variable, all_weights, plain, transposed
 
 __all__ = ["keys", "skipped", "variables"]
@@ -53,23 +55,25 @@ _OWN_POOLER = re.compile(rf"{_LAYER}\d+/(kernel|bias)$")
 _COUNTERS = re.compile(r"(save_counter|global_step|step)(/|$)|_CHECKPOINTABLE_OBJECT_GRAPH$")
 
 
-def variables(config: BertConfig) -> dict[str, Variable]:
+def variables(architecture: Architecture) -> dict[str, Variable]:
     """Return every weight of a BERT with pretraining heads, by its path without root and end."""
+    config = architecture.config
     table: dict[str, Variable] = {}
-    for name, shape in all_weights(config).items():
+    for name, weight in all_weights(architecture).items():
         if name.startswith(_ABSENT):
             continue
         owner, _, last = name.rpartition(".")
         path = _path(owner, config)
         if name == "cls.predictions.bias":
-            table[_BIAS] = plain(name, shape)
-        elif owner.endswith("LayerNorm"):
-            table[f"{path}/{'gamma' if last == 'weight' else 'beta'}"] = plain(name, shape)
-        elif owner.endswith("_embeddings"):
-            table[f"{path}/embeddings"] = plain(name, shape)
+            table[_BIAS] = plain(name, weight.shape)
+        elif weight.layer is torch.nn.LayerNorm:
+            path = f"{path}/{'gamma' if last == 'weight' else 'beta'}"
+            table[path] = plain(name, weight.shape)
+        elif weight.layer is torch.nn.Embedding:
+            table[f"{path}/embeddings"] = plain(name, weight.shape)
         else:
             last = "kernel" if last == "weight" else last
-            table[f"{path}/{last}"] = _dense(name, shape, config)
+            table[f"{path}/{last}"] = _dense(name, weight.shape, config)
             if name.startswith(_POOLER):
                 table[f"{_TRAINED_POOLER}/{last}"] = table[f"{path}/{last}"]
     return table

@@ -6,8 +6,9 @@ Source: google-research/bert, modeling.py, run_pretraining.py, run_squad.py, run
 import re
 from collections.abc import Collection
 
-from transformers import BertConfig
+import torch
 
+from bertrt.export.architectures.architecture import Architecture
 from bertrt.export.checkpoints.naming.layout import Variable, all_weights, plain, transposed
 
 __all__ = ["keys", "skipped", "variables"]
@@ -24,31 +25,31 @@ _HEADS = {
     "classifier.bias": "output_bias",
 }
 # Always tied to the word embeddings, so not stored.
-_TIED = "cls.predictions.decoder.weight"
+_TIED = "cls.predictions.decoder."
 
 _COUNTERS = ("global_step", "beta1_power", "beta2_power", "_CHECKPOINTABLE_OBJECT_GRAPH")
 # Variables of Google's optimizer, NVIDIA's and TensorFlow's.
 _OPTIMIZER = re.compile(r"(^|/)((adam|lamb)_[mv]|Adam(_1)?|Momentum|\w*Optimizer(_\d+)?)(/|$)")
 
 
-def variables(config: BertConfig) -> dict[str, Variable]:
+def variables(architecture: Architecture) -> dict[str, Variable]:
     """Return every weight of a BERT with any head, by its name in Google's checkpoints."""
     table: dict[str, Variable] = {}
-    for name, shape in all_weights(config).items():
+    for name, weight in all_weights(architecture).items():
         path = name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
         owner, _, last = path.rpartition("/")
-        if name == _TIED:
+        variable = plain(name, weight.shape)
+        if name.startswith(_TIED):
             continue
         if name in _HEADS:
-            table[_HEADS[name]] = plain(name, shape)
-        elif owner.endswith("LayerNorm"):
-            table[f"{owner}/{'gamma' if last == 'weight' else 'beta'}"] = plain(name, shape)
-        elif owner.endswith("_embeddings"):
-            table[owner] = plain(name, shape)
+            path = _HEADS[name]
+        elif weight.layer is torch.nn.LayerNorm:
+            path = f"{owner}/{'gamma' if last == 'weight' else 'beta'}"
+        elif weight.layer is torch.nn.Embedding:
+            path = owner
         elif last == "weight":
-            table[f"{owner}/kernel"] = transposed(name, shape)
-        else:
-            table[path] = plain(name, shape)
+            path, variable = f"{owner}/kernel", transposed(name, weight.shape)
+        table[path] = variable
     return table
 
 

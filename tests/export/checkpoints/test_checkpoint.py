@@ -206,7 +206,7 @@ def test_pytorchs_names_in_a_file_of_another_framework_are_refused(
     folder: Path, weights: Weights, framework: str
 ) -> None:
     safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": framework})
-    assert "is not a weight of a BERT of this config" in refusal(folder)
+    assert "is not a weight of a model of this config" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["bert/pooler/dense/{}:0", "bert.pooler.dense.{}"])

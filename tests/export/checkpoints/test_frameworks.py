@@ -18,6 +18,7 @@ import bertrt
 from bertrt.export import export
 from bertrt.export.checkpoints.build_model import build_model
 from bertrt.export.checkpoints.checkpoint import open_checkpoint
+from bertrt.export.checkpoints.reference_model import build_reference
 from bertrt.export.heads import head_for
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "frameworks"
@@ -51,7 +52,8 @@ def test_a_model_gives_the_frameworks_answers(unpacked: Path, name: str) -> None
     checkpoint = open_checkpoint(str(unpacked / name))
     assert checkpoint.source.format == case["format"]
     inputs, outputs = inputs_and_outputs(unpacked / name)
-    model = build_model(head_for(case["task"], None), checkpoint)
+    head = head_for(case["task"], None)
+    model = build_reference(build_model(head, checkpoint), head, checkpoint.architecture)
     with torch.no_grad():
         answer = model(**{key: torch.from_numpy(value) for key, value in inputs.items()})
     check({key: answer[key].numpy() for key in outputs}, outputs)

@@ -113,6 +113,16 @@ CASES = {
         "bert/encoder/layer_._1/output/dense/bias:0",
         "bert/encoder/layer_._1/output/dense/kernel:0",
     ),
+    "roberta-h5-text-classification": (
+        "roberta/tf_roberta_for_sequence_classification/roberta/encoder/layer_._1/output/dense/kernel:0",
+        "roberta/tf_roberta_for_sequence_classification/roberta/encoder/layer_._1/output/dense/bias:0",
+        "roberta/encoder/layer_._1/output/dense/kernel:0",
+    ),
+    "distilbert-flax-safetensors-question-answering": (
+        "distilbert.transformer.layer.1.ffn.lin1.kernel",
+        "distilbert.transformer.layer.1.ffn.lin1.bias",
+        "distilbert.transformer.layer.1.ffn.lin1.kernel",
+    ),
 }
 
 
@@ -129,18 +139,18 @@ def change(
     def save(arrays: Arrays) -> None:
         if name.startswith(("tf1", "tf2")):
             bundles.bundle_of(arrays).write(folder, stem)
-        elif name.startswith("h5"):
+        elif "h5" in name:
             save_h5(folder, arrays)
         elif name.startswith("msgpack"):
             save_msgpack(folder, arrays)
         else:
-            metadata = {"format": "flax" if name.startswith("flax") else "tf"}
+            metadata = {"format": "flax" if "flax" in name else "tf"}
             safetensors.numpy.save_file(arrays, folder / "model.safetensors", metadata)
 
     def load() -> Arrays:
         if name.startswith(("tf1", "tf2")):
             return load_bundle(folder, stem)
-        if name.startswith("h5"):
+        if "h5" in name:
             return load_h5(folder)
         if name.startswith("msgpack"):
             return load_msgpack(folder)
