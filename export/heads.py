@@ -134,8 +134,9 @@ def _head_of_class(
         class_name = class_of(name)
         if architecture is not None:
             class_name = architecture.bert_class(class_name)
-        if class_name in heads:
-            return _supported(heads[class_name], architecture)
+        head = heads.get(class_name)
+        if head is not None and (architecture is None or architecture.has_head(head.task)):
+            return head
     # An encoder without weights of its own is known by its files, and not by its weights.
     known = (*HEADS, *(head for head in ENCODERS if head.weights))
     servable = ", ".join(head.task for head in known if _has(weights, head, architecture))

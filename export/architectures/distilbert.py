@@ -36,6 +36,7 @@ class DistilBert(Architecture):
         ("distilbert.", "bert."),
         ("vocab_transform.", "cls.predictions.transform.dense."),
         ("vocab_layer_norm.", "cls.predictions.transform.LayerNorm."),
+        ("vocab_projector.bias", "cls.predictions.bias"),
         ("vocab_projector.", "cls.predictions.decoder."),
         ("pre_classifier.", None),
     )

@@ -29,6 +29,7 @@ class Electra(Architecture):
         ("electra.", "bert."),
         ("generator_predictions.dense.", "cls.predictions.transform.dense."),
         ("generator_predictions.LayerNorm.", "cls.predictions.transform.LayerNorm."),
+        ("generator_lm_head.bias", "cls.predictions.bias"),
         ("generator_lm_head.", "cls.predictions.decoder."),
         ("discriminator_predictions.", None),
         ("sequence_summary.", None),

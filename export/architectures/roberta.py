@@ -5,6 +5,7 @@ Source: transformers/models/roberta/modeling_roberta.py; the others are copies o
 
 from typing import Any, ClassVar
 
+from bertrt.errors import ExportError
 from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture, Names
 from bertrt.export.architectures.embeddings import CountedPositions
 from bertrt.export.architectures.language_model import set_activation
@@ -41,14 +42,21 @@ class Roberta(Architecture):
     def bert_fields(self) -> dict[str, Any]:
         """Return the fields of a BertConfig, with the number of positions that a text may have.
 
-        The activation of the language model's head is GELU in any case.
+        The activation of the language model's head is GELU in any case. Raises ExportError for a
+        padding id that leaves no position.
         """
         fields = super().bert_fields()
-        positions = fields["max_position_embeddings"] - self.config.pad_token_id - 1
+        rows, padding = fields["max_position_embeddings"], self.config.pad_token_id
+        if padding is None or rows - padding - 1 < 1:
+            raise ExportError(
+                f"the config's pad_token_id is {padding!r}, and positions are the "
+                f"{rows} rows (max_position_embeddings) after it: give the padding token's id, "
+                "which is 1 in most models of this type"
+            )
         return {
             **fields,
-            "max_position_embeddings": positions,
-            "uncounted_token_id": self.config.pad_token_id,
+            "max_position_embeddings": rows - padding - 1,
+            "uncounted_token_id": padding,
             "transform_act": "gelu",
         }
 

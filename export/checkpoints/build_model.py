@@ -201,8 +201,9 @@ def _check_missing(
     missing: Sequence[str], class_name: str, stored: Mapping[str, str], allow_new_head: bool
 ) -> None:
     body = [name for name in missing if name.startswith(BODY)]
-    listed = ", ".join(stored.get(name, name) for name in (body or missing)[:4])
-    count = len(body or missing)
+    # Layers may share a weight.
+    names = list(dict.fromkeys(stored.get(name, name) for name in body or missing))
+    listed, count = ", ".join(names[:4]), len(names)
     more = f" and {count - 4} more" if count > 4 else ""
     if body:
         raise ExportError(

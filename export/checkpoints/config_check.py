@@ -53,11 +53,11 @@ def check_config(config: Mapping[str, Any]) -> None:
     """Raise ExportError unless a parsed config.json is that of an encoder with plain attention.
 
     Architectures that transformers does not know are accepted if the `model_type` is one of
-    `ARCHITECTURES`. A config without `model_type` is accepted if its architectures or, without
-    these, its fields are BERT's. The sizes that it gives must be valid.
+    `ARCHITECTURES`. A config without `model_type` is of the encoder that its architectures are of
+    or, without these, BERT's if it has all of BERT's fields. The sizes that it gives must be valid.
     """
     _check_model_type(config)
-    own = ARCHITECTURES[config.get("model_type", "bert")].fields
+    own = ARCHITECTURES[_model_type(config)].fields
     for field, plain in _PLAIN.items():
         if config.get(field) not in plain:
             raise ExportError(
@@ -68,6 +68,12 @@ def check_config(config: Mapping[str, Any]) -> None:
         size = config.get(field, 1)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ExportError(f"the config's {field} is {size!r}: it must be a positive integer")
+    padding, words = config.get("pad_token_id"), config.get("vocab_size")
+    if isinstance(padding, int) and words is not None and not -words <= padding < words:
+        raise ExportError(
+            f"the config's pad_token_id is {padding}, which is not an id of its vocabulary of "
+            f"{words} tokens (vocab_size)"
+        )
     sizes = [own.get(field, field) for field in ("hidden_size", "num_attention_heads")]
     hidden, heads = (config.get(field) for field in sizes)
     if hidden is not None and heads is not None and hidden % heads:
@@ -81,23 +87,24 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 
 def _check_model_type(config: Mapping[str, Any]) -> None:
-    model_type, architectures = config.get("model_type"), config.get("architectures") or []
+    architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
         raise ExportError(f"the config's architectures are {architectures!r}: it must be a list")
-    if model_type is not None and model_type not in ARCHITECTURES:
+    given, model_type = config.get("model_type"), _model_type(config)
+    if model_type not in ARCHITECTURES:
         raise ExportError(
             f"the config's model_type is {model_type!r}: bertrt exports {', '.join(ARCHITECTURES)}"
         )
     for name in architectures:
-        class_name = class_of(name)
-        if _is_foreign(class_name, model_type or "bert") or (
-            model_type is None and not class_name.startswith("Bert")
-        ):
+        # A class that transformers lacks is somebody's own, over the encoder of the model type.
+        of_class = _type_of_class(name)
+        is_own = of_class is None and (given is not None or class_of(name).startswith("Bert"))
+        if not is_own and of_class not in ARCHITECTURES[model_type].classes:
             raise ExportError(
                 f"the config's architecture is {name!r}, which is not of its model_type "
-                f"{model_type or 'bert'!r}: correct one of them"
+                f"{model_type!r}: correct one of them"
             )
-    if model_type is not None or architectures or all(field in config for field in _SIZES):
+    if given is not None or architectures or all(field in config for field in _SIZES):
         return
     missing = next(field for field in _SIZES if field not in config)
     raise ExportError(
@@ -106,14 +113,18 @@ def _check_model_type(config: Mapping[str, Any]) -> None:
     )
 
 
-def _is_foreign(class_name: str, model_type: str) -> bool:
-    """Whether transformers has a class of that name for another encoder than the model type's.
+def _model_type(config: Mapping[str, Any]) -> str:
+    """Return a config's model type; old ones have none, but an architecture."""
+    given = config.get("model_type")
+    types = [given, *(_type_of_class(name) for name in config.get("architectures") or ()), "bert"]
+    return next(str(found) for found in types if found is not None)
 
-    A class that it lacks is somebody's own, over the encoder that the model type says.
-    """
-    config_class = getattr(getattr(transformers, class_name, None), "config_class", None)
-    own = ARCHITECTURES[model_type].classes
-    return config_class is not None and config_class.model_type not in own
+
+def _type_of_class(architecture: Any) -> str | None:
+    """Return the model type of a config's architecture; None if transformers has no such class."""
+    found = getattr(transformers, class_of(architecture), None)
+    config_class = getattr(found, "config_class", None)
+    return None if config_class is None else str(config_class.model_type)
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
@@ -123,7 +134,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     problem type and `is_decoder` are kept; fields that only control how transformers runs the model
     are removed. Raises ExportError if transformers refuses a field.
     """
-    model_type = config.get("model_type", "bert")
+    model_type = _model_type(config)
     fields = {name: value for name, value in config.items() if name not in _RUN_FIELDS}
     config_class = transformers.CONFIG_MAPPING[model_type]
     try:

@@ -4,6 +4,7 @@ The parity check compares the two. The class's forward pass, with its own positi
 activations, knows nothing of the parts that bertrt replaced in BERT.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def build_reference(model: Any, head: HeadSpec, architecture: Architecture) -> t
     reference, names = _empty_reference(head, architecture, pooler=pooler)
     bert = "bert." if head.class_name == "BertModel" else ""
     weights = model.state_dict()
-    state = {own: weights[name.removeprefix(bert)] for own, name in names.items()}
+    state = {own: weights[name.removeprefix(bert)] for own, (name, *_) in names.items()}
     reference.load_state_dict(state, strict=True, assign=True)
     fill_buffers(reference)
     if not architecture.has_token_types:
@@ -45,21 +46,23 @@ def own_names(head: HeadSpec, architecture: Architecture) -> dict[str, str]:
     """Map BERT's names of all weights of a head to those of the encoder's own."""
     if architecture.base == "bert":
         return {}
+    config = copy.deepcopy(architecture.config)
+    config.num_labels = 2  # DistilBERT's question answering takes no other number
     pooler = True if head.class_name == "BertModel" else None
-    _, names = _empty_reference(head, architecture, pooler=pooler)
-    return {bert: own for own, bert in names.items()}
+    _, names = _empty_reference(head, type(architecture)(config), pooler=pooler)
+    return {bert: own for own, berts in names.items() for bert in berts}
 
 
 def _empty_reference(
     head: HeadSpec, architecture: Architecture, *, pooler: bool | None
-) -> tuple[Any, dict[str, str]]:
+) -> tuple[Any, dict[str, tuple[str, ...]]]:
     """Return the model without weights, and BERT's names of its own, as heads have them."""
     pooler = pooler if architecture.has_pooler else None
     class_name = architecture.class_name(head.class_name)
     reference = empty_model(class_name, architecture.config, pooler=pooler)
     own = f"{architecture.base}." if head.class_name == "BertModel" else ""
     return reference, {
-        name: architecture.bert_names(own + name, head.task)[0] for name in reference.state_dict()
+        name: architecture.bert_names(own + name, head.task) for name in reference.state_dict()
     }
 
 

@@ -29,6 +29,7 @@ _FIELDS = {
     "bert.embeddings.word_embeddings.weight": ("vocab_size", "embedding_size"),
     "bert.embeddings.position_embeddings.weight": ("max_position_embeddings", "embedding_size"),
     "bert.embeddings.token_type_embeddings.weight": ("type_vocab_size", "embedding_size"),
+    "bert.embeddings.projection.weight": ("hidden_size", "embedding_size"),
     "bert.encoder.layer.0.intermediate.dense.weight": ("intermediate_size", "hidden_size"),
     "classifier.weight": ("num_labels", "hidden_size"),
     "cls.predictions.decoder.weight": ("vocab_size", "embedding_size"),
@@ -111,10 +112,12 @@ def match(
 
 
 def _check_layers(weights: Mapping[str, torch.Tensor], architecture: Architecture) -> None:
+    field = _own_field("num_hidden_layers", architecture)
+    if architecture.layer_count != field:
+        return  # layers share weights, and those that lack or are surplus are named later
     layers = {int(found[1]) for name in weights if (found := _LAYER.match(name))}
-    expected = architecture.bert_fields()["num_hidden_layers"]
+    expected = getattr(architecture.config, field)
     if layers and len(layers) != expected:
-        field = architecture.fields.get("num_hidden_layers", "num_hidden_layers")
         raise ExportError(
             f"the config contradicts the weights: its {field} is {expected}, and the weights have "
             f"{len(layers)} layers"

@@ -88,7 +88,7 @@ def _write_flax(
     folder: Path, encoder: str, task: str, form: str = "flax_model.msgpack", **options: Any
 ) -> None:
     model = getattr(transformers, f"Flax{ENCODERS[encoder]}{HEADS[task]}")(_config(encoder, task))
-    random = np.random.default_rng(6)
+    random = np.random.default_rng(7)
     flat = flatten_dict(model.params, sep="/")
     flat = {name: weights(name, value.shape, random) for name, value in sorted(flat.items())}
     params = unflatten_dict(flat, sep="/")
