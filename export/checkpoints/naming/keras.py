@@ -47,9 +47,9 @@ def variables(architecture: Architecture) -> dict[str, Variable]:
 def keys(stored: str) -> tuple[str, ...]:
     """Return the keys of `variables` that a stored name may mean, in order.
 
-    A name starts with the scopes of the models around the encoder and, in a file that is not sharded, with
-    its group. These can be anything, so they are left out one by one. A model with two heads has
-    "mlm___cls" where PyTorch has "cls".
+    A name starts with the scopes of the models around the encoder and, in a file that is not
+    sharded, with its group. These can be anything, so they are left out one by one. A model with
+    two heads has "mlm___cls" where PyTorch has "cls".
     """
     name = stored.replace(_OLD_WORDS, _WORDS)
     parts = [part.rpartition("___")[2] for part in name.split("/") if part][-_DEEPEST:]

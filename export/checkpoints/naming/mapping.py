@@ -43,8 +43,9 @@ def from_scheme(
     """
     if scheme in _OF_BERT and architecture.base != "bert":
         raise ExportError(
-            f"bertrt reads TensorFlow's .ckpt files of BERT only, and the config's model_type is "
-            f"{architecture.config.model_type!r}: convert them with transformers 4.57, and export the result"
+            "bertrt reads TensorFlow's .ckpt files of BERT only, and the config's model_type is "
+            f"{architecture.config.model_type!r}: convert them with transformers 4.57, and export "
+            "the result"
         )
     layers = getattr(architecture.config, architecture.layer_count)
     if layers > len(arrays):
