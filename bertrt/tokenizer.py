@@ -7,7 +7,7 @@ is in use.
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ _CLEAN_UP = (
 
 
 class Tokenizer:
-    """A BERT tokenizer. Thread-safe; can be pickled."""
+    """An artifact's tokenizer. Thread-safe; can be pickled."""
 
     def __init__(self, json: str, facts: TokenizerFacts) -> None:
         """Create a tokenizer from the contents of a tokenizer.json and from `facts` about it.
@@ -124,14 +124,14 @@ class Tokenizer:
                 when None.
             stride: with truncation, how many tokens consecutive windows share; windows after the
                 first are in the result's `overflowing`. None is 0.
-            special_tokens: whether to add [CLS] and [SEP].
+            special_tokens: whether to add the special tokens around texts.
             empty_pair: whether an empty second text makes a pair too, as it does in the lists of
                 pairs that transformers takes.
             advice: the truncation that the error for a text that is too long names; when None True
                 and, for a pair, "longest_first".
 
-        Raises InputError if a text is not a string or a list of strings, and TooLongError if it is
-        too long.
+        Raises InputError if a text is not a string or a list of strings, or if words given alone
+        would be other tokens than within a text, and TooLongError if it is too long.
         """
         check_truncation(truncation, truncation_side)
         limit = self._check_max_length(max_length)
@@ -142,10 +142,16 @@ class Tokenizer:
             raise InputError("a text and its pair must both be strings or both be lists of words")
         for part in (text,) if pair is None else (text, pair):
             _check_text(part)
+        if words and not self._takes_words:
+            raise InputError(
+                "this tokenizer begins a word with the space before it, which a list of words "
+                'lacks: give the text, or set "add_prefix_space" to true in the checkpoint\'s '
+                "tokenizer_config.json and export it again"
+            )
         tokenizer = self._tokenizer
         if truncation is not False:
             strategy = "longest_first" if truncation is True else truncation
-            added = tokenizer.num_special_tokens_to_add(pair is not None) if special_tokens else 0
+            added = self.num_special_tokens_to_add(pair=pair is not None) if special_tokens else 0
             if limit <= added + (stride or 0):
                 raise InputError(
                     f"max_length is {limit}, which leaves no room for text beside {added} special "
@@ -247,24 +253,34 @@ class Tokenizer:
         token: str | None = self._tokenizer.id_to_token(id) if id >= 0 else None
         return token
 
+    def num_special_tokens_to_add(self, *, pair: bool = False) -> int:
+        """Return how many special tokens are around a text, or around the texts of a pair."""
+        return int(self._tokenizer.num_special_tokens_to_add(pair))
+
     def build_inputs_with_special_tokens(
         self, ids: Sequence[int], pair: Sequence[int] | None = None
     ) -> list[int]:
-        """Return `[CLS] ids [SEP]`, or `[CLS] ids [SEP] pair [SEP]`."""
-        cls, sep = self._special_id("cls"), self._special_id("sep")
-        return [cls, *ids, sep] + ([*pair, sep] if pair is not None else [])
+        """Return token ids with the special tokens around them, such as `[CLS] ids [SEP]`."""
+        inputs: list[int] = []
+        for text, id, _ in self._template(pair is not None):
+            inputs += [id] if text is None else (pair or ()) if text else ids
+        return inputs
 
     def special_tokens_mask(self, ids: Sequence[int]) -> list[int]:
         """Return 1 for each special token, also for unknown ones as in transformers, 0 for text."""
         return [int(id in self._special_ids) for id in ids]
 
     def token_type_ids(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
-        """Return 0 for each token of `[CLS] ids [SEP]`, and the second type for `pair [SEP]`.
+        """Return the token type of each token of `build_inputs_with_special_tokens`.
 
-        The second type is 1, or 0 if the checkpoint's tokenizer or model has one type only.
+        They are 0 and for a second text 1, or 0 if the checkpoint's tokenizer or model has one type
+        only.
         """
-        second = 0 if self.one_token_type else 1
-        return [0] * (len(ids) + 2) + ([second] * (len(pair) + 1) if pair is not None else [])
+        types: list[int] = []
+        for text, _, type in self._template(pair is not None):
+            count = 1 if text is None else len((pair or ()) if text else ids)
+            types += [type] * count
+        return types
 
     def save_vocabulary(self, directory: str | Path) -> Path:
         """Write vocab.txt with `write_vocabulary`, and return its path."""
@@ -283,11 +299,24 @@ class Tokenizer:
             )
         return max_length
 
-    def _special_id(self, role: str) -> int:
-        id = self.facts.special_ids.get(role)
-        if id is None:
-            raise InputError(f"this tokenizer has no {role} token")
-        return id
+    @functools.cached_property
+    def _takes_words(self) -> bool:
+        """Whether words given alone are the tokens that they are within a text."""
+        alone = self._tokenizer.encode(["a", "a"], is_pretokenized=True)
+        return bool(alone.ids == self._tokenizer.encode("a a").ids)
+
+    def _template(self, pair: bool) -> Iterator[tuple[int | None, int, int]]:
+        """Yield the parts of an input: each special token, and the place of each text.
+
+        A part is (None, its id, its token type), or (0 or 1 for the text, any id, its token type).
+        """
+        encoding = self._tokenizer.encode("a", "a" if pair else None)
+        last = None
+        parts = zip(encoding.sequence_ids, encoding.ids, encoding.type_ids, strict=True)
+        for text, id, type in parts:
+            if text is None or text != last:
+                yield text, id, type
+            last = text
 
     def _load(self) -> tokenizers.Tokenizer:
         tokenizer = tokenizers.Tokenizer.from_str(self._json)

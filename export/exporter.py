@@ -183,7 +183,14 @@ def export(
     )
     samples = _samples(request, source)
     with staged(output, overwrite=overwrite) as stage:
-        facts = write_tokenizer(checkpoint, stage, **source.marker_options)
+        facts = write_tokenizer(
+            checkpoint,
+            stage,
+            vocab_size=source.module.config.vocab_size,
+            positions=source.module.config.max_position_embeddings,
+            token_types=source.module.config.type_vocab_size,
+            **source.marker_options,
+        )
         task_facts = read_task_facts(source, _open_tokenizer(stage, facts), stage)
         facts = with_limits(facts, task_facts.get("multi_vector"))
         graphs = _build_graphs(request, source, facts)

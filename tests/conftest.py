@@ -308,6 +308,12 @@ def colbert_folders() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def tiny_tokenizers() -> ModuleType:
+    """The module tests/tiny_tokenizers.py, which writes tokenizers of every class."""
+    return _load_module("tiny_tokenizers")
+
+
+@pytest.fixture(scope="session")
 def colbert_artifact(
     make_checkpoint: Callable[..., Path], made_once: Callable[..., Path], request: Any
 ) -> Path:

@@ -241,10 +241,10 @@ class FeatureExtraction(TextHead):
         return HeadRequest([encoding], finish, tuple(sorted(sources)), tokens)
 
     def _prompt_tokens(self, prompt: str, length: int) -> int:
-        """Return how many leading tokens are a prompt's, with [CLS], and are not pooled."""
+        """Return how many leading tokens are a prompt's, with the first, and are not pooled."""
         if self.embedding.include_prompt:
             return 0
-        # Without the [SEP] after it; a text that is cut within its prompt keeps one token.
+        # Without the separator after it; a text that is cut within its prompt keeps one token.
         return min(len(self.tokenizer.encode(prompt, truncation=True)) - 1, length - 1)
 
     def embed(

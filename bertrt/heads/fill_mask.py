@@ -4,6 +4,7 @@ Follows transformers' FillMaskPipeline: probabilities are over the whole vocabul
 `targets`, and a text with several masks gives a list of lists.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from bertrt.heads.scores import softmax, top_k
 from bertrt.heads.truncation import check_tokenizer_kwargs, truncation_kwargs
 
 __all__ = ["FillMask", "FillMaskOptions"]
+
+# The mask tokens of most models, in any case: a text may have another model's.
+_MASKS = re.compile(r"\[mask\]|<mask>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,11 @@ class FillMask(TextHead):
                     "checkpoint again"
                 )
             when = " after truncation" if prepared.encodings[0].overflowing else ""
+            for other in _MASKS.findall(f"{input.text} {input.pair or ''}"):
+                if not when and other != mask:
+                    raise InputError(
+                        f"the text has {other}, and this model's mask token is {mask}: write that"
+                    )
             raise InputError(f"the text has no {mask}{when}: {shorten(input.text)}")
         return prepared
 
@@ -94,6 +103,8 @@ class FillMask(TextHead):
         probabilities = softmax(samples[0]["logits"])
         if text.targets is not None:
             probabilities = probabilities[:, text.targets]
+        # Without a padding token no id is None, and all are kept.
+        pad_id = self.tokenizer.facts.special_ids.get("pad", None)
         answer = []
         for mask, scores in zip(text.masks, probabilities, strict=True):
             predictions = []
@@ -109,7 +120,7 @@ class FillMask(TextHead):
                         # Special tokens are kept if there are several masks, so that the other
                         # masks stay visible.
                         "sequence": self.tokenizer.decode(
-                            filled[filled != self.tokenizer.pad_id].tolist(),
+                            filled[filled != pad_id].tolist(),
                             skip_special_tokens=len(text.masks) == 1,
                         ),
                     }

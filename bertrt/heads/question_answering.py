@@ -29,8 +29,8 @@ class QuestionAnsweringOptions(Options):
         doc_stride: how many tokens consecutive windows share; when None 128, or half the window
             if that is less.
         max_answer_len: the maximum length of an answer in tokens.
-        max_seq_len: the length of a window in tokens, including the question and three special
-            tokens; when None 384, or the model's length if that is less.
+        max_seq_len: the length of a window in tokens, including the question and special tokens;
+            when None 384, or the model's length if that is less.
         max_question_len: without effect, as with transformers' fast tokenizers, which never
             truncate the question.
         handle_impossible_answer: whether the empty answer may be returned.
@@ -131,9 +131,8 @@ class QuestionAnswering(Head):
             raise InputError(
                 f"doc_stride is {stride}: give less than max_seq_len, which is {length}"
             )
-        question = self.tokenizer.encode(input.question, truncation=True, max_length=limit)
-        # A window is [CLS] question [SEP] context [SEP].
-        room = length - len(question.ids) - 1
+        question = self.tokenizer.encode_whole(input.question, special_tokens=False)
+        room = length - len(question) - self.tokenizer.num_special_tokens_to_add(pair=True)
         if room > 0:
             # With a stride of `room` or more, windows would not advance; one may be enough though.
             first = self.tokenizer.encode(
@@ -191,7 +190,7 @@ class QuestionAnswering(Head):
 
 
 def answer_tokens(window: Encoding, cls_id: int | None) -> np.ndarray:
-    """Return which tokens an answer may consist of, bool [S]: the context's, and any [CLS]."""
+    """Return which tokens an answer may consist of, bool [S]: the context's, and any first one."""
     return np.array(
         [
             sequence == 1 or id == cls_id

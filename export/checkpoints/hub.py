@@ -28,10 +28,17 @@ from bertrt.export.checkpoints.transformer_subfolder import transformer_subfolde
 
 __all__ = ["VOCABULARIES", "fetch", "fetch_tokenizer", "looks_like_path"]
 
-# Each of these two is a tokenizer; the others are its settings.
-VOCABULARIES = ("tokenizer.json", "vocab.txt")
+# Each of these is a tokenizer; the others belong to one.
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
 _TOKENIZER_FILES = (
     *VOCABULARIES,
+    "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",

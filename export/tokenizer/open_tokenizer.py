@@ -11,8 +11,14 @@ from tokenizers.normalizers import BertNormalizer
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.error_reason import error_reason
 from bertrt.export.checkpoints.json_file import read_json
-from bertrt.export.tokenizer.settings import DEFAULT_TOKENS, TokenizerSettings
-from bertrt.export.tokenizer.vocabulary import looks_cased, read_vocabulary
+from bertrt.export.tokenizer.class_options import (
+    NORMALIZER_FIELDS,
+    class_options,
+    generic_options,
+)
+from bertrt.export.tokenizer.settings import TokenizerSettings
+from bertrt.export.tokenizer.special_tokens import special_token_options
+from bertrt.export.tokenizer.vocabulary import read_tokens, tokens_of_json
 
 __all__ = ["open_tokenizer"]
 
@@ -22,113 +28,83 @@ _SLOW = (
     "export what the fast tokenizers give"
 )
 
-# The normalizer's fields in a tokenizer.json, by their names in tokenizer_config.json.
-_NORMALIZER_FIELDS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
-
 _log = logging.getLogger(__name__)
 
 
 def open_tokenizer(settings: TokenizerSettings) -> Any:
     """Open the tokenizer, a transformers `PreTrainedTokenizerFast`.
 
-    The files are believed in transformers' order, with two exceptions. If tokenizer_config.json
+    The files are believed in transformers' order, with three exceptions. If tokenizer_config.json
     does not say whether to lower-case, tokenizer.json and else the vocabulary decide: transformers
     would silently lower-case, and turn each capitalized word of a cased checkpoint into another. A
-    special token that no file names and the vocabulary lacks stays absent.
+    special token that no file names and the vocabulary lacks stays absent. A tokenizer.json with
+    other parts than those of its class is used as it is: transformers 5 would replace them.
 
     Raises ExportError for files that cannot be used, for a vocabulary without a token that BERT
     needs, for a token whose id differs from the one in the files, for one that versions of
     transformers look for in different texts, and for a setting that changes ids and that the
     tokenizers library cannot express.
     """
+    kind = settings.kind
     data = read_json(settings.folder / "tokenizer.json") if settings.has_tokenizer_json else None
     vocabulary = _vocabulary(settings, data)
-    is_bert = data is None or (settings.is_bert and _is_wordpiece(data))
-    name = settings.class_name if settings.is_bert else "BertTokenizer"
-    options: dict[str, Any] = _absent_tokens(settings, vocabulary)
-    if is_bert:
-        options |= _normalizer(settings, data, vocabulary)
-    opener = getattr(transformers, f"{name if is_bert else 'PreTrainedTokenizer'}Fast")
+    as_file = data is not None and not kind.builds(data)
+    options: dict[str, Any] = special_token_options(settings, vocabulary, as_file=as_file)
+    if as_file:
+        assert data is not None
+        options |= generic_options(data)
+    else:
+        options |= class_options(settings, data, vocabulary)
+    tokenizer = _open(settings, "PreTrainedTokenizer" if as_file else kind.name, options)
+    _check_added_ids(settings, tokenizer.backend_tokenizer)
+    if kind.model == "WordPiece" and not as_file:
+        _check_normalized_tokens(data, tokenizer.backend_tokenizer)
+    _check_slow_settings(settings, tokenizer.backend_tokenizer)
+    if data is None and kind.mask_takes_space:
+        _warn_of_mask(tokenizer)
+    return tokenizer
+
+
+def _vocabulary(settings: TokenizerSettings, data: Mapping[str, Any] | None) -> set[str]:
+    """Return all tokens of tokenizer.json, or of the vocabulary without one."""
+    if data is not None:
+        return tokens_of_json(data)
+    kind = settings.kind
+    tokens = read_tokens(settings.folder / kind.files[0])
+    if kind.adds_special_tokens:
+        tokens.update(settings.token(role) or name for role, name in kind.special_tokens.items())
+    return tokens
+
+
+def _open(settings: TokenizerSettings, class_name: str, options: Mapping[str, Any]) -> Any:
+    opener = getattr(transformers, f"{class_name}Fast")
     try:
         tokenizer = opener.from_pretrained(settings.folder, local_files_only=True, **options)
         tokenizer.backend_tokenizer.encode("a", "b")
     except Exception as error:
         # transformers and the tokenizers library raise errors of many classes for files that they
         # cannot use, also plain Exceptions.
+        files = "tokenizer.json if there is one"
+        if not settings.has_tokenizer_json and settings.kind.model != "WordPiece":
+            files = " and ".join(settings.kind.files)
         raise ExportError(
             f"the tokenizer's files cannot be used ({error_reason(error)}): correct "
-            "tokenizer_config.json, or tokenizer.json if there is one"
+            f"tokenizer_config.json, or {files}"
         ) from error
-    _check_added_ids(settings, tokenizer.backend_tokenizer)
-    _check_normalized_tokens(data if is_bert else None, tokenizer.backend_tokenizer)
-    _check_slow_settings(settings, tokenizer.backend_tokenizer)
     return tokenizer
 
 
-def _vocabulary(settings: TokenizerSettings, data: Mapping[str, Any] | None) -> set[str]:
-    """Return all tokens of tokenizer.json, or of vocab.txt without one."""
-    if data is None:
-        return set(read_vocabulary(settings.folder / "vocab.txt"))
-    try:
-        # A Unigram model lists each token with its score.
-        vocabulary = data["model"]["vocab"]
-        tokens = vocabulary if isinstance(vocabulary, dict) else [token for token, _ in vocabulary]
-        return {*tokens, *(token["content"] for token in data.get("added_tokens") or ())}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ExportError(
-            f"tokenizer.json cannot be used ({error!r}): download it again"
-        ) from error
-
-
-def _is_wordpiece(data: Mapping[str, Any]) -> bool:
-    # Older files do not name the model's type.
-    return bool(data["model"].get("type", "WordPiece") == "WordPiece")
-
-
-def _absent_tokens(settings: TokenizerSettings, vocabulary: set[str]) -> dict[str, None]:
-    """Return options without the special tokens that transformers would invent.
-
-    Raises ExportError if the unknown, the first or the separating token is one of them.
-    """
-    absent: dict[str, None] = {}
-    for role, default in DEFAULT_TOKENS.items():
-        name = settings.token(role) or default
-        if name in vocabulary or name in settings.added:
-            continue
-        needed = role in ("unk", "cls", "sep")
-        if needed and (role == "unk" or not settings.token(role)):
-            raise ExportError(
-                f'the vocabulary has no {name!r}: set "{role}_token" in '
-                f"tokenizer_config.json to its {role} token"
-            )
-        if not settings.names(role):
-            absent[f"{role}_token"] = None
-    return absent
-
-
-def _normalizer(
-    settings: TokenizerSettings, data: Mapping[str, Any] | None, vocabulary: set[str]
-) -> dict[str, Any]:
-    """Return how to treat case, accents and Chinese characters where transformers would guess."""
-    stated = {name: settings.config.get(name) for name in _NORMALIZER_FIELDS}
-    in_file = (data or {}).get("normalizer") or {}
-    if in_file.get("type") == "BertNormalizer":
-        for name, field in _NORMALIZER_FIELDS.items():
-            if name not in settings.config:
-                stated[name] = in_file.get(field)
-    if stated["do_lower_case"] is None:
-        stated["do_lower_case"] = not looks_cased(dict.fromkeys(vocabulary, 0))
+def _warn_of_mask(tokenizer: Any) -> None:
+    """Warn if the mask leaves the space before it, as transformers 5 has it and 4 has not."""
+    mask = tokenizer.added_tokens_decoder.get(tokenizer.mask_token_id)
+    if mask is not None and not mask.lstrip:
         _log.warning(
-            "no file says whether the tokenizer lower-cases; by its vocabulary it is %s",
-            "uncased" if stated["do_lower_case"] else "cased",
+            "no file says whether the mask token %r takes the space before it: transformers %s "
+            "leaves the space, and transformers 4, with which such models were trained, did not; "
+            'to take it, set "lstrip" in the "mask_token" of special_tokens_map.json',
+            mask.content,
+            transformers.__version__,
         )
-    if stated["tokenize_chinese_chars"] is None:
-        stated["tokenize_chinese_chars"] = True
-    return stated
 
 
 def _check_added_ids(settings: TokenizerSettings, tokenizer: Tokenizer) -> None:
@@ -150,7 +126,7 @@ def _check_normalized_tokens(data: Mapping[str, Any] | None, tokenizer: Tokenize
     in_file = (data or {}).get("normalizer") or {}
     if in_file.get("type") != "BertNormalizer":
         return
-    names = ("clean_text", *_NORMALIZER_FIELDS.values())
+    names = ("clean_text", *NORMALIZER_FIELDS.values())
     fields = {name: in_file[name] for name in names if name in in_file}
     normalizers = (BertNormalizer(**fields), tokenizer.normalizer)
     for token in tokenizer.get_added_tokens_decoder().values():
@@ -159,7 +135,7 @@ def _check_normalized_tokens(data: Mapping[str, Any] | None, tokenizer: Tokenize
             raise ExportError(
                 f"the added token {token.content!r} is normalized, and versions of transformers "
                 "look for it in different texts, because the normalizer in tokenizer.json "
-                f"contradicts {', '.join(_NORMALIZER_FIELDS)} in tokenizer_config.json: make them "
+                f"contradicts {', '.join(NORMALIZER_FIELDS)} in tokenizer_config.json: make them "
                 "agree"
             )
 
@@ -168,7 +144,7 @@ def _check_slow_settings(settings: TokenizerSettings, tokenizer: Tokenizer) -> N
     """Raise ExportError for a setting that changes ids with a slow tokenizer only."""
     if settings.config.get("do_basic_tokenize") is False:
         raise ExportError(f"do_basic_tokenize is false, which {_SLOW}")
-    unknown = tokenizer.token_to_id(settings.token("unk") or DEFAULT_TOKENS["unk"])
+    unknown = tokenizer.token_to_id(settings.token("unk") or settings.kind.special_tokens["unk"])
     for word in settings.config.get("never_split") or ():
         whole = tokenizer.token_to_id(str(word))
         ids = tokenizer.encode(str(word), add_special_tokens=False).ids

@@ -7,20 +7,18 @@ from typing import Any
 
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.json_file import read_json
+from bertrt.export.tokenizer.classes import (
+    CLASSES,
+    GENERIC,
+    ROLES,
+    VOCABULARY_FILES,
+    TokenizerClass,
+    class_of_model,
+)
 
-__all__ = ["BERT_CLASSES", "DEFAULT_TOKENS", "TokenizerSettings", "read_settings"]
+__all__ = ["TokenizerSettings", "read_settings"]
 
-# The special tokens by role, as BERT names them.
-DEFAULT_TOKENS = {
-    "pad": "[PAD]",
-    "unk": "[UNK]",
-    "cls": "[CLS]",
-    "sep": "[SEP]",
-    "mask": "[MASK]",
-}
-
-# Classes that split texts as BERT's does, and classes that use any tokenizer.json as it is.
-BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+# Classes that use any tokenizer.json as it is.
 _GENERIC_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 # Splits words with a Japanese dictionary, which a tokenizer.json cannot express.
 _REFUSED_CLASSES = ("BertJapaneseTokenizer",)
@@ -38,22 +36,24 @@ class TokenizerSettings:
             entries of special_tokens_map.json replace its own.
         class_name: the tokenizer's class, without the "Fast" of older versions.
         added: the ids that the files give to added tokens.
+        is_named: whether a file names the class, or a model that has it.
     """
 
     folder: Path
     config: Mapping[str, Any]
     class_name: str
     added: Mapping[str, int]
+    is_named: bool
 
     @property
     def has_tokenizer_json(self) -> bool:
-        """Whether there is a tokenizer.json, which transformers believes more than vocab.txt."""
+        """Whether there is a tokenizer.json, which transformers believes before a vocabulary."""
         return (self.folder / "tokenizer.json").is_file()
 
     @property
-    def is_bert(self) -> bool:
-        """Whether transformers' class builds BERT's own normalizer, splitter and template."""
-        return self.class_name in BERT_CLASSES
+    def kind(self) -> TokenizerClass:
+        """What transformers knows by the class; `GENERIC` for one that it does not build."""
+        return CLASSES.get(self.class_name, GENERIC)
 
     @property
     def returns_token_types(self) -> bool:
@@ -64,7 +64,7 @@ class TokenizerSettings:
         """
         names = self.config.get("model_input_names")
         if names is None:
-            return self.class_name != "DistilBertTokenizer"
+            return self.kind.has_token_types
         return _TYPES in names
 
     @property
@@ -106,11 +106,27 @@ def read_settings(folder: Path) -> TokenizerSettings:
         if (folder / "added_tokens.json").is_file():
             added = _token_ids(read_json(folder / "added_tokens.json"))
     model_config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    name = config.get("tokenizer_class") or model_config.get("tokenizer_class") or "BertTokenizer"
-    settings = TokenizerSettings(folder, config, str(name).removesuffix("Fast"), added)
+    model_type = model_config.get("model_type")
+    name = config.get("tokenizer_class") or model_config.get("tokenizer_class")
+    settings = TokenizerSettings(
+        folder,
+        config,
+        _class_name(name, model_type, has_json=(folder / "tokenizer.json").is_file()),
+        added,
+        is_named=bool(name or model_type),
+    )
     _check_class(settings)
     _check_types(settings)
     return settings
+
+
+def _class_name(name: Any, model_type: Any, *, has_json: bool) -> str:
+    """Return the tokenizer's class, without the "Fast" of older versions."""
+    own = str(name or "").removesuffix("Fast")
+    # A generic class cannot be built from a vocabulary alone.
+    if not own or (own in _GENERIC_CLASSES and not has_json):
+        return class_of_model(model_type)
+    return own
 
 
 def _decoder_ids(decoder: Any) -> dict[str, int]:
@@ -134,21 +150,29 @@ def _token_ids(added: dict[str, Any]) -> dict[str, int]:
 
 
 def _check_class(settings: TokenizerSettings) -> None:
-    name = settings.class_name
+    name, folder = settings.class_name, settings.folder
     if name in _REFUSED_CLASSES:
         raise ExportError(f"the checkpoint's tokenizer is a {name}, which bertrt cannot export")
     if settings.has_tokenizer_json:
         return
-    if not (settings.folder / "vocab.txt").is_file():
-        raise ExportError(
-            f"{settings.folder.name!r} has no tokenizer: add its tokenizer.json or vocab.txt, or "
-            "say with --tokenizer where it is"
-        )
-    if name not in BERT_CLASSES + _GENERIC_CLASSES:
+    files = settings.kind.files
+    found = [file for file in VOCABULARY_FILES if (folder / file).is_file()]
+    if found and name not in CLASSES:
         raise ExportError(
             f"the checkpoint's tokenizer is a {name} without a tokenizer.json: save it with "
             "transformers as a fast tokenizer"
         )
+    if set(files) <= set(found):
+        return
+    if found and not settings.is_named:
+        raise ExportError(
+            f"{folder.name!r} has {' and '.join(found)}, and no file says of which tokenizer: name "
+            'its class as "tokenizer_class" in tokenizer_config.json'
+        )
+    raise ExportError(
+        f"{folder.name!r} has no tokenizer: add its tokenizer.json or {' and '.join(files)}, or "
+        "say with --tokenizer where it is"
+    )
 
 
 def _check_types(settings: TokenizerSettings) -> None:
@@ -156,7 +180,7 @@ def _check_types(settings: TokenizerSettings) -> None:
     config = settings.config
     flags = ("do_lower_case", "tokenize_chinese_chars", "strip_accents", "split_special_tokens")
     expected: dict[str, Any] = {name: (bool, type(None)) for name in flags}
-    expected |= {f"{role}_token": (str, dict, type(None)) for role in DEFAULT_TOKENS}
+    expected |= {f"{role}_token": (str, dict, type(None)) for role in (*ROLES, "bos", "eos")}
     expected |= {"model_input_names": (list, type(None)), "never_split": (list, type(None))}
     for name, types in expected.items():
         if not isinstance(config.get(name), types):

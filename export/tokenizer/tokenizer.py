@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import Checkpoint
+from bertrt.export.tokenizer.class_options import generic_options
+from bertrt.export.tokenizer.classes import ROLES
 from bertrt.export.tokenizer.markers import register_markers
 from bertrt.export.tokenizer.open_tokenizer import open_tokenizer
-from bertrt.export.tokenizer.settings import DEFAULT_TOKENS, TokenizerSettings, read_settings
+from bertrt.export.tokenizer.settings import TokenizerSettings, read_settings
 from bertrt.export.tokenizer.tokenizer_json import (
     bert_template,
     is_plain_bert,
@@ -46,14 +49,24 @@ def write_tokenizer(
     checkpoint: Checkpoint,
     directory: Path,
     *,
+    vocab_size: int,
+    positions: int,
+    token_types: int,
     markers: Sequence[str] = (),
     needs_markers: bool = False,
 ) -> TokenizerFacts:
     """Write tokenizer.json, tokenizer_config.json and vocab.txt; returns what the runtime needs.
 
     The tokenizer gives the ids that transformers gives with the checkpoint's files: see
-    `bertrt.export.tokenizer.open_tokenizer`. The written one has no truncation and no padding, and
-    knows `markers`: see `bertrt.export.tokenizer.markers`.
+    `bertrt.export.tokenizer.open_tokenizer`. The written one has no truncation and no padding.
+
+    Args:
+        checkpoint: whose tokenizer it is.
+        directory: where to write.
+        vocab_size, positions, token_types: how many tokens, positions and token types the model
+            has embeddings for. The positions are the limit in tokens if the settings have no less.
+        markers, needs_markers: what the tokenizer knows besides: see
+            `bertrt.export.tokenizer.markers`.
 
     Raises ExportError if there is no tokenizer, if the tokenizers library has no such tokenizer, if
     it lacks a token that BERT needs, if it has more tokens than the model, and for a setting that
@@ -62,12 +75,11 @@ def write_tokenizer(
     settings = read_settings(checkpoint.tokenizer_folder)
     opened = open_tokenizer(settings)
     register_markers(opened, markers, needed=needs_markers)
-    size = checkpoint.config.get("vocab_size", 30522)
-    one_type = not settings.returns_token_types or checkpoint.config.get("type_vocab_size", 2) == 1
-    state, surplus = remove_surplus(_edited(settings, opened, one_type=one_type), size)
+    one_type = not settings.returns_token_types or token_types == 1
+    state, surplus = remove_surplus(_edited(settings, opened, one_type=one_type), vocab_size)
     tokenizer = Tokenizer.from_str(json.dumps(state))
-    facts = _facts(checkpoint, settings, opened, tokenizer)
-    _warn(tokenizer, opened, surplus, size)
+    facts = _facts(settings, opened, tokenizer, positions)
+    _warn(tokenizer, opened, surplus, vocab_size)
     tokenizer.save(str(directory / "tokenizer.json"))
     config = _config(state, settings, opened, facts, tokenizer, one_type=one_type)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
@@ -92,9 +104,9 @@ def _edited(settings: TokenizerSettings, opened: Any, *, one_type: bool) -> dict
 
 
 def _facts(
-    checkpoint: Checkpoint, settings: TokenizerSettings, opened: Any, tokenizer: Tokenizer
+    settings: TokenizerSettings, opened: Any, tokenizer: Tokenizer, positions: int
 ) -> TokenizerFacts:
-    names = {role: getattr(opened, f"{role}_token") for role in DEFAULT_TOKENS}
+    names = {role: getattr(opened, f"{role}_token") for role in ROLES}
     special = {
         role: None if name is None else tokenizer.token_to_id(name) for role, name in names.items()
     }
@@ -107,18 +119,31 @@ def _facts(
     added = opened.backend_tokenizer.get_added_tokens_decoder().values()
     flagged = {tokenizer.token_to_id(token.content) for token in added if token.special}
     all_special = sorted(id for id in {*flagged, *special.values()} if id is not None)
-    positions = checkpoint.config.get("max_position_embeddings", 512)
+    mask = names["mask"] or "a mask"
     return TokenizerFacts(
         max_length=min(settings.max_length or positions, positions),
         padding_side="right",
         truncation_side=opened.truncation_side,
         special_ids=special,
         all_special_ids=tuple(all_special),
-        clean_up_tokenization_spaces=bool(
-            settings.config.get("clean_up_tokenization_spaces", False)
+        clean_up_tokenization_spaces=_cleans_up(settings, tokenizer),
+        golden=tuple(
+            (text, tuple(tokenizer.encode(text).ids))
+            for text in (*_GOLDEN, f" The {mask} of{mask} it  ")
         ),
-        golden=tuple((text, tuple(tokenizer.encode(text).ids)) for text in _GOLDEN),
     )
+
+
+def _cleans_up(settings: TokenizerSettings, tokenizer: Tokenizer) -> bool:
+    """Whether decoding removes spaces before signs.
+
+    As in transformers 5, not where tokens have their spaces: 4 saved the setting with every one.
+    """
+    config = settings.config
+    if isinstance(tokenizer.model, BPE):
+        forced = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+        return bool(config.get("clean_up_tokenization_spaces") and config.get(forced))
+    return bool(config.get("clean_up_tokenization_spaces"))
 
 
 def _warn(tokenizer: Tokenizer, opened: Any, surplus: list[str], size: int) -> None:
@@ -182,6 +207,8 @@ def _config(
     }
     if settings.config.get("split_special_tokens"):
         config["split_special_tokens"] = True
+    # The generic class of transformers 4 would replace it by its default.
+    config |= generic_options(state)
     if is_plain_bert(state, str(names["cls"]), str(names["sep"])):
         normalizer = state["normalizer"]
         config |= {

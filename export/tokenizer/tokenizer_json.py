@@ -54,20 +54,26 @@ def use_one_token_type(state: State) -> None:
 
     Raises ExportError for a post-processor whose token types cannot be changed.
     """
-    processor = state["post_processor"]
+    state["post_processor"] = _with_one_type(state["post_processor"])
+
+
+def _with_one_type(processor: State) -> State:
     kind = processor["type"]
+    if kind in ("RobertaProcessing", "ByteLevel"):  # which set no other type
+        return processor
+    if kind == "BertProcessing":
+        (cls, cls_id), (sep, sep_id) = processor["cls"], processor["sep"]
+        return bert_template(cls, sep, {cls: cls_id, sep: sep_id}, second_type=0)
     if kind == "TemplateProcessing":
         for piece in (*processor["single"], *processor["pair"]):
             next(iter(piece.values()))["type_id"] = 0
-    elif kind == "BertProcessing":
-        (cls, cls_id), (sep, sep_id) = processor["cls"], processor["sep"]
-        ids = {cls: cls_id, sep: sep_id}
-        state["post_processor"] = bert_template(cls, sep, ids, second_type=0)
-    elif kind != "RobertaProcessing":  # which has one type already
-        raise ExportError(
-            f"model_input_names has no token_type_ids, and the post-processor in tokenizer.json is "
-            f"a {kind}, which sets them: use a TemplateProcessing"
-        )
+        return processor
+    if kind == "Sequence":
+        return {**processor, "processors": [_with_one_type(p) for p in processor["processors"]]}
+    raise ExportError(
+        f"model_input_names has no token_type_ids, and the post-processor in tokenizer.json is "
+        f"a {kind}, which sets them: use a TemplateProcessing"
+    )
 
 
 def split_special_tokens(state: State) -> None:
@@ -112,10 +118,15 @@ def remove_surplus(state: State, size: int) -> tuple[State, list[str]]:
         return state, []
     tokenizer = Tokenizer.from_str(json.dumps(state))
     prefix = state["model"].get("continuing_subword_prefix") or "\0"
+    # What reaches a token of merged pieces is no text that its name says.
+    merged = set(ids) if "merges" in state["model"] else set()
+    merged -= {token["content"] for token in added}
     reached = [
         token
         for token, id in surplus.items()
-        if token.startswith(prefix) or id in tokenizer.encode(token, add_special_tokens=False).ids
+        if token.startswith(prefix)
+        or token in merged
+        or id in tokenizer.encode(token, add_special_tokens=False).ids
     ]
     if beyond or reached:
         count = max([*ids.values(), *(token["id"] for token in added), len(vocabulary) - 1]) + 1

@@ -244,13 +244,6 @@ def test_an_unusable_tokenizer_file_is_refused(both: tuple[Tokenizer, Any]) -> N
         Tokenizer('{"model": "none"}', ours.facts)
 
 
-def test_a_missing_special_token_is_named(both: tuple[Tokenizer, Any]) -> None:
-    ours, _ = both
-    facts = replace(ours.facts, special_ids={**ours.facts.special_ids, "sep": None})
-    with pytest.raises(InputError, match="this tokenizer has no sep token"):
-        Tokenizer(ours.__reduce__()[1][0], facts).build_inputs_with_special_tokens([5])
-
-
 def test_spaces_are_cleaned_up_as_in_transformers(both: tuple[Tokenizer, Any]) -> None:
     ours, theirs = both
     clean = Tokenizer(

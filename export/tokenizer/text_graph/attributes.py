@@ -16,7 +16,8 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
         state: the contents of its tokenizer.json.
         tokenizer: the tokenizer.
 
-    Raises ExportError for a tokenizer that is not BERT's WordPiece, or truncates on the left.
+    Raises ExportError for a tokenizer that is not BERT's WordPiece, that joins a pair in another
+    way, or that truncates on the left.
     """
     model, normalizer = state["model"], state["normalizer"] or {}
     splitter = (state["pre_tokenizer"] or {}).get("type")
@@ -28,6 +29,13 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
         raise ExportError(
             f"the tokenizer is a {model.get('type')} with {normalizer.get('type')} and {splitter}, "
             "and a graph can only have BERT's WordPiece: leave out --with-tokenizer"
+        )
+    cls, sep = (tokenizer.facts.special_ids[role] for role in ("cls", "sep"))
+    if tokenizer.build_inputs_with_special_tokens([-1], [-2]) != [cls, -1, sep, -2, sep]:
+        names = tokenizer.encode("", "", empty_pair=True).tokens
+        raise ExportError(
+            f"the tokenizer puts {' '.join(names)} around a pair of texts, and a graph can only "
+            "join them as BERT does: leave out --with-tokenizer"
         )
     if tokenizer.facts.truncation_side == "left":
         raise ExportError(

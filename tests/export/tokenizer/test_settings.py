@@ -14,6 +14,7 @@ from bertrt.artifact.manifest import TokenizerFacts
 from bertrt.errors import ExportError
 from bertrt.export.checkpoints.checkpoint import Checkpoint, Source
 from bertrt.export.tokenizer.tokenizer import write_tokenizer
+from bertrt.export.tokenizer.tokenizer_json import use_one_token_type
 from bertrt.tokenizer import Tokenizer
 from bertrt.tokens import pad
 
@@ -85,11 +86,14 @@ def write(tmp_path: Path) -> Write:
             (folder / name).write_text(text, encoding="utf-8")
         (artifact / "config.json").write_text(json.dumps(config))
         source = Source("checkpoint", None, "safetensors", (), "")
-        return (
+        facts = write_tokenizer(
+            Checkpoint(config, {}, folder, folder, source),
             artifact,
-            write_tokenizer(Checkpoint(config, {}, folder, folder, source), artifact),
-            folder,
+            vocab_size=config["vocab_size"],
+            positions=config["max_position_embeddings"],
+            token_types=config.get("type_vocab_size", 2),
         )
+        return artifact, facts, folder
 
     return run
 
@@ -401,6 +405,18 @@ def test_later_windows_of_a_model_with_one_token_type(write: Write, config: dict
             "trim_offsets": False,
             "add_prefix_space": False,
         },
+        {
+            "type": "Sequence",
+            "processors": [
+                {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+                {
+                    "type": "ByteLevel",
+                    "trim_offsets": True,
+                    "add_prefix_space": False,
+                    "use_regex": True,
+                },
+            ],
+        },
     ],
 )
 def test_older_post_processors_with_one_token_type(
@@ -412,17 +428,11 @@ def test_older_post_processors_with_one_token_type(
     check(*write(settings, tokenizer_json(post_processor=processor)))
 
 
-def test_token_types_that_cannot_be_changed_are_refused(
-    write: Write, tokenizer_json: Callable[..., Files]
-) -> None:
-    inner = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": ["input_ids", "attention_mask"],
-    }
-    processor = {"type": "Sequence", "processors": [inner]}
-    with pytest.raises(ExportError, match=r"has no token_type_ids.*a Sequence"):
-        write(settings, tokenizer_json(post_processor=processor))
+def test_token_types_that_cannot_be_changed_are_refused() -> None:
+    inner = {"type": "NewProcessing", "types": [0, 1]}
+    for processor in (inner, {"type": "Sequence", "processors": [inner]}):
+        with pytest.raises(ExportError, match=r"has no token_type_ids.*a NewProcessing"):
+            use_one_token_type({"post_processor": processor})
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,13 @@ def write(tmp_path: Path) -> Write:
         artifact = tmp_path / "artifact"
         artifact.mkdir()
         source = Source("checkpoint", None, "safetensors", (), "")
-        facts = write_tokenizer(Checkpoint(config, {}, folder, folder, source), artifact)
+        facts = write_tokenizer(
+            Checkpoint(config, {}, folder, folder, source),
+            artifact,
+            vocab_size=config["vocab_size"],
+            positions=config["max_position_embeddings"],
+            token_types=2,
+        )
         shutil.copy(folder / "config.json", artifact)
         return artifact, facts, folder
 
