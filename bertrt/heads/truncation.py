@@ -49,7 +49,7 @@ def check_room(
     if truncation["truncation"] not in (False, "only_first"):
         return
     max_length = truncation["max_length"]
-    special = tokenizer.num_special_tokens_to_add(pair=True)
+    special = len(tokenizer.encode("", "", empty_pair=True, truncation=True, max_length=max_length))
     windows = tokenizer.encode(second, truncation=True, special_tokens=False)
     count = sum(len(window) for window in (windows, *windows.overflowing))
     limit = tokenizer.max_length if max_length is None else max_length

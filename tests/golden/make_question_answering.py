@@ -1,7 +1,8 @@
 """Write question_answering.json: the answers of transformers 4.57's pipeline, which 5.x lacks.
 
-Run it with transformers 4.57 installed: `python tests/golden/make_question_answering.py`. The
-checkpoint's random weights are the same in every NumPy, so a test can make it again and compare.
+question_answering_byte_level.json has those of the same kind of model with RoBERTa's tokenizer. Run
+it with transformers 4.57 installed: `python tests/golden/make_question_answering.py`. The
+checkpoints' random weights are the same in every NumPy, so a test can make them again and compare.
 """
 
 import itertools
@@ -12,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
-GOLDEN = Path(__file__).with_name("question_answering.json")
+# Files of answers by the model's tokenizer.
+GOLDEN = {
+    "WordPiece": Path(__file__).with_name("question_answering.json"),
+    "byte-level": Path(__file__).with_name("question_answering_byte_level.json"),
+}
 
 WORDS = """
 a in of the to and is was who where what when which lives works river city paris london berlin
@@ -47,13 +52,31 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def write_checkpoint(folder: Path) -> None:
+# Merges of a byte-level BPE, whose vocabulary is them, every byte and the special tokens.
+MERGES = [
+    *("Ġ t", "h e", "Ġt he", "i n", "Ġ in", "o n", "L on", "d on", "Lon don", "Ġ London", "l i"),
+    *("Ġ li", "v e", "Ġli ve", "Ġlive s", "r i", "ri ve", "Ã ©", "ð Ł", "ðŁ Ļ", "Ġ b", "Ġb y"),
+]
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def byte_level_vocabulary() -> dict[str, int]:
+    """Return the tokens of the byte-level BPE, and their ids."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    merged = [merge.replace(" ", "") for merge in MERGES]
+    tokens = [*SPECIAL, *sorted(ByteLevel.alphabet()), *merged]
+    return {token: id for id, token in enumerate(tokens)}
+
+
+def write_checkpoint(folder: Path, tokenizer: str) -> None:
     """Write a tiny BertForQuestionAnswering, its config and its tokenizer's vocabulary."""
     import torch
     import transformers
 
+    bytes_too = tokenizer == "byte-level"
     config = transformers.BertConfig(
-        vocab_size=len(VOCABULARY),
+        vocab_size=len(byte_level_vocabulary() if bytes_too else VOCABULARY),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -73,21 +96,29 @@ def write_checkpoint(folder: Path) -> None:
         state[name] = torch.tensor(numbers, dtype=torch.float32)
     model.load_state_dict(state)
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 64}
+    settings: dict[str, Any] = {"model_max_length": 64}
+    if bytes_too:
+        mask = {"__type": "AddedToken", "content": "<mask>", "lstrip": True, "special": True}
+        flags = dict.fromkeys(("rstrip", "normalized", "single_word"), False)
+        settings |= {"tokenizer_class": "RobertaTokenizer", "mask_token": {**mask, **flags}}
+        vocabulary = json.dumps(byte_level_vocabulary(), ensure_ascii=False)
+        (folder / "vocab.json").write_text(vocabulary, encoding="utf-8")
+        merges = "\n".join(["#version: 0.2", *MERGES]) + "\n"
+        (folder / "merges.txt").write_text(merges, encoding="utf-8")
+    else:
+        settings |= {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+        (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
-def main() -> None:
+def answer(tokenizer: str) -> dict[str, Any]:
     """Answer every question on every context with every set of options."""
     import tempfile
 
     import transformers
 
-    if not transformers.__version__.startswith("4.57."):
-        raise SystemExit(f"transformers is {transformers.__version__}: install 4.57")
     with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder))
+        write_checkpoint(Path(folder), tokenizer)
         pipe = transformers.pipeline("question-answering", model=folder, device="cpu")
     cases = []
     for context, question, options in itertools.product(CONTEXTS, QUESTIONS, OPTIONS):
@@ -98,8 +129,18 @@ def main() -> None:
             cases.append(
                 {"context": context, "question": question, "options": options, "answer": answer}
             )
-    golden = {"transformers": transformers.__version__, "contexts": CONTEXTS, "cases": cases}
-    GOLDEN.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return {"transformers": transformers.__version__, "contexts": CONTEXTS, "cases": cases}
+
+
+def main() -> None:
+    """Write every file of answers."""
+    import transformers
+
+    if not transformers.__version__.startswith("4.57."):
+        raise SystemExit(f"transformers is {transformers.__version__}: install 4.57")
+    for tokenizer, path in GOLDEN.items():
+        text = json.dumps(answer(tokenizer), ensure_ascii=False, indent=1) + "\n"
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

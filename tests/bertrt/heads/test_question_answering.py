@@ -6,7 +6,7 @@ tests/golden/make_question_answering.py. If 4.57 is installed, answers are compa
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ Agree = Callable[[Any, Any], None]
 NAME = "BertForQuestionAnswering"
 QUESTION, CONTEXT = "who lives in london", "Mary lives in London, by the river."
 SCRIPT = Path(__file__).parents[2] / "golden" / "make_question_answering.py"
-GOLDEN = json.loads(SCRIPT.with_name("question_answering.json").read_text(encoding="utf-8"))
+GOLDEN = {
+    tokenizer: json.loads(SCRIPT.with_name(f"{name}.json").read_text(encoding="utf-8"))
+    for tokenizer, name in (
+        ("WordPiece", "question_answering"),
+        ("byte-level", "question_answering_byte_level"),
+    )
+}
 
 needs_pipeline = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None
@@ -35,13 +41,24 @@ def rt(load_artifact: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def golden_rt(made_once: Callable[..., Path]) -> Any:
-    """Load an artifact of the checkpoint that gave the golden answers."""
-    with bertrt.load(made_once("golden", NAME, _export_golden) / "out") as runtime:
-        yield runtime
+def golden_rt(made_once: Callable[..., Path]) -> Iterator[Callable[[str], Any]]:
+    """A factory: a tokenizer to an artifact of the checkpoint that gave the golden answers."""
+    opened: dict[str, Any] = {}
+
+    def load(tokenizer: str) -> Any:
+        if tokenizer not in opened:
+            folder = made_once(
+                "golden", (NAME, tokenizer), lambda folder: _export_golden(folder, tokenizer)
+            )
+            opened[tokenizer] = bertrt.load(folder / "out")
+        return opened[tokenizer]
+
+    yield load
+    for runtime in opened.values():
+        runtime.close()
 
 
-def _export_golden(folder: Path) -> None:
+def _export_golden(folder: Path, tokenizer: str) -> None:
     from bertrt.export import export
 
     spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
@@ -50,22 +67,28 @@ def _export_golden(folder: Path) -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     folder.mkdir()
-    script.write_checkpoint(folder)
+    script.write_checkpoint(folder, tokenizer)
     export(folder, folder / "out")
 
 
 @pytest.mark.parametrize(
-    "case",
-    GOLDEN["cases"],
-    ids=lambda case: f"{case['context']}, {case['question']} {case['options'] or ''}",
+    ("tokenizer", "case"),
+    [(tokenizer, case) for tokenizer, golden in GOLDEN.items() for case in golden["cases"]],
+    ids=lambda value: (
+        value
+        if isinstance(value, str)
+        else f"{value['context']}, {value['question']} {value['options'] or ''}"
+    ),
 )
-def test_golden(golden_rt: Any, agree: Agree, case: dict[str, Any]) -> None:
-    context = GOLDEN["contexts"][case["context"]]
-    agree(golden_rt(question=case["question"], context=context, **case["options"]), case["answer"])
+def test_golden(
+    golden_rt: Callable[[str], Any], agree: Agree, tokenizer: str, case: dict[str, Any]
+) -> None:
+    context, rt = GOLDEN[tokenizer]["contexts"][case["context"]], golden_rt(tokenizer)
+    agree(rt(question=case["question"], context=context, **case["options"]), case["answer"])
 
 
 def test_golden_covers_the_options() -> None:
-    cases = GOLDEN["cases"]
+    cases = GOLDEN["WordPiece"]["cases"]
     assert len(cases) >= 40
     used = {name for case in cases for name in case["options"]}
     assert used == {

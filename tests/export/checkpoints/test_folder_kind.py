@@ -150,7 +150,10 @@ def test_another_tokenizer(
     assert vars(other.source.tokenizer) == {"model": cased.name, "revision": None}
     assert open_checkpoint(str(folder), tokenizer="demo").tokenizer_folder != folder
     (tmp_path / "none").mkdir()
-    with pytest.raises(ExportError, match=r"none' has no tokenizer.json or vocab.txt: give --tok"):
+    with pytest.raises(
+        ExportError,
+        match=r"none' has no tokenizer.json or vocab.txt or vocab.json or .*: give --tok",
+    ):
         open_checkpoint(str(folder), tokenizer=str(tmp_path / "none"))
     with pytest.raises(ExportError, match=r"vocab.txt' is a file: give its folder"):
         open_checkpoint(str(folder), tokenizer=str(cased / "vocab.txt"))
