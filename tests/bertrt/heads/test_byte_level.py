@@ -233,6 +233,7 @@ def test_windows_of_questions(load: Callable[..., Any], checkpoint_of: Callable[
     or int(version("transformers").split(".")[0]) >= 5,
     reason="transformers is missing, or 5, which has no question-answering pipeline",
 )
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_question_answering(both: Callable[..., Any], agree: Agree) -> None:
     rt, pipe = both("question-answering", "BertForQuestionAnswering")
     contexts = [text for text in TEXTS if text.strip()] + [" ".join(TEXTS * 3)]

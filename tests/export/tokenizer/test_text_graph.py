@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,27 @@ def test_another_kind_of_tokenizer_is_refused(directory: Path) -> None:
         pytest.raises(ExportError, match="a WordPiece with Lowercase and BertPreTokenizer"),
     ):
         tokenizer_attributes(state | {"normalizer": {"type": "Lowercase"}}, rt.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MPNetTokenizer", r"puts <s> </s> </s> </s> around a pair .*: leave out --with-tokenizer"),
+        ("RobertaTokenizer", r"is a BPE with None and ByteLevel.*: leave out --with-tokenizer"),
+    ],
+)
+def test_other_classes_are_refused(
+    tiny_tokenizers: ModuleType,
+    export_folder: Callable[..., Any],
+    tmp_path: Path,
+    name: str,
+    message: str,
+) -> None:
+    tiny_tokenizers.write(tmp_path / "checkpoint", name)
+    tokenizer = export_folder(tmp_path / "checkpoint", tmp_path / "artifact")
+    state = json.loads((tmp_path / "artifact" / "tokenizer.json").read_text(encoding="utf-8"))
+    with pytest.raises(ExportError, match=message):
+        tokenizer_attributes(state, tokenizer)
 
 
 def with_settings(checkpoint: Path, folder: Path, **settings: Any) -> Path:
