@@ -66,6 +66,12 @@ GOLDEN = {
 
 
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+# Vocabularies of other tokenizers, each with its class.
+OTHER_VOCABULARIES = {
+    "bpe": ("RobertaTokenizer", ["merges.txt", "vocab.json"]),
+    "fairseq": ("XLMRobertaTokenizer", ["sentencepiece.bpe.model"]),
+    "pieces": ("AlbertTokenizer", ["spiece.model"]),
+}
 
 
 @dataclass
@@ -217,6 +223,10 @@ def hub(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
             "owner/words": revisions({**vocabulary, "README.md": b"", "model.safetensors": b"no"}),
             "owner/words-later": revisions(vocabulary),
             **{f"owner/{name}": revisions(_golden(name)) for name in GOLDEN},
+            **{
+                f"owner/{name}": revisions(_vocabulary(*kind))
+                for name, kind in OTHER_VOCABULARIES.items()
+            },
         }
     )
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
@@ -238,6 +248,13 @@ def _golden(name: str) -> Files:
             assert content is not None
             files[member.name.partition("/")[2]] = content.read()
     return files | {"bert_model.ckpt.meta": b"never read", "more/x.index": b"never read"}
+
+
+def _vocabulary(class_name: str, names: list[str]) -> Files:
+    """Return the files of a tokenizer without a tokenizer.json, and an unrelated one."""
+    settings = json.dumps({"tokenizer_class": class_name}).encode()
+    others = {name: f"{name} of {class_name}".encode() for name in names}
+    return {"tokenizer_config.json": settings, "README.md": b"never read", **others}
 
 
 def _pickled(weights: dict[str, torch.Tensor], folder: Path) -> Files:
@@ -460,6 +477,17 @@ def test_an_adapter_is_refused_before_the_download(online: Ask, hub: Hub, name: 
     assert "is an adapter (LORA) of 'google-bert/bert-base-uncased', not a whole model" in error
     assert "merge_and_unload()" in error
     assert hub.fetched() == ["adapter_config.json"]
+
+
+@pytest.mark.parametrize("name", OTHER_VOCABULARIES)
+def test_the_vocabulary_of_another_class(online: Ask, hub: Hub, name: str) -> None:
+    files = sorted(["tokenizer_config.json", *OTHER_VOCABULARIES[name][1]])
+    hub.fetched()
+    answer = online("owner/both", revision="v1", tokenizer=f"owner/{name}")
+    assert answer["tokenizer_files"] == files
+    assert set(files) <= set(hub.fetched())
+    again = online("owner/both", revision="v1", tokenizer=f"owner/{name}", offline=True)
+    assert again == answer
 
 
 def test_a_tokenizer_of_another_model(online: Ask, hub: Hub) -> None:
