@@ -1,6 +1,7 @@
 """Read the tokens of a vocabulary's files, and guess from its words whether the model is cased."""
 
 from collections.abc import Collection, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def read_pieces(path: Path) -> list[str]:
     Raises ExportError if it is none, and without the packages that transformers converts it with.
     """
     try:
-        import google.protobuf  # noqa: F401
+        import_module("google.protobuf")
         from sentencepiece import SentencePieceProcessor
     except ImportError as error:
         raise ExportError(

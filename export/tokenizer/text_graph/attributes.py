@@ -32,9 +32,9 @@ def tokenizer_attributes(state: Mapping[str, Any], tokenizer: Tokenizer) -> dict
         )
     cls, sep = (tokenizer.facts.special_ids[role] for role in ("cls", "sep"))
     if tokenizer.build_inputs_with_special_tokens([-1], [-2]) != [cls, -1, sep, -2, sep]:
-        names = tokenizer.encode("", "", empty_pair=True).tokens
+        around = " ".join(tokenizer.encode("", "", empty_pair=True).tokens)
         raise ExportError(
-            f"the tokenizer puts {' '.join(names)} around a pair of texts, and a graph can only "
+            f"the tokenizer puts {around} around a pair of texts, and a graph can only "
             "join them as BERT does: leave out --with-tokenizer"
         )
     if tokenizer.facts.truncation_side == "left":
