@@ -22,6 +22,9 @@ _FAIRSEQ = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask":
 
 _SENTENCEPIECE = frozenset({"Precompiled", "Strip", "Replace"})
 
+# Options of a BPE or a Unigram that no class sets.
+_NEVER_SET = ("byte_fallback", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+
 
 @dataclass(frozen=True)
 class TokenizerClass:
@@ -38,6 +41,7 @@ class TokenizerClass:
         normalizers: the types of normalizers that it builds, or that change nothing beside them.
         adds_special_tokens: whether its SentencePiece model lacks the special tokens.
         mask_takes_space: whether its models were trained with masks that take the space before.
+        unk_id: the id that it takes for the unknown token's; None for that of the token.
     """
 
     name: str
@@ -49,6 +53,7 @@ class TokenizerClass:
     normalizers: frozenset[str] = frozenset()
     adds_special_tokens: bool = False
     mask_takes_space: bool = True
+    unk_id: int | None = None
 
     def builds(self, state: Mapping[str, Any]) -> bool:
         """Whether the class builds the tokenizer of a tokenizer.json, or one that replaces it.
@@ -67,8 +72,12 @@ class TokenizerClass:
         else:
             splits = {"Metaspace"} <= kinds <= {"Metaspace", "WhitespaceSplit"}
         normalizers = {part["type"] for part in parts_of(state.get("normalizer"))}
+        model = state["model"]
         return (
-            splits and normalizers <= self.normalizers and not state["model"].get("byte_fallback")
+            splits
+            and normalizers <= self.normalizers
+            and not any(model.get(option) for option in _NEVER_SET)
+            and self.unk_id in (None, model.get("unk_id"))
         )
 
 
@@ -132,6 +141,7 @@ _ALL = (
         ("xlm-roberta",),
         normalizers=_SENTENCEPIECE,
         adds_special_tokens=True,
+        unk_id=3,
     ),
     TokenizerClass(
         "CamembertTokenizer",
@@ -151,6 +161,7 @@ _ALL = (
         ("albert",),
         has_token_types=True,
         normalizers=_SENTENCEPIECE | {"NFKD", "StripAccents", "Lowercase"},
+        unk_id=1,
     ),
 )
 CLASSES: Mapping[str, TokenizerClass] = {kind.name: kind for kind in _ALL}

@@ -1,7 +1,6 @@
 """Every class's tokenizer gives transformers' ids, types, offsets and texts, from its files."""
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -9,8 +8,7 @@ from typing import Any
 
 import pytest
 import transformers
-from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import normalizers, processors
 
 from bertrt.errors import ExportError, InputError
 from bertrt.tokenizer import Tokenizer
@@ -264,76 +262,6 @@ def test_the_case_of_a_unigram_is_that_of_its_file(
     assert [said.encode(text).ids for text in texts] == [theirs(text).input_ids for text in texts]
 
 
-def other_parts(tiny: ModuleType) -> dict[str, tuple[str, Library]]:
-    """Tokenizers with parts that their class would not build."""
-
-    def changed(name: str, **parts: Any) -> tuple[str, Library]:
-        tokenizer = tiny.build(name)
-        for part, value in parts.items():
-            setattr(tokenizer, part, value)
-        return name, tokenizer
-
-    def model(name: str, **fields: Any) -> tuple[str, Library]:
-        state = json.loads(tiny.build(name).to_str())
-        state["model"] |= fields
-        return name, Library.from_str(json.dumps(state))
-
-    digits = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
-    state = json.loads(tiny.build("XLMRobertaTokenizer").to_str())["model"]["vocab"]
-    fallback = [*state, *([f"<0x{byte:02X}>", -9.0] for byte in range(256))]
-    return {
-        "another splitter": changed("RobertaTokenizer", pre_tokenizer=digits),
-        "no splitting by words": changed(
-            "RobertaTokenizer", pre_tokenizer=pre_tokenizers.ByteLevel(False, use_regex=False)
-        ),
-        "a normalizer": changed("RobertaTokenizer", normalizer=normalizers.Lowercase()),
-        "a WordPiece": ("RobertaTokenizer", tiny.build("MPNetTokenizer")),
-        "a cased Unigram's normalizer": changed(
-            "XLMRobertaTokenizer", normalizer=normalizers.Lowercase()
-        ),
-        "bytes": model("XLMRobertaTokenizer", vocab=fallback, byte_fallback=True),
-        "a template": changed(
-            "CamembertTokenizer",
-            pre_tokenizer=pre_tokenizers.Sequence(
-                [pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()]
-            ),
-        ),
-    }
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        "another splitter",
-        "no splitting by words",
-        "a normalizer",
-        "a WordPiece",
-        "a cased Unigram's normalizer",
-        "bytes",
-        "a template",
-    ],
-)
-def test_a_tokenizer_json_with_other_parts_is_used_as_it_is(
-    tiny_tokenizers: ModuleType, export_folder: Export, tmp_path: Path, texts: list[str], case: str
-) -> None:
-    """transformers 5 would replace them by those of the class, and 4 uses the file."""
-    name, tokenizer = other_parts(tiny_tokenizers)[case]
-    folder, artifact = tmp_path / "checkpoint", tmp_path / "artifact"
-    unknown = {"unk_token": "[UNK]"} if case == "a WordPiece" else {}
-    tiny_tokenizers.write(folder, name, tokenizer, model_max_length=None, **unknown)
-    ours = export_folder(folder, artifact, positions=200)
-    for text in [*texts, *tiny_tokenizers.TEXTS]:
-        assert ours.encode(text).ids == tokenizer.encode(text).ids, text
-    assert [ours.id_to_token(ours.facts.special_ids[role]) for role in ("cls", "sep", "mask")] == [
-        *("<s>", "</s>", "<mask>")
-    ]
-    check_same(ours, artifact, tiny_tokenizers.TEXTS)
-    if MAJOR < 5:
-        check_same(ours, folder, tiny_tokenizers.TEXTS)
-
-
 def test_a_generic_class_with_names_of_its_own(
     tiny_tokenizers: ModuleType, export_folder: Export, tmp_path: Path, texts: list[str]
 ) -> None:
@@ -391,13 +319,3 @@ def test_the_limit_is_the_models(
         tiny_tokenizers.write(folder, "RobertaTokenizer", model_max_length=limit)
         ours = export_folder(folder, tmp_path / f"{limit}-artifact", positions=62)
         assert ours.max_length == expected
-
-
-def test_a_metaspace_decoder_alone(tiny_tokenizers: ModuleType, tmp_path: Path) -> None:
-    """The helper's tokenizers are those of the classes: another decoder gives another text."""
-    tokenizer = tiny_tokenizers.build("XLMRobertaTokenizer")
-    assert isinstance(tokenizer.model, models.Unigram)
-    ids = tokenizer.encode("the cat", add_special_tokens=False).ids
-    assert tokenizer.decode(ids) == "the cat"
-    tokenizer.decoder = decoders.ByteLevel()
-    assert tokenizer.decode(ids) != "the cat"
