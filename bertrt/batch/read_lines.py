@@ -38,15 +38,17 @@ class _RecordReader(ABC):
     """What both formats share; a subclass reads records."""
 
     @abstractmethod
-    def _records(self, file: BinaryIO, start: int, line: int) -> Iterator[_Record]:
+    def _records(
+        self, file: BinaryIO, columns: Columns, start: int, line: int
+    ) -> Iterator[_Record]:
         """Yield the records from a position on."""
 
     def scan(self, path: Path, columns: Columns) -> Iterator[Block]:
         known: dict[str, None] = {}
-        missing = [name for name in (columns.text, columns.id) if name is not None]
+        missing = list(columns.names)
         rows = 0
         with path.open("rb") as file:
-            for group in _grouped(self._records(file, 0, 1)):
+            for group in _grouped(self._records(file, columns, 0, 1)):
                 ids: list[int | str | None] = []
                 for record in group:
                     value = {} if isinstance(record.value, InputError) else record.value
@@ -63,7 +65,7 @@ class _RecordReader(ABC):
 
     def read(self, path: Path, columns: Columns, where: Range) -> Iterator[Rows]:
         with path.open("rb") as file:
-            records = self._records(file, where.start, where.line)
+            records = self._records(file, columns, where.start, where.line)
             for group in _grouped(islice(records, where.rows)):
                 rows = Rows()
                 for record in group:
@@ -81,7 +83,9 @@ class _RecordReader(ABC):
 class JsonLinesReader(_RecordReader):
     """Reads files with a JSON object on each line. A key that a line lacks is null."""
 
-    def _records(self, file: BinaryIO, start: int, line: int) -> Iterator[_Record]:
+    def _records(
+        self, file: BinaryIO, columns: Columns, start: int, line: int
+    ) -> Iterator[_Record]:
         for end, number, data in _lines(file, start, line):
             if data is None:
                 yield _Record(end, number, number + 1, _too_long(number))
@@ -90,14 +94,20 @@ class JsonLinesReader(_RecordReader):
 
 
 class CsvReader(_RecordReader):
-    """Reads CSV files with a header. A field may have quotes and, in these, line ends."""
+    """Reads CSV files with a header. A field may have quotes and, in these, line ends.
 
-    def _records(self, file: BinaryIO, start: int, line: int) -> Iterator[_Record]:
+    A wrong quote hides where the next record begins, so that it is an error of the file.
+    """
+
+    def _records(
+        self, file: BinaryIO, columns: Columns, start: int, line: int
+    ) -> Iterator[_Record]:
         csv.field_size_limit(_LONGEST)
         header = next(self._fields(file, 0, 1), None)
         if header is None:
             return
         names = header[3]
+        columns.check_once(file.name, names)
         if start == 0:
             start, line = header[0], header[2]
         for end, number, next_line, fields in self._fields(file, start, line):
@@ -116,21 +126,30 @@ class CsvReader(_RecordReader):
         texts = _Texts(file, start, line)
         number = line
         try:
-            for fields in csv.reader(texts):
+            # Strict, or rows would become one without a word.
+            for fields in csv.reader(texts, strict=True):
                 if fields:
                     yield texts.end, number, texts.next_line, fields
                 number = texts.next_line
         except csv.Error as error:
+            reason = "a quote is never closed" if texts.is_read else error
             raise InputError(
-                f"{file.name!r} line {number} is not CSV ({error}): correct it"
+                f"{file.name!r} line {number} is not CSV ({reason}): correct it"
             ) from error
 
 
 class _Texts:
-    """The lines of a file as text, of which a record takes one or more; says how far it is."""
+    """The lines of a file as text, of which a record takes one or more.
+
+    Attributes:
+        end: where the last line that was read ends.
+        next_line: the number of the line after it.
+        is_read: whether a line was asked for after the last one.
+    """
 
     def __init__(self, file: BinaryIO, start: int, line: int) -> None:
         self.end, self.next_line = start, line
+        self.is_read = False
         self._name = file.name
         self._lines = _lines(file, start, line)
 
@@ -138,7 +157,11 @@ class _Texts:
         return self
 
     def __next__(self) -> str:
-        self.end, number, data = next(self._lines)
+        try:
+            self.end, number, data = next(self._lines)
+        except StopIteration:
+            self.is_read = True
+            raise
         self.next_line = number + 1
         if data is None:  # it may have quotes, so that no one knows where the next record begins
             raise InputError(f"{self._name!r}: {_too_long(number)}")

@@ -1,6 +1,6 @@
 """Read rows of Parquet files, of which a position is a number of rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from bertrt.errors import InputError
 
 __all__ = ["ParquetReader"]
 
-_ROWS = 1024
+# Rows that are decoded at a time, and about their most bytes: a text may have megabytes.
+_ROWS = 64
+_BYTES = 16 << 20
 _IDS = 8192
 # Pages are read as they are needed: a row group may be larger than the memory.
 _BUFFER = 1 << 20
@@ -29,17 +31,16 @@ class ParquetReader:
                 for done in range(0, rows, _IDS):
                     yield Block(range(done + 1, min(done + _IDS, rows) + 1), ())
                 return
-            for batch in _batches(path, file, _IDS, columns=[columns.id]):
+            for batch in _batches(path, file, _IDS, [columns.id], range(file.num_row_groups)):
                 ids = _read_ids(path, batch[columns.id])
                 yield Block(range(done + 1, done + len(ids) + 1), ids)
                 done += len(ids)
 
     def read(self, path: Path, columns: Columns, where: Range) -> Iterator[Rows]:
-        names = [columns.text] if columns.id is None else [columns.text, columns.id]
         with _open(path) as file:
             groups, skip = _find_groups(file.metadata, where)
             left = where.rows
-            for batch in _batches(path, file, _ROWS, columns=names, row_groups=groups):
+            for batch in _batches(path, file, _ROWS, columns.names, groups):
                 part = batch.slice(skip, left)
                 skip -= min(skip, batch.num_rows)
                 left -= part.num_rows
@@ -59,13 +60,30 @@ def _open(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def _batches(path: Path, file: Any, size: int, **options: Any) -> Iterator[Any]:
-    """Yield record batches of a file. Raises InputError if it is damaged."""
+def _batches(
+    path: Path, file: Any, most: int, columns: Sequence[str], groups: Sequence[int]
+) -> Iterator[Any]:
+    """Yield record batches of row groups, of so many rows at most, and of fewer if they are long.
+
+    Raises InputError if the file is damaged.
+    """
     arrow = import_arrow()
     try:
-        yield from file.iter_batches(size, use_threads=False, **options)
+        # One by one: Arrow keeps what it has decoded of a group until it has read all of them.
+        for group in groups:
+            rows = min(most, _rows_of(file.metadata.row_group(group), columns))
+            yield from file.iter_batches(
+                rows, use_threads=False, columns=list(columns), row_groups=[group]
+            )
     except (arrow.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def _rows_of(group: Any, columns: Sequence[str]) -> int:
+    """Return how many rows of a group have `_BYTES` in these columns, by the group's average."""
+    found = (group.column(number) for number in range(group.num_columns))
+    size = sum(one.total_uncompressed_size for one in found if one.path_in_schema in columns)
+    return max(1, _BYTES * group.num_rows // max(1, size))
 
 
 def _read_ids(path: Path, column: Any) -> list[int | str | None]:
@@ -85,11 +103,10 @@ def _damaged(path: Path, error: Exception) -> InputError:
 def _check_columns(path: Path, schema: Any, columns: Columns) -> None:
     """Raise InputError unless a file has the columns, of types that can be used."""
     types = import_arrow().types
-    for name in (columns.text, columns.id):
-        if name is not None and name not in schema.names:
+    for name in columns.names:
+        if name not in schema.names:
             raise MissingColumnError(path, name, schema.names)
-        if schema.names.count(name) > 1:
-            raise InputError(f"{str(path)!r} has several columns {name!r}: rename all but one")
+    columns.check_once(str(path), schema.names)
     try:
         check_text_type(schema.field(columns.text).type, columns.text)
     except InputError as error:

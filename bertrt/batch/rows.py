@@ -28,6 +28,17 @@ class Columns:
     text: str
     id: str | None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return (self.text,) if self.id in (None, self.text) else (self.text, self.id)
+
+    def check_once(self, path: str, names: Sequence[str]) -> None:
+        """Raise InputError if a file with columns of these names has one of the columns twice."""
+        for name in self.names:
+            if names.count(name) > 1:
+                raise InputError(f"{path!r} has several columns {name!r}: rename all but one")
+
 
 @dataclass(frozen=True)
 class Block:

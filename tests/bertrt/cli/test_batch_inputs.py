@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertrt.batch.inputs import find_inputs
+from bertrt.batch.inputs import find_inputs, reader_of
 from bertrt.batch.plan import make_plan, read_rows
-from bertrt.batch.rows import Columns
+from bertrt.batch.rows import Columns, Range
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -131,6 +131,41 @@ def test_csv_with_quotes_and_broken_records(batch: Any, rt: Any, tmp_path: Path)
     assert rows[1]["error"] == "line 4 has 2 fields and the header has 3: correct it"
     assert "lone surrogate" in rows[3]["error"]
     assert rows[3]["embedding"] is None
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "reason"),
+    [
+        (b'id,text\n1,"abc\n2,def\n3,ghi\n', 2, "a quote is never closed"),
+        (b'id,text\n1,abc\n2,"d""ef', 3, "a quote is never closed"),
+        (b'"id,text\n1,abc\n', 1, "a quote is never closed"),
+        # The next row's quote closes it, and two rows would be one with two fields.
+        (b'id,text\n1,"abc\n2,"def"\n3,ghi\n', 2, "',' expected after '\"'"),
+        (b'id,text\n1,"abc"def\n', 2, "',' expected after '\"'"),
+    ],
+)
+def test_a_wrong_quote_swallows_no_rows(
+    batch: Any, tmp_path: Path, data: bytes, line: int, reason: str
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(data)
+    expected = f"bertrt: error: '{source}' line {line} is not CSV ({reason}): correct it\n"
+    assert batch(source) == expected
+
+
+def test_quotes_that_are_text(batch: Any, rt: Any, tmp_path: Path) -> None:
+    rows = [b"id,text", b'1,5" and 6"', b'2,"he said ""hi"" twice"', b'3,""', b'4,"a\nb"']
+    found = batch(lines(tmp_path / "in.csv", *rows))
+    expected = rt.embed(['5" and 6"', 'he said "hi" twice', "", "a\nb"])
+    np.testing.assert_allclose([row["embedding"] for row in found], expected, atol=ATOL)
+
+
+def test_a_csv_file_with_a_column_twice(batch: Any, tmp_path: Path) -> None:
+    for twice in (b"id,text,text", b"id,id,text"):
+        source = lines(tmp_path / "in.csv", twice, b"1,a,b")
+        assert f"'{source}' has several columns" in batch(source)
+    # Others do not matter.
+    assert len(batch(lines(tmp_path / "in.csv", b"more,id,more,text", b"x,1,y,a"))) == 1
 
 
 def test_a_line_of_megabytes(batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +332,22 @@ def test_long_texts_are_answered_by_fewer(tmp_path: Path, monkeypatch: pytest.Mo
     groups = list(read_rows(inputs, columns, plan.shards[0]))
     assert sum(map(len, groups)) == 10
     assert max(group.letters for group in groups) == 120
+
+
+@pytest.mark.parametrize("is_dictionary", [False, True])
+def test_long_texts_of_parquet_are_read_by_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dictionary: bool
+) -> None:
+    """The rows of a batch depend on the bytes of their own row group."""
+    monkeypatch.setattr("bertrt.batch.read_parquet._BYTES", 10_000)
+    source, columns = tmp_path / "in.parquet", Columns("text", None)
+    texts = [f"{n:04}" * (1 if n < 200 else 1000) for n in range(300)]
+    table = pa.table({"text": texts, "more": ["b" * 9000] * 300})
+    pq.write_table(table, source, row_group_size=100, use_dictionary=is_dictionary)
+    reader = reader_of(source)
+    read = list(reader.read(source, columns, Range(0, 150, 290, 140)))
+    assert [text for rows in read for text in rows.texts] == texts[150:290]
+    assert [len(rows) for rows in read] == [14, 36] + [2] * 45
 
 
 def test_an_id_column_named_row(batch: Any, tmp_path: Path) -> None:
