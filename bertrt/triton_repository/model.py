@@ -37,9 +37,8 @@ class TritonPythonModel:
         text = pb_utils.get_input_tensor_by_name(request, TEXT)
         pair = pb_utils.get_input_tensor_by_name(request, TEXT_PAIR)
         try:
-            return read_items(
-                self._model.task, text.as_numpy(), None if pair is None else pair.as_numpy()
-            )
+            arrays = [None if tensor is None else tensor.as_numpy() for tensor in (text, pair)]
+            return read_items(self._model.task, *arrays)
         except BertrtError as error:
             return error
 

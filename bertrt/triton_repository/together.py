@@ -14,17 +14,18 @@ __all__ = ["Arrays", "answer_together", "read_items"]
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 
-def read_items(task: str, text: np.ndarray, pair: np.ndarray | None) -> list[Any]:
+def read_items(task: str, text: np.ndarray | None, pair: np.ndarray | None) -> list[Any]:
     """Return the inputs of a request as the task's head takes them.
 
     Args:
         task: the head's task.
-        text: UTF-8 bytes [n, 1], as objects.
+        text: UTF-8 bytes [n, 1], as objects; None for none, since Triton counts a request's inputs
+            and lets an optional one take the place of this one.
         pair: UTF-8 bytes [n, 1], or [n, choices]; None for none.
 
     Raises InputError for no text, and for bytes that are no UTF-8.
     """
-    if not text.size:
+    if text is None or not text.size:
         raise InputError("the request has no text: give one at least")
     texts = _decode(TEXT, text)
     return pair_up(task, texts, None if pair is None else _decode(TEXT_PAIR, pair))

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bertrt.artifact.directory import Artifact
-from bertrt.errors import ExportError
+from bertrt.errors import ExportError, shorten
 from bertrt.staging import find_unwritable, staged_directory
 from bertrt.triton_repository.ensemble_kind import write_ensemble
 from bertrt.triton_repository.model_config import Interface, Settings
@@ -23,7 +23,11 @@ KINDS: dict[str, Callable[[Artifact, Settings, Path], Interface]] = {
     "text": write_text,
     "ensemble": write_ensemble,
 }
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+# Names of folders have at most 255 characters, and an ensemble adds some.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
+_README = "README.md"
+# The largest number in a field of the configuration.
+_MOST = 2**31 - 1
 
 
 def write_repository(directory: Path, output: Path, kind: str, settings: Settings) -> Interface:
@@ -36,21 +40,41 @@ def write_repository(directory: Path, output: Path, kind: str, settings: Setting
         settings: how the model is served.
 
     Raises ArtifactError for a directory that is no artifact, and ExportError for an output that
-    exists or cannot be written, a name that is none, and an artifact that the kind cannot serve.
+    exists or cannot be written, settings that Triton cannot read, and an artifact that the kind
+    cannot serve.
     Nothing is written then.
     """
     _check_output(output)
-    if not _NAME.fullmatch(settings.name):
-        raise ExportError(
-            f"the model's name is {settings.name!r}: give one of letters, digits, '_', '-' and '.' "
-            "as --name"
-        )
+    _check_settings(settings)
     artifact = Artifact.open(directory)
     with staged_directory(output, partial(_check_output, output)) as stage:
         interface = KINDS[kind](artifact, settings, stage)
         text = readme(artifact, kind, settings, interface)
-        (stage / "README.md").write_text(text, encoding="utf-8")
+        (stage / _README).write_text(text, encoding="utf-8")
     return interface
+
+
+def _check_settings(settings: Settings) -> None:
+    name = settings.name
+    if not _NAME.fullmatch(name) or name == _README:
+        raise ExportError(
+            f"the model's name is {shorten(name)}: give one of letters, digits, '_', '-' and '.', "
+            f"of at most 200 characters, and not {_README}, as --name"
+        )
+    numbers = {
+        "--max-batch": settings.max_batch,
+        "--queue": settings.queue,
+        "--threads": settings.threads,
+    }
+    for option, number in numbers.items():
+        if isinstance(number, int) and number > _MOST:
+            raise ExportError(f"{option} is {number}: Triton reads no number above {_MOST}")
+    try:
+        settings.op_library.encode()
+    except UnicodeEncodeError:
+        raise ExportError(
+            f"--op-library is {settings.op_library!r}: give a path in UTF-8"
+        ) from None
 
 
 def _check_output(output: Path) -> None:

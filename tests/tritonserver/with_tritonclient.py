@@ -147,6 +147,21 @@ def test_requests_share_a_run_and_a_wrong_one_fails_alone(http: Any, expected: A
     assert 0 < runs < 48
 
 
+def test_a_pair_without_its_text_fails_alone(http: Any, expected: Any) -> None:
+    """Triton counts a request's inputs, and lets an optional one through in the place of text."""
+    texts, pairs = expected["nli"]["texts"], expected["nli"]["pairs"]
+    text = tensor(tritonclient.http, "text", [[texts[0]]])
+    pair = tensor(tritonclient.http, "text_pair", [[pairs[0]]])
+    asked = [http.async_infer("nli", [text, pair] if n % 4 else [pair]) for n in range(16)]
+    for number, request in enumerate(asked):
+        if number % 4:
+            assert request.get_result().as_numpy("score").shape == (1, 3)
+            continue
+        with pytest.raises(InferenceServerException, match="the request has no text") as raised:
+            request.get_result()
+        assert raised.value.status() == "400"
+
+
 @pytest.mark.parametrize(
     ("model", "texts", "pairs", "message"),
     [

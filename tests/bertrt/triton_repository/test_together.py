@@ -101,3 +101,5 @@ def test_what_is_no_text() -> None:
         read_items("text-classification", column(b"a"), column(b"\xc3"))
     with pytest.raises(InputError, match=r"^the request has no text"):
         read_items("fill-mask", np.empty((0, 1), object), None)
+    with pytest.raises(InputError, match=r"^the request has no text"):
+        read_items("text-classification", None, column(b"a pair alone"))

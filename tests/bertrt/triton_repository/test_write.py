@@ -189,8 +189,15 @@ def test_what_is_refused(make_artifact: Callable[..., Path], tmp_path: Path) -> 
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("there", "file", "link"):
         assert "exists: choose another output" in refused(path, tmp_path / name, "python")
-    for name in ("", "..", ".hidden", "a/b", "a b", "ä"):
+    for name in ("", "..", ".hidden", "a/b", "a b", "ä", "a" * 201, "README.md"):
         assert "the model's name is" in refused(path, tmp_path / "out", "python", name)
+    for setting in ("max_batch", "queue", "threads"):
+        error = refused(path, tmp_path / "out", "python", **{setting: 2**31})
+        assert error == (
+            f"--{setting.replace('_', '-')} is 2147483648: Triton reads no number above 2147483647"
+        )
+    error = refused(path, tmp_path / "out", "text", op_library="/opt/\udcff.so")
+    assert error == "--op-library is '/opt/\\udcff.so': give a path in UTF-8"
     assert "no graph that takes text" in refused(path, tmp_path / "out", "text")
     masked = make_artifact("BertForMaskedLM")
     for kind in ("text", "ensemble"):
