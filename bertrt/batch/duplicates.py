@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from bertrt.batch.disk_errors import writing
+
 __all__ = ["DuplicateFinder", "hash_id"]
 
 _FILES_BITS = 6
@@ -47,7 +49,8 @@ class DuplicateFinder:
         self._spill()
         suspicious: frozenset[int] = frozenset()
         for file in self._files:
-            file.seek(0)
+            with writing(tempfile.gettempdir()):
+                file.seek(0)  # writes what is left
             suspicious |= _repeated(np.fromfile(file, np.uint64))
             if len(suspicious) >= _MOST:
                 break
@@ -59,14 +62,15 @@ class DuplicateFinder:
         return hashes
 
     def _spill(self) -> None:
-        if not self._files:
-            for _ in range(1 << _FILES_BITS):
-                opened = tempfile.TemporaryFile()  # noqa: SIM115 (the stack closes it)
-                self._files.append(self._stack.enter_context(opened))
         hashes = self._take()
         numbers = hashes >> np.uint64(64 - _FILES_BITS)
-        for number, file in enumerate(self._files):
-            file.write(hashes[numbers == number].tobytes())
+        with writing(tempfile.gettempdir()):
+            if not self._files:
+                for _ in range(1 << _FILES_BITS):
+                    opened = tempfile.TemporaryFile()  # noqa: SIM115 (the stack closes it)
+                    self._files.append(self._stack.enter_context(opened))
+            for number, file in enumerate(self._files):
+                file.write(hashes[numbers == number].tobytes())
 
     def __enter__(self) -> "DuplicateFinder":
         return self
@@ -77,7 +81,8 @@ class DuplicateFinder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        with writing(tempfile.gettempdir()):  # closing writes what is left
+            self._stack.close()
 
 
 def hash_id(id: int | str) -> int:

@@ -84,7 +84,7 @@ class Job:
                 report(len(rows))
                 yield table
             # Before the shard appears, which then has them for certain.
-            self.directory.write_counts(shard.number, counts)
+            self.directory.write_counts(shard.name, counts)
 
         self.writer.write(shard, schema, tables())
 
@@ -99,14 +99,14 @@ class Job:
             return directory.read_complete_counts()
         total: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
         for shard in self.plan.shards:
-            total.update(directory.read_counts(shard.number))
+            total.update(directory.read_counts(shard.name))
         files = self.writer.finish(self.plan, schema)
         described = {"bertrt": __version__, "files": files, "counts": dict(total)}
         directory.complete({**described, **_describe(self)})
         return dict(total)
 
     def _is_finished(self, shard: Shard) -> bool:
-        return self.writer.has(shard) and self.directory.has_counts(shard.number)
+        return self.writer.has(shard) and self.directory.has_counts(shard.name)
 
     def _answer(self, answerer: TableAnswerer, schema: Any, rows: Rows, first: int) -> Any:
         arrow = import_arrow()

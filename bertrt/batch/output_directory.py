@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertrt.batch.disk_errors import writing
 from bertrt.errors import InputError
 from bertrt.staging import find_unwritable, remove, sync
 
@@ -119,17 +120,17 @@ class OutputDirectory:
             if path.name.startswith(_WORKING):
                 remove(path)
 
-    def write_counts(self, number: int, counts: Mapping[str, int]) -> None:
-        """Write the counts of a shard, before the shard."""
-        _write_json(self._counts(number), counts)
+    def write_counts(self, name: str, counts: Mapping[str, int]) -> None:
+        """Write the counts of the shard with a name, before the shard."""
+        _write_json(self._counts(name), counts)
 
-    def has_counts(self, number: int) -> bool:
+    def has_counts(self, name: str) -> bool:
         """Whether the counts of a shard are there; who removed them has to have the shard again."""
-        return self._counts(number).exists()
+        return self._counts(name).exists()
 
-    def read_counts(self, number: int) -> dict[str, int]:
+    def read_counts(self, name: str) -> dict[str, int]:
         """Return the counts of a shard that is there."""
-        counts: dict[str, int] = json.loads(self._counts(number).read_text(encoding="utf-8"))
+        counts: dict[str, int] = json.loads(self._counts(name).read_text(encoding="utf-8"))
         return counts
 
     def read_complete_counts(self) -> dict[str, int]:
@@ -144,8 +145,8 @@ class OutputDirectory:
         counts: dict[str, int] = manifest["counts"]
         return counts
 
-    def _counts(self, number: int) -> Path:
-        return self.path / f".part-{number:05}.json"
+    def _counts(self, name: str) -> Path:
+        return self.path / f".{name}.json"
 
     def _remove_staged(self) -> None:
         """Remove what processes that were killed have left."""
@@ -158,14 +159,15 @@ class OutputDirectory:
 def staged(target: Path) -> Iterator[Path]:
     """Yield a path to write to, which becomes `target`, on the disk, if nothing is raised.
 
-    Two processes may write the same target at the same time.
+    Two processes may write the same target at the same time. An error of the disk names it.
     """
     stage = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        yield stage
-        sync(stage)
-        os.replace(stage, target)
-        sync(target.parent)
+        with writing(target):
+            yield stage
+            sync(stage)
+            os.replace(stage, target)
+            sync(target.parent)
     finally:
         remove(stage)
 

@@ -5,6 +5,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from bertrt.batch.disk_errors import reading
 from bertrt.batch.duplicates import DuplicateFinder, hash_id
 from bertrt.batch.inputs import InputFile, reader_of
 from bertrt.batch.rows import Block, Columns, Range, Rows
@@ -16,13 +17,23 @@ __all__ = ["Plan", "Shard", "make_plan", "read_rows"]
 _ROWS = 1024
 # Fewer are, if they are long.
 _LETTERS = 16 << 20
+# What the number in a shard's name has at least.
+_DIGITS = 5
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of the output: its number, the number of its first row, and its rows."""
+    """A part of the output.
+
+    Attributes:
+        number: its place among all shards.
+        name: of its files, without an ending; names sort as numbers do.
+        first_row: the number of its first row.
+        ranges: where its rows lie.
+    """
 
     number: int
+    name: str
     first_row: int
     ranges: Sequence[Range]
 
@@ -110,9 +121,8 @@ def read_rows(inputs: Sequence[InputFile], columns: Columns, shard: Shard) -> It
     group = Rows()
     for where in shard.ranges:
         file = inputs[where.file]
-        path = Path(file.path)
         left = where.rows
-        for rows in reader_of(path).read(path, columns, where):
+        for rows in _read_range(file, columns, where):
             left -= len(rows)
             is_full = len(group) + len(rows) > _ROWS or group.letters + rows.letters > _LETTERS
             if group and is_full:
@@ -120,25 +130,40 @@ def read_rows(inputs: Sequence[InputFile], columns: Columns, shard: Shard) -> It
                 group = Rows()
             group.ids += rows.ids
             group.texts += rows.texts
-        if left or InputFile.of(path) != file:
-            raise InputError(f"{str(path)!r} was changed while it was read: start again")
+        if left:
+            raise _changed(file)
     if group:
         yield group
+
+
+def _read_range(file: InputFile, columns: Columns, where: Range) -> Iterator[Rows]:
+    """Yield the rows of a range. Raises InputError if the file was changed meanwhile."""
+    path = Path(file.path)
+    with reading(path):
+        yield from reader_of(path).read(path, columns, where)
+        if InputFile.of(path) != file:
+            raise _changed(file)
+
+
+def _changed(file: InputFile) -> InputError:
+    return InputError(f"{file.path!r} was changed while it was read: start again")
 
 
 def _scan(inputs: Sequence[InputFile], columns: Columns) -> Iterator[tuple[int, str, Block]]:
     for number, file in enumerate(inputs):
         path = Path(file.path)
-        for block in reader_of(path).scan(path, columns):
-            yield number, file.path, block
+        with reading(path):
+            for block in reader_of(path).scan(path, columns):
+                yield number, file.path, block
 
 
 def _number(shards: Sequence[Sequence[Range]]) -> list[Shard]:
-    """Give shards their numbers and first rows."""
+    """Give shards their numbers, names and first rows."""
     numbered: list[Shard] = []
     first_row = 0
+    digits = max(_DIGITS, len(str(len(shards) - 1)))
     for number, ranges in enumerate(shards):
-        numbered.append(Shard(number, first_row, ranges))
+        numbered.append(Shard(number, f"part-{number:0{digits}}", first_row, ranges))
         first_row += numbered[-1].rows
     return numbered
 

@@ -63,7 +63,7 @@ class _PartWriter:
         return [self._path(shard).name for shard in plan.shards]
 
     def _path(self, shard: Shard) -> Path:
-        return self._directory / f"part-{shard.number:05}{self.ending}"
+        return self._directory / f"{shard.name}{self.ending}"
 
     def _write(self, path: Path, schema: Any, tables: Iterable[Any]) -> None:
         raise NotImplementedError

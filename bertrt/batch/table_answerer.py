@@ -9,6 +9,7 @@ from bertrt._version import __version__
 from bertrt.artifact.directory import Artifact
 from bertrt.batch.answer_form import EMBED, AnswerForm, choose_form
 from bertrt.batch.arrow import import_arrow
+from bertrt.batch.finite import is_finite
 from bertrt.batch.texts import read_texts
 from bertrt.errors import InputError, TooLongError, shorten
 from bertrt.runtime import Runtime
@@ -23,6 +24,10 @@ ANSWER_COLUMNS = frozenset(
 ON_ERROR = ("column", "fail")
 # What an open artifact gives, which is not pickled.
 _OPENED = ("_runtime", "_form", "_metadata")
+_NOT_FINITE = (
+    "the answer has numbers that are not finite: check the checkpoint's weights, or export it with "
+    "more precision"
+)
 # Rows that are answered together: enough to sort well, few enough to hold.
 _ROWS = 1024
 
@@ -185,11 +190,12 @@ class TableAnswerer:
         truncated: list[bool | None] = [None] * len(texts)
         errors = [_explain(text, "") if isinstance(text, InputError) else None for text in texts]
         for row, outcome in zip(asked, outcomes, strict=True):
-            answers[row] = outcome.answer
-            if outcome.error is None:
-                truncated[row] = outcome.truncated
-            else:
+            if outcome.error is not None:
                 errors[row] = _explain(outcome.error, str(texts[row]))
+            elif not is_finite(outcome.answer):
+                errors[row] = _NOT_FINITE
+            else:
+                answers[row], truncated[row] = outcome.answer, outcome.truncated
         if self._on_error == "fail" and (wrong := [r for r, e in enumerate(errors) if e]):
             row = wrong[0]
             id = shorten(ids[row].as_py())

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from bertrt.batch.arrow import import_arrow
+from bertrt.batch.disk_errors import writing
 from bertrt.batch.output_directory import staged
 from bertrt.batch.plan import Plan, Shard
 from bertrt.errors import InputError
-from bertrt.staging import sync
+from bertrt.staging import remove, sync
 
 __all__ = ["NpyWriter", "write_npy_header"]
 
@@ -41,6 +42,9 @@ class NpyWriter:
         kind = schema.field(_VECTOR).type
         if self._array.exists() or (self._directory / _ARRAY).exists():
             return
+        # The vectors of shards that are there went with the array.
+        for shard in plan.shards:
+            remove(self._ids(shard))
         with staged(self._array) as stage, stage.open("wb") as file:
             dtype = np.dtype(kind.value_type.to_pandas_dtype())
             write_npy_header(file, (plan.rows, kind.list_size), dtype)
@@ -55,6 +59,7 @@ class NpyWriter:
         with (
             staged(self._ids(shard)) as stage,
             arrow.parquet.ParquetWriter(stage, rest) as writer,
+            writing(self._array),
             self._array.open("r+b") as file,
         ):
             shape, start = _read_header(file)
@@ -80,7 +85,7 @@ class NpyWriter:
         return [_ARRAY, _IDS]
 
     def _ids(self, shard: Shard) -> Path:
-        return self._directory / f".part-{shard.number:05}.parquet"
+        return self._directory / f".{shard.name}.parquet"
 
 
 def write_npy_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -1,9 +1,13 @@
 """Repeated ids are found however many there are, and others are not suspected for their form."""
 
+import re
+import tempfile
+
 import numpy as np
 import pytest
 
 from bertrt.batch.duplicates import DuplicateFinder
+from bertrt.errors import BertrtError
 
 
 def find(ids: list[int | str | None], step: int = 5000) -> frozenset[int]:
@@ -54,3 +58,12 @@ def test_files_take_eight_bytes_an_id_and_are_even(monkeypatch: pytest.MonkeyPat
         sizes = np.array([file.seek(0, 2) for file in finder._files])
     assert sizes.sum() == 8 * 64_000
     assert sizes.max() < 2 * sizes.mean()
+
+
+@pytest.mark.parametrize("count", [1001, 100_000], ids=["while it looks", "while it adds"])
+def test_a_full_disk_is_said_with_its_folder(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr("bertrt.batch.duplicates._BUFFER", 1000)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115
+    expected = f"'{tempfile.gettempdir()}' cannot be written (No space left on device): make room"
+    with pytest.raises(BertrtError, match=re.escape(expected)):
+        find([*range(count)], step=count)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 
 import bertrt
 from bertrt.batch import TableAnswerer
+from bertrt.batch.finite import is_finite
 from bertrt.errors import InputError
+from bertrt.heads.sparse_vectors import SparseVector
 
 pa = pytest.importorskip("pyarrow")
 
@@ -101,6 +104,79 @@ def test_a_text_that_is_not_utf_8(embedder: TableAnswerer) -> None:
     answers = embedder(pa.table({"id": [1, 2, 3], "text": column})).to_pylist()
     assert [row["embedding"] is None for row in answers] == [False, True, False]
     assert answers[1]["error"] == "the text is not UTF-8 (invalid start byte at byte 0)"
+
+
+class Overflowing:
+    """A runtime whose arithmetic overflows on every second text."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.info = runtime.info
+        self._runtime = runtime
+
+    def answer_each(self, method: str, inputs: Any, **options: Any) -> Any:
+        outcomes = self._runtime.answer_each(method, inputs, **options)
+        return [
+            replace(outcome, answer=spoil(outcome.answer)) if row % 2 else outcome
+            for row, outcome in enumerate(outcomes)
+        ]
+
+
+def spoil(answer: Any) -> Any:
+    """Return an answer with its last number in place of NaN or infinity."""
+    if isinstance(answer, SparseVector):
+        return SparseVector(answer.ids, spoil(answer.weights))
+    if isinstance(answer, np.ndarray):
+        spoiled = answer.copy()
+        spoiled.reshape(-1)[-1:] = np.inf
+        return spoiled
+    if isinstance(answer, dict):
+        return {
+            name: float("nan") if isinstance(value, float) else value
+            for name, value in answer.items()
+        }
+    return [*answer[:-1], spoil(answer[-1])]
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["BertModel", "BertForSequenceClassification", "BertForTokenClassification"],
+)
+def test_an_answer_that_is_not_finite(
+    make_artifact: Callable[..., Path], architecture: str
+) -> None:
+    """It is no JSON, and equal to nothing: the row has an error in its place."""
+    options = {"ignore_labels": []} if "Token" in architecture else None
+    answerer = TableAnswerer(make_artifact(architecture), options=options, threads=1)
+    texts: list[str | None] = ["the cat sat", "paris", None, "a dog", "a cat"]
+    good = answerer(table(texts)).to_pylist()
+    assert [row["error"] for row in good] == [None] * 5
+    answerer._runtime = Overflowing(answerer._runtime)
+    answers = answerer(table(texts)).to_pylist()
+    assert [answers[n] for n in (0, 2, 3)] == [good[n] for n in (0, 2, 3)]
+    for row in (1, 4):
+        error = answers[row].pop("error")
+        assert error.startswith("the answer has numbers that are not finite: check")
+        assert answers[row].pop("id") == row
+        assert set(answers[row].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("answer", "finite"),
+    [
+        (np.ones(3, np.float32), True),
+        (np.array([1, np.nan], np.float32), False),
+        (np.array([1, 255], np.uint8), True),
+        ([np.ones(2), np.array([np.inf, 1])], False),
+        (SparseVector(np.array([1]), np.array([np.nan], np.float32)), False),
+        (SparseVector(np.array([], np.int32), np.array([], np.float32)), True),
+        ([{"score": 0.5, "word": "nan"}, {"score": 1e300, "start": None}], True),
+        ([{"answers": [{"score": float("nan")}]}], False),
+        ("text", True),
+        (None, True),
+    ],
+)
+def test_is_finite(answer: Any, finite: bool) -> None:
+    assert is_finite(answer) is finite
 
 
 def test_fail(make_artifact: Callable[..., Path]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bertrt.batch.output_directory import OutputDirectory
+from bertrt.batch.plan import Plan
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -169,6 +170,111 @@ def test_a_part_that_lost_its_counts_is_computed_again(
     assert read(output)[0] == [f"id {n}" for n in range(ROWS)]
     after = finished(output)
     assert [name for name in before if before[name] != after[name]] == ["part-00001.parquet"]
+
+
+def test_an_array_that_is_lost_is_computed_again(
+    artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path
+) -> None:
+    """Its rows that were finished would be zeros."""
+    command = ("batch", artifact, "--input", source, "--id", "id", "--shard-rows", SHARD)
+    output = tmp_path / "out.npy"
+    with dying_at(6, after=False):
+        assert bertrt_command(*command, "--output", output).status == 130
+    assert finished(output)
+    (output / ".embeddings.npy").unlink()
+    assert bertrt_command(*command, "--output", output).status == 0
+    assert bertrt_command(*command, "--output", tmp_path / "whole.npy").status == 0
+    assert read(output) == read(tmp_path / "whole.npy")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_more_parts_than_names_have_digits_for(
+    artifact: Path,
+    source: Path,
+    bertrt_command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    format: str,
+) -> None:
+    """Readers of folders sort names, and rows keep the order of the input."""
+    monkeypatch.setattr("bertrt.batch.plan._DIGITS", 1)
+    output = tmp_path / f"out.{format}"
+    command = ("batch", artifact, "--input", source, "--id", "id", "--output", output)
+    command += ("--shard-rows", 1)
+    with dying_at(25, after=False):
+        assert bertrt_command(*command).status == 130
+    before = finished(output)
+    assert len(before) == 11 if format == "npy" else 12
+    assert bertrt_command(*command).status == 0
+    assert read(output)[0] == [f"id {n}" for n in range(ROWS)]
+    if format != "npy":
+        assert before.items() <= finished(output).items()
+        assert set(finished(output)) == {f"part-{n:02}.{format}" for n in range(ROWS)}
+
+
+def test_names_of_parts() -> None:
+    for count, last in ((1, "part-00000"), (100_000, "part-99999"), (100_001, "part-100000")):
+        shards = Plan.from_json({"id_type": None, "shards": [[]] * count}).shards
+        names = [shard.name for shard in shards]
+        assert names == sorted(set(names))
+        assert names[-1] == last
+
+
+# The most bytes of a file, which stands for a full disk.
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+from bertrt.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("parquet", "part-00000.parquet"),
+        ("jsonl", "part-00000.jsonl"),
+        ("npy", ".embeddings.npy"),
+    ],
+)
+def test_a_full_disk(artifact: Path, tmp_path: Path, format: str, name: str) -> None:
+    """The error names the file, and the same command goes on when there is room."""
+    source, output = write(tmp_path / "in.parquet", 400), tmp_path / f"out.{format}"
+    given = ["batch", str(artifact), "--input", str(source), "--id", "id", "--output", str(output)]
+    command = [sys.executable, "-P", "-c", LIMITED, *given, "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"bertrt: error: '{output / name}' cannot be written (")
+    assert "File too large" in done.stderr
+    assert not list(output.glob("*.tmp"))
+    assert finished(output) == {}
+    done = subprocess.run(
+        [*BERTRT, *given, "--threads", "1"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read(output)[0] == [f"id {n}" for n in range(400)]
+
+
+def test_an_input_that_vanishes_while_it_is_read(
+    artifact: Path, source: Path, bertrt_command: Command, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from bertrt.batch.table_answerer import TableAnswerer
+
+    answer = TableAnswerer.answer
+
+    def removing(self: Any, ids: Any, texts: Any) -> Any:
+        source.unlink(missing_ok=True)
+        return answer(self, ids, texts)
+
+    monkeypatch.setattr(TableAnswerer, "answer", removing)
+    output = tmp_path / "out"
+    command = ("batch", artifact, "--input", source, "--output", output, "--shard-rows", SHARD)
+    done = bertrt_command(*command)
+    assert done.err == (
+        f"bertrt: error: '{source}' cannot be read (No such file or directory): make it readable, "
+        "and start again\n"
+    )
+    assert set(finished(output)) == {"part-00000.parquet"}
 
 
 def test_the_inputs_may_be_named_in_another_way(
