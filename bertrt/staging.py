@@ -88,7 +88,7 @@ def sync(path: Path) -> None:
 
 def _swap(stage: Path, target: Path) -> None:
     """Rename the stage to the target; what was there is removed last."""
-    if not target.exists():
+    if not os.path.lexists(target):  # a link to nowhere is there as well
         stage.rename(target)
         return
     old = hidden_name(target, "replaced")

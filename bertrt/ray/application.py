@@ -3,10 +3,12 @@
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, RootModel
+from pydantic import ConfigDict, RootModel, ValidationError
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
 
+from bertrt.errors import InputError, shorten
 from bertrt.ray.replica import HttpReplica, Replica
 from bertrt.ray.settings import ReplicaSettings, Settings
 from bertrt.ray.sources import Sources, name_models
@@ -30,12 +32,30 @@ def app(models: Sources, **settings: Any) -> Application:
     """
     chosen = Settings.read(settings)
     named = name_models(models)
-    deployment = serve.deployment(**chosen.deployment())(serve.ingress()(HttpReplica))
+    deployment = _deploy(chosen)
     # Only what replicas need: Ray starts them anew when an argument changes.
     of_replica = ReplicaSettings.names()
     return deployment.bind(
         named, **{name: value for name, value in settings.items() if name in of_replica}
     )
+
+
+def _deploy(settings: Settings) -> Any:
+    """Return the deployment without models. Raises InputError for settings that Ray refuses."""
+    known = AutoscalingConfig.model_fields
+    # Ray ignores them, and a slip of the pen would leave one replica.
+    if unknown := next((name for name in settings.autoscaling or () if name not in known), None):
+        raise InputError(
+            f"autoscaling has no field {shorten(unknown)}: there are {', '.join(sorted(known))}"
+        )
+    try:
+        return serve.deployment(**settings.deployment())(serve.ingress()(HttpReplica))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"Ray refuses {where} ({first['msg']}): correct it") from error
+    except ValueError as error:
+        raise InputError(f"Ray refuses the settings ({error}): correct them") from error
 
 
 @serve.deployment(**{**Settings().deployment(), "name": "BertReplica"})

@@ -13,7 +13,7 @@ from pathlib import Path
 from bertrt.artifact.directory import Artifact
 from bertrt.artifact.manifest import MANIFEST, Manifest
 from bertrt.errors import ArtifactError
-from bertrt.staging import hidden_name, remove, staged_directory
+from bertrt.staging import remove, staged_directory
 
 __all__ = ["cache_directory", "fetch"]
 
@@ -21,17 +21,29 @@ Read = Callable[[str], bytes | memoryview]
 
 
 def cache_directory() -> Path:
-    """Return where a node keeps artifacts: `BERTRT_CACHE`, or `bertrt` in the user's cache."""
+    """Return where a node keeps artifacts: `BERTRT_CACHE`, or `bertrt` in the user's cache.
+
+    Raises ArtifactError if there is neither.
+    """
     if chosen := os.environ.get("BERTRT_CACHE"):
         return Path(chosen).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertrt"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder).absolute() / "bertrt"
+    try:
+        return Path.home() / ".cache" / "bertrt"
+    except RuntimeError as error:  # as in a container whose user has no name
+        raise ArtifactError(
+            "this process has no home directory to keep artifacts in: set BERTRT_CACHE to a "
+            "directory with room on each node"
+        ) from error
 
 
 def fetch(cache: Path, digest: str, read: Read) -> Path:
     """Return the cache's directory of an artifact, and read its files if it is not there whole.
 
     One process of a node reads at a time. Those that come meanwhile wait and find the entry. One
-    that is damaged is replaced; who has its files open keeps them.
+    that is damaged is replaced; who has its files open keeps them. A cache that has the entry may
+    be full or read-only.
 
     Args:
         cache: the directory of all entries, on a disk of the node.
@@ -41,6 +53,8 @@ def fetch(cache: Path, digest: str, read: Read) -> Path:
     Raises ArtifactError for content with another hash, and if the cache cannot be written.
     """
     entry = cache / digest
+    if _is_whole(entry, digest):
+        return entry
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f".{digest}.lock"):
@@ -66,7 +80,11 @@ def _is_whole(entry: Path, digest: str) -> bool:
 
 def _write(entry: Path, digest: str, read: Read) -> None:
     """Write an entry, and check it before it appears."""
-    remove(hidden_name(entry, "partial"))  # of an earlier process with the same id
+    # Who holds the lock is alone, so that these are of processes that were killed. Their ids say
+    # nothing: they may be those of others now, and containers that share a cache number their own.
+    for kind in ("partial", "replaced"):
+        for leftover in entry.parent.glob(f".{entry.name}.{kind}-*"):
+            remove(leftover)
     with staged_directory(entry, lambda: None) as stage:
         manifest = bytes(read(MANIFEST))
         if sha256(manifest).hexdigest() != digest:

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayError
 
 from bertrt.artifact.directory import Artifact
-from bertrt.artifact.manifest import MANIFEST
+from bertrt.artifact.manifest import MANIFEST, Manifest
 from bertrt.errors import ArtifactError
 from bertrt.ray.cache import cache_directory, fetch
 
@@ -66,25 +66,32 @@ def publish(directory: str | Path) -> Published:
 
     Raises ArtifactError if the directory is not a valid artifact.
     """
-    artifact = Artifact.open(directory, large_files_later=True)
-    manifest = (artifact.path / MANIFEST).read_bytes()
-    published = Published(artifact.path.name, sha256(manifest).hexdigest())
-    # Objects belong to who puts them, and are freed with it: this process may end soon.
-    options = {"namespace": _NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    actor = ray.remote(_Shelf).options(name=_shelf_name(published.digest), num_cpus=0, **options)
-    shelf = actor.remote()
+    path = Artifact.open(directory, large_files_later=True).path
+    # The files have to be those of the manifest that gives the name, also when another export
+    # takes the artifact's place meanwhile.
+    manifest = (path / MANIFEST).read_bytes()
+    files = Manifest.from_json(manifest.decode(), str(path / MANIFEST)).files
+    published = Published(path.name, sha256(manifest).hexdigest())
+    shelf = _open_shelf(_shelf_name(published.digest))
     if not ray.get(shelf.has.remote(MANIFEST)):
-        for entry in artifact.manifest.files:
-            content = np.fromfile(artifact.path / entry.name, np.uint8)
+        for entry in files:
+            content = np.fromfile(path / entry.name, np.uint8)
             if sha256(content.data).hexdigest() != entry.sha256:
                 raise ArtifactError(
-                    f"{artifact.path / entry.name} is not the file that was exported: copy the "
-                    "artifact again, or export the checkpoint again"
+                    f"{path / entry.name} is not the file that was exported: copy the artifact "
+                    "again, or export the checkpoint again"
                 )
             ray.get(shelf.put.remote(entry.name, content))
         # The last one: what has it is whole.
         ray.get(shelf.put.remote(MANIFEST, np.frombuffer(manifest, np.uint8)))
     return published
+
+
+def _open_shelf(name: str) -> Any:
+    """Return the actor with a name, which is made if there is none."""
+    # Objects belong to who puts them, and are freed with it: this process may end soon.
+    options = {"namespace": _NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return ray.remote(_Shelf).options(name=name, num_cpus=0, **options).remote()
 
 
 class _Shelf:

@@ -34,6 +34,11 @@ class ReplicaSettings(Options):
     allow_spinning: bool = False
     api_key_file: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.api_key_file is not None and not isinstance(self.api_key_file, str):
+            raise InputError(f"api_key_file is {shorten(self.api_key_file)}: give a path as text")
+
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Self:
         """Return the settings of keyword arguments. Raises InputError for one that is not known."""

@@ -41,7 +41,7 @@ def name_models(models: Sources) -> dict[str, Source]:
         raise InputError("there is no model: give an artifact's directory")
     named: dict[str, Source] = {}
     for name, source in pairs:
-        if not (_is_path(source) or hasattr(source, "fetch")):
+        if not source or not (_is_path(source) or hasattr(source, "fetch")):
             raise InputError(
                 f"a model is {shorten(source)}: give an artifact's directory, or what "
                 "bertrt.ray.publish returned"

@@ -89,6 +89,27 @@ def test_wrong_arguments(arguments: dict[str, Any]) -> None:
         built(arguments)
 
 
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"autoscaling": {"max_replica": 8}}, "autoscaling has no field 'max_replica': there are"),
+        ({"autoscaling": {"max_replicas": 0}}, "Ray refuses autoscaling_config.max_replicas"),
+        ({"autoscaling": {"max_replicas": "x"}}, "Ray refuses autoscaling_config.max_replicas"),
+        (
+            {"autoscaling": {"min_replicas": 5, "max_replicas": 2}},
+            "Ray refuses autoscaling_config .*max_replicas .2. must be greater",
+        ),
+        ({"name": "a#b"}, "Ray refuses the settings .*: correct them"),
+    ],
+)
+def test_settings_that_ray_refuses(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem) as raised:
+        bertrt.ray.app("/m", **settings)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(InputError, match=problem):
+        built({"models": "/m", **settings})
+
+
 def test_wrong_values() -> None:
     with pytest.raises((InputError, ValidationError), match="max_inputs is 0"):
         built({"models": "/m", "max_inputs": 0})

@@ -1,6 +1,8 @@
 """A node's cache of artifacts: read once, checked always, mended or refused."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,9 +78,40 @@ def test_a_damaged_entry_is_mended(reader: Reader, tmp_path: Path, name: str, da
     assert {path.name for path in tmp_path.iterdir()} == {entry.name, f".{entry.name}.lock"}
 
 
-def test_a_file_in_place_of_the_entry_is_replaced(reader: Reader, tmp_path: Path) -> None:
-    (tmp_path / reader.digest).write_text("not a directory")
-    Artifact.open(fetch(tmp_path, reader.digest, reader))
+def test_what_is_in_place_of_the_entry_is_replaced(reader: Reader, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    entry = tmp_path / reader.digest
+    for put in (
+        lambda: entry.write_text("not a directory"),
+        lambda: entry.symlink_to("nowhere"),
+        lambda: entry.symlink_to("other"),
+    ):
+        put()
+        Artifact.open(fetch(tmp_path, reader.digest, reader))
+        assert entry.is_dir()
+        assert not entry.is_symlink()
+        shutil.rmtree(entry)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_whole_entry_needs_nothing_to_be_written(
+    reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an image has the cache, or another replica has filled the disk."""
+    entry = fetch(tmp_path, reader.digest, reader)
+    reader.names.clear()
+    (tmp_path / f".{reader.digest}.lock").unlink()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr("bertrt.ray.cache._locked", refuse)
+    assert fetch(tmp_path, reader.digest, reader) == entry
+    assert reader.names == []
+    os.truncate(entry / "config.json", 1)
+    with pytest.raises(ArtifactError, match=r"cannot be kept in .*Read-only file system"):
+        fetch(tmp_path, reader.digest, reader)
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "config.json", "model.onnx"])
@@ -105,11 +138,14 @@ def test_a_damaged_entry_is_never_returned(reader: Reader, tmp_path: Path) -> No
 def test_leftovers_of_dead_processes_are_removed(reader: Reader, tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    leftover = tmp_path / f".{reader.digest}.partial-{dead.pid}"
-    leftover.mkdir()
-    (leftover / "model.onnx").write_bytes(b"half")
+    # The second has a number that another process has now, as in another container.
+    names = [f"partial-{dead.pid}", f"partial-{os.getppid()}", f"replaced-{os.getppid()}"]
+    leftovers = [tmp_path / f".{reader.digest}.{name}" for name in names]
+    for leftover in leftovers:
+        leftover.mkdir()
+        (leftover / "model.onnx").write_bytes(b"half")
     fetch(tmp_path, reader.digest, reader)
-    assert not leftover.exists()
+    assert not any(leftover.exists() for leftover in leftovers)
 
 
 def test_a_cache_that_cannot_be_written(reader: Reader, tmp_path: Path) -> None:
@@ -155,3 +191,12 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_directory() == Path("/var/cache/bertrt")
     monkeypatch.setenv("BERTRT_CACHE", "/fast")
     assert cache_directory() == Path("/fast")
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a number."""
+    for name in ("BERTRT_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(ArtifactError, match=r"no home directory .*: set BERTRT_CACHE"):
+        cache_directory()

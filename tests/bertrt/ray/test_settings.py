@@ -47,6 +47,7 @@ def test_autoscaling_keeps_defaults_that_leave_something_to_batch() -> None:
         ({"request_timeout": float("nan")}, "request_timeout is nan"),
         ({"auto_truncate": 1}, "auto_truncate is 1: give true or false"),
         ({"name": ""}, "name is '': give a string"),
+        ({"api_key_file": 5}, "api_key_file is 5: give a path as text"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], problem: str) -> None:

@@ -38,6 +38,8 @@ def test_where_they_are() -> None:
     [
         ([], "there is no model"),
         ({}, "there is no model"),
+        ("", "a model is '': give an artifact's directory"),
+        ({"x": ""}, "a model is '': give an artifact's directory"),
         (7, "a model is 7: give an artifact's directory"),
         ([None], "a model is None"),
         ({"x": 1.5}, r"a model is 1\.5"),
