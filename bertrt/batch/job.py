@@ -142,7 +142,7 @@ def open_job(settings: Settings, answerer: TableAnswerer, report: Report) -> Ite
     directory = OutputDirectory(settings.output)
     directory.check()
     inputs = find_inputs(settings.inputs, settings.output)
-    identity = settings.identity(answerer.task)
+    identity = settings.identity(answerer)
     plan = _saved_plan(directory, inputs, identity)
     is_new = plan is None
     if plan is None:

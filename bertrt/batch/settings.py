@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bertrt.artifact.manifest import MANIFEST
 from bertrt.batch.rows import Columns
 from bertrt.batch.table_answerer import TableAnswerer
 from bertrt.errors import InputError
@@ -79,15 +78,14 @@ class Settings:
             **self.session,
         )
 
-    def identity(self, task: str) -> dict[str, Any]:
+    def identity(self, answerer: TableAnswerer) -> dict[str, Any]:
         """Return what has to stay the same when a job goes on, by what an error calls it.
 
-        `task` is the artifact's, or another one that it is asked for. JSON's types.
+        `answerer` is what answers, by these settings. JSON's types.
         """
-        manifest = Path(self.directory) / MANIFEST
         return {
-            "artifact": hashlib.sha256(manifest.read_bytes()).hexdigest(),
-            "task": task,
+            "artifact": answerer.artifact_sha256,
+            "task": answerer.task,
             "options": {name: _plain(value) for name, value in sorted(self.options.items())},
             "column": self.column,
             "id column": self.id_column,

@@ -1,5 +1,6 @@
 """A callable that answers the rows of tables: what Ray Data, Spark and Dask are given."""
 
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from bertrt.batch.answer_form import EMBED, AnswerForm, choose_form
 from bertrt.batch.arrow import import_arrow
 from bertrt.batch.finite import is_finite
 from bertrt.batch.texts import read_texts
-from bertrt.errors import InputError, TooLongError, shorten
+from bertrt.errors import ArtifactError, InputError, TooLongError, shorten
 from bertrt.runtime import Runtime
 
 __all__ = ["ON_ERROR", "TableAnswerer"]
@@ -36,7 +37,7 @@ class TableAnswerer:
     """Answers the text in each row of a pyarrow table.
 
     An instance can be pickled. It opens the artifact once where it is made, and once again in each
-    process that it is sent to. Thread-safe.
+    process that it is sent to, where another artifact in its place is refused. Thread-safe.
     """
 
     def __init__(
@@ -84,12 +85,20 @@ class TableAnswerer:
             "allow_spinning": allow_spinning,
             "max_batch_tokens": max_batch_tokens,
         }
+        self._artifact_sha256: str | None = None
         self._lock = threading.Lock()
         self._open()
 
     def _open(self) -> None:
         import_arrow()
         artifact = Artifact.open(self._directory, large_files_later=True)
+        found = hashlib.sha256(artifact.manifest.to_json().encode()).hexdigest()
+        if self._artifact_sha256 not in (None, found):
+            raise ArtifactError(
+                f"{str(self._directory)!r} has another artifact than when this job began: put the "
+                "first one back, or start anew"
+            )
+        self._artifact_sha256 = found
         task = None if self._task == EMBED else self._task
         self._runtime = Runtime(artifact, task=task, **self._session)
         self._form: AnswerForm = choose_form(self._runtime, self._task, self._options)
@@ -121,6 +130,11 @@ class TableAnswerer:
     def task(self) -> str:
         """The task that it answers."""
         return self._metadata["task"]
+
+    @property
+    def artifact_sha256(self) -> str:
+        """The hash of the artifact's manifest, which has those of all its files."""
+        return str(self._artifact_sha256)
 
     def schema(self, id_type: Any) -> Any:
         """Return the pyarrow schema of answers to a table whose ids have a type.

@@ -163,11 +163,13 @@ def run_ray(
         answerer.close()
         if job.unfinished():
             with _cluster(ray, address):
-                _answer_shards(ray, job, progress, actors)
+                _answer_shards(ray, job, answerer, progress, actors)
         return job.finish(schema)
 
 
-def _answer_shards(ray: Any, job: Job, progress: ProgressCallback, actors: int | None) -> None:
+def _answer_shards(
+    ray: Any, job: Job, answerer: TableAnswerer, progress: ProgressCallback, actors: int | None
+) -> None:
     """Answer the shards that are not there yet; raise the first error."""
     total = job.plan.rows
     unfinished = job.unfinished()
@@ -176,7 +178,7 @@ def _answer_shards(ray: Any, job: Job, progress: ProgressCallback, actors: int |
     dataset = _map_batches(
         ray.data.from_items(items, override_num_blocks=len(items)),
         _ShardAnswerer,
-        fn_constructor_args=[job],
+        fn_constructor_args=[job, answerer],
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=actors or 1, max_size=actors or len(items)),
         num_cpus=job.settings.session["threads"],
@@ -192,9 +194,9 @@ def _answer_shards(ray: Any, job: Job, progress: ProgressCallback, actors: int |
 class _ShardAnswerer:
     """Answers and writes shards, in an actor."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, answerer: TableAnswerer) -> None:
         self._job = job
-        self._answerer = job.settings.answerer()
+        self._answerer = answerer  # opens the artifact here, if it still is the driver's
 
     def __call__(self, batch: Any) -> Any:
         """Do the shards of a batch; return their rows, and why one of them has failed."""

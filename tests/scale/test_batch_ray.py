@@ -5,6 +5,7 @@ ARTIFACTS is the folder that tests/clients/make_artifacts.py wrote; see scale.sh
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -124,6 +125,52 @@ def test_a_job_and_what_it_refuses(
     assert not (tmp_path / "out.npy").exists()
     assert main(command(source, tmp_path / "failing", "--on-error", "fail")) == 1
     assert "the row with id 10: the text has" in capsys.readouterr().err
+
+
+def test_an_artifact_that_changes_before_the_actors_open_it(
+    cluster: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two models' vectors would lie in one directory."""
+    source, output, artifact = tmp_path / "in.parquet", tmp_path / "out", tmp_path / "artifact"
+    write(source, 50)
+    shutil.copytree(EMBEDDER, artifact)
+    arguments = command(source, output)
+    arguments[1] = str(artifact)
+
+    def exported_anew(*given: Any) -> None:
+        shutil.rmtree(artifact)
+        shutil.copytree(EMBEDDER.with_name("reranker"), artifact)
+        answer_shards(*given)
+
+    answer_shards = bertrt.ray.data._answer_shards
+    monkeypatch.setattr("bertrt.ray.data._answer_shards", exported_anew)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"bertrt: error: '{artifact}' has another artifact than when this job")
+    assert error.count("\n") == 1
+    assert not list(output.glob("part-*"))
+
+
+def test_an_input_that_vanishes_before_the_actors_read_it(
+    cluster: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, output = write(tmp_path / "in.parquet", 50), tmp_path / "out"
+
+    def without_input(*given: Any) -> None:
+        source.rename(tmp_path / "elsewhere")
+        answer_shards(*given)
+
+    answer_shards = bertrt.ray.data._answer_shards
+    monkeypatch.setattr("bertrt.ray.data._answer_shards", without_input)
+    assert main(command(source, output)) == 1
+    expected = f"bertrt: error: '{source}' cannot be read (No such file or directory): make it"
+    assert capsys.readouterr().err.startswith(expected)
 
 
 def test_a_driver_that_is_killed(cluster: str, rt: bertrt.Runtime, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import bertrt
 from bertrt.batch import TableAnswerer
 from bertrt.batch.finite import is_finite
-from bertrt.errors import InputError
+from bertrt.errors import ArtifactError, InputError
 from bertrt.heads.sparse_vectors import SparseVector
 
 pa = pytest.importorskip("pyarrow")
@@ -401,6 +401,26 @@ def test_pickles(embedder: TableAnswerer) -> None:
     assert copy(table(["paris"])).to_pylist() == before
     copy.close()
     assert copy(table(["paris"])).to_pylist() == before
+
+
+def test_another_artifact_in_the_place_of_the_first(
+    make_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A process that it is sent to later would answer with another model, without a word."""
+    path = tmp_path / "artifact"
+    shutil.copytree(make_artifact("BertModel"), path)
+    answerer = TableAnswerer(path, threads=1)
+    expected = answerer(table(["a"]))
+    sent = pickle.dumps(answerer)
+    shutil.rmtree(path)
+    shutil.copytree(make_artifact("BertForSequenceClassification"), path)
+    answerer.close()
+    for one in (answerer, pickle.loads(sent)):
+        with pytest.raises(ArtifactError, match="has another artifact than when this job began"):
+            one(table(["a"]))
+    shutil.rmtree(path)
+    shutil.copytree(make_artifact("BertModel"), path)
+    assert pickle.loads(sent)(table(["a"])) == answerer(table(["a"])) == expected
 
 
 def test_threads_open_a_copy_once(embedder: TableAnswerer, monkeypatch: pytest.MonkeyPatch) -> None:
