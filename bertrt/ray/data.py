@@ -63,7 +63,9 @@ def map(
     check_whole("threads", threads, least=1)
     _check_checkpoint(dataset, id_column)
     pool = actors if isinstance(actors, tuple) else (actors or 1, actors)
-    _warn_of_waiting(ray, threads * pool[0])
+    if ray.is_initialized():
+        _warn_of_waiting(ray, threads * pool[0])
+        _warn_of_small_nodes(ray, threads)
     return _map_batches(
         dataset,
         TableAnswerer,
@@ -86,11 +88,23 @@ def map(
 
 def _warn_of_waiting(ray: Any, cpus: int) -> None:
     """Warn if actors take so many CPUs that nothing is left to read and write with."""
-    found = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else None
-    if found is not None and found <= cpus:
+    found = ray.cluster_resources().get("CPU", 0)
+    if found <= cpus:
         warnings.warn(
             f"the actors take {cpus} CPUs and the cluster has {found:g}: reading and writing need "
             "one as well, and wait until there is one; give fewer threads or actors",
+            stacklevel=3,
+        )
+
+
+def _warn_of_small_nodes(ray: Any, cpus: int) -> None:
+    """Warn if no node has as many CPUs as an actor takes: Ray waits for one without a word."""
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    largest = max(nodes, default=0)
+    if largest < cpus:
+        warnings.warn(
+            f"an actor takes {cpus} CPUs and the largest node of the cluster has {largest:g}: "
+            "nothing is answered until a larger one joins; give fewer threads",
             stacklevel=3,
         )
 
@@ -171,6 +185,7 @@ def _answer_shards(
     ray: Any, job: Job, answerer: TableAnswerer, progress: ProgressCallback, actors: int | None
 ) -> None:
     """Answer the shards that are not there yet; raise the first error."""
+    _warn_of_small_nodes(ray, job.settings.session["threads"])
     total = job.plan.rows
     unfinished = job.unfinished()
     done = total - sum(shard.rows for shard in unfinished)

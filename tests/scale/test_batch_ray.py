@@ -108,6 +108,26 @@ def test_actors_that_leave_no_cpu_to_read_with(cluster: str, tmp_path: Path) -> 
         bertrt.ray.map(dataset, EMBEDDER, threads=1)
 
 
+def test_actors_that_no_node_has_the_cpus_for(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray waits for a larger node, which may never come, and says nothing."""
+    message = "an actor takes 3 CPUs and the largest node of the cluster has 2: nothing is answered"
+    source = write(tmp_path / "in.parquet", 3)
+    with pytest.warns(UserWarning, match=message):
+        bertrt.ray.map(ray.data.read_parquet(str(source)), EMBEDDER, threads=3)
+
+    def interrupt(*given: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bertrt.ray.data._map_batches", interrupt)
+    with pytest.warns(UserWarning, match=message):
+        assert main(command(source, tmp_path / "out", "--threads", "3")) == 130
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert main(command(source, tmp_path / "out", "--threads", "2")) == 130
+
+
 def test_a_job_and_what_it_refuses(
     cluster: str, rt: bertrt.Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
