@@ -69,10 +69,10 @@ def _pack_everything(
 
 def _positions(ids: np.ndarray, padding_id: int) -> np.ndarray:
     """Return the position of each token of ids [B, S], int32 [B, S]."""
+    positions: np.ndarray = np.empty(ids.shape, np.int32)
     if padding_id < 0:
-        positions = np.empty(ids.shape, np.int32)
         positions[:] = np.arange(ids.shape[1])
-        return positions
-    counted = ids != padding_id
-    positions = np.cumsum(counted, axis=1, dtype=np.int32) * counted + np.int32(padding_id)
-    return positions.astype(np.int32)
+    else:
+        counted = ids != padding_id
+        positions[:] = np.cumsum(counted, axis=1) * counted + padding_id
+    return positions
