@@ -84,14 +84,16 @@ def split_special_tokens(state: State) -> None:
     Raises ExportError for a model whose vocabulary cannot hold them.
     """
     vocabulary = state["model"]["vocab"]
-    if not isinstance(vocabulary, dict):
+    special = {token["content"]: token["id"] for token in state["added_tokens"] if token["special"]}
+    if isinstance(vocabulary, dict):
+        vocabulary.update(special)
+    # A list has a score for each token, and a new one has none.
+    elif not special.items() <= {piece: id for id, (piece, _) in enumerate(vocabulary)}.items():
         raise ExportError(
             f"split_special_tokens is true, which a tokenizer.json with a "
             f"{state['model'].get('type')} model cannot express: remove it from "
             "tokenizer_config.json"
         )
-    special = [token for token in state["added_tokens"] if token["special"]]
-    vocabulary.update({token["content"]: token["id"] for token in special})
     state["added_tokens"] = [token for token in state["added_tokens"] if not token["special"]]
 
 

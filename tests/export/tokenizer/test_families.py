@@ -1,6 +1,7 @@
 """Every class's tokenizer gives transformers' ids, types, offsets and texts, from its files."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -124,6 +125,44 @@ def test_a_model_implies_the_class(
     tiny_tokenizers.write(folder, name, tokenizer_class=None, do_lower_case=True)
     ours = export_folder(folder, tmp_path / "artifact")
     from_folder(ours, folder, tmp_path / "artifact", tiny_tokenizers, texts[:12])
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"split_special_tokens": True},
+        {"truncation_side": "left", "trim_offsets": False},
+        {"additional_special_tokens": ["<ent>"]},
+        {"mask_token": None},
+        {"sep_token": "<unk>", "bos_token": "<s>"},
+        {"do_lower_case": False},
+    ],
+    ids=str,
+)
+def test_settings_of_a_class(
+    tiny_tokenizers: ModuleType,
+    export_folder: Export,
+    tmp_path: Path,
+    name: str,
+    settings: dict[str, Any],
+) -> None:
+    folder, artifact = tmp_path / "checkpoint", tmp_path / "artifact"
+    tiny_tokenizers.write(folder, name)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    ours = export_folder(folder, artifact)
+    from_folder(ours, folder, artifact, tiny_tokenizers, ["PARIS <ent>cat", "the dog"])
+    assert ours.mask_is_text == bool(settings.get("split_special_tokens"))
+
+
+def test_split_special_tokens_that_a_unigram_lacks(
+    tiny_tokenizers: ModuleType, export_folder: Export, tmp_path: Path
+) -> None:
+    settings = {"split_special_tokens": True, "additional_special_tokens": ["<ent>"]}
+    tiny_tokenizers.write(tmp_path / "checkpoint", "XLMRobertaTokenizer", **settings)
+    with pytest.raises(ExportError, match=r"split_special_tokens is true, .* Unigram model cannot"):
+        export_folder(tmp_path / "checkpoint", tmp_path / "artifact")
 
 
 @pytest.mark.parametrize("add_prefix_space", [True, False])
