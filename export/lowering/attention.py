@@ -29,6 +29,7 @@ def pack_attention(model: ir.Model) -> int:
         heads = plain_attention_heads(node)
         if heads is None or pack is None:
             continue
+        *_, rows, offsets = pack.outputs
         qkv, causal, table = _packed_projection(node), _is_causal(node), _bias_table(node)
         if qkv is None or not _has_usual_scale(node, heads) or causal is table is None:
             continue
@@ -38,7 +39,7 @@ def pack_attention(model: ir.Model) -> int:
             biases[table] = store(graph, name, data)
         attention = make_node(
             "PackedAttention",
-            [qkv, pack.outputs[-1], *([] if table is None else [biases[table]])],
+            [qkv, offsets, *([] if table is None else [biases[table], rows])],
             str(node.name).removesuffix("/Attention"),
             num_heads=heads,
             causal=int(bool(causal)),

@@ -26,6 +26,7 @@ def _packed_attention_kernel(
     qkv_ptr: tl.tensor,  # [tokens, 3 * HEADS * HEAD_SIZE]: query, key and value of all heads
     offsets_ptr: tl.tensor,  # int32 [sequences + 1]
     bias_ptr: tl.tensor,  # [HEADS, 2 * FARTHEST + 1], added to scores by distance; None without
+    rows_ptr: tl.tensor,  # int32 [tokens], the tokens' places; None without a bias
     map_ptr: tl.tensor,  # int32, each block's sequence; None if each sequence has `blocks` blocks
     context_ptr: tl.tensor,  # [tokens, HEADS * HEAD_SIZE], the result
     blocks: int,
@@ -66,6 +67,7 @@ def _packed_attention_kernel(
 
     if bias_ptr is not None:
         bias_ptr += head * (2 * FARTHEST + 1) + FARTHEST
+        rows_ptr += begin
 
     # Per query: the largest score so far, the sum of the weights, and the weighted sum of values.
     row_max = tl.full((BLOCK_M,), float("-inf"), tl.float32)
@@ -73,7 +75,7 @@ def _packed_attention_kernel(
     total = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     if ONE_STEP:
         p, v, row_max = _softmax_weights(
-            query_ptr, bias_ptr, q, row, 0, length, row_max,
+            query_ptr, bias_ptr, rows_ptr, q, row, 0, length, row_max,
             HIDDEN, HEAD_SIZE, SCALE, CAUSAL, FARTHEST, True, BLOCK_N,
         )  # fmt: skip
         row_sum = tl.sum(p, axis=1)
@@ -85,13 +87,13 @@ def _packed_attention_kernel(
         visible_end = tl.minimum(first + BLOCK_M, length) if CAUSAL else length
         for at in range(0, unmasked_end, BLOCK_N):
             p, v, new_max = _softmax_weights(
-                query_ptr, bias_ptr, q, row, at, length, row_max,
+                query_ptr, bias_ptr, rows_ptr, q, row, at, length, row_max,
                 HIDDEN, HEAD_SIZE, SCALE, CAUSAL, FARTHEST, False, BLOCK_N,
             )  # fmt: skip
             row_max, row_sum, total = _accumulate(p, v, row_max, new_max, row_sum, total, SCALE)
         for at in range(unmasked_end, visible_end, BLOCK_N):
             p, v, new_max = _softmax_weights(
-                query_ptr, bias_ptr, q, row, at, length, row_max,
+                query_ptr, bias_ptr, rows_ptr, q, row, at, length, row_max,
                 HIDDEN, HEAD_SIZE, SCALE, CAUSAL, FARTHEST, True, BLOCK_N,
             )  # fmt: skip
             row_max, row_sum, total = _accumulate(p, v, row_max, new_max, row_sum, total, SCALE)
@@ -104,7 +106,8 @@ def _packed_attention_kernel(
 @triton.jit
 def _softmax_weights(  # type: ignore[no-untyped-def]
     query_ptr: tl.tensor,  # the sequence's first query of this head
-    bias_ptr: tl.tensor,  # the bias of distance 0 of this head; None without
+    bias_ptr: tl.tensor,  # this head's bias of distance 0; None without
+    rows_ptr: tl.tensor,  # the place of the sequence's first token; None without a bias
     q: tl.tensor,  # [BLOCK_M, BLOCK_D]
     row: tl.tensor,  # int32 [BLOCK_M], the queries' positions
     at: tl.tensor,  # the first key's position
@@ -138,9 +141,9 @@ def _softmax_weights(  # type: ignore[no-untyped-def]
         v = tl.load(key_ptr + HIDDEN, mask=(dim < HEAD_SIZE)[None, :], other=0.0)
     scores = tl.dot(q, tl.trans(k), input_precision="ieee")
     if bias_ptr is not None:
-        distance = tl.minimum(tl.maximum(column[None, :] - row[:, None], -FARTHEST), FARTHEST)
         # The sum is scaled below by log2(e) / √HEAD_SIZE, of which the bias must only get log2(e).
-        scores += tl.load(bias_ptr + distance).to(tl.float32) * (_LOG2_E / SCALE)
+        bias = _load_bias(bias_ptr, rows_ptr, row, column, length, FARTHEST)
+        scores += bias * (_LOG2_E / SCALE)
     if MASKED:
         visible = (column < length)[None, :]
         if CAUSAL:
@@ -150,6 +153,22 @@ def _softmax_weights(  # type: ignore[no-untyped-def]
     # score * SCALE - (new_max * SCALE) could be positive by rounding, and its power infinite.
     new_max = tl.maximum(row_max, tl.max(scores, axis=1))
     return tl.math.exp2((scores - new_max[:, None]) * SCALE), v, new_max
+
+
+@triton.jit
+def _load_bias(  # type: ignore[no-untyped-def]
+    bias_ptr: tl.tensor,  # this head's bias of distance 0
+    rows_ptr: tl.tensor,  # the place of the sequence's first token
+    row: tl.tensor,  # int32 [BLOCK_M], the queries
+    column: tl.tensor,  # int32 [BLOCK_N], the keys
+    length: tl.tensor,  # the sequence's number of tokens
+    FARTHEST: tl.constexpr,
+):
+    """Load the bias of each query and key, float32 [BLOCK_M, BLOCK_N]."""
+    query = tl.load(rows_ptr + row, mask=row < length, other=0)
+    key = tl.load(rows_ptr + column, mask=column < length, other=0)
+    distance = tl.minimum(tl.maximum(key[None, :] - query[:, None], -FARTHEST), FARTHEST)
+    return tl.load(bias_ptr + distance).to(tl.float32)
 
 
 @triton.jit
@@ -173,6 +192,7 @@ def packed_attention(
     qkv: torch.Tensor,
     offsets: torch.Tensor,
     bias: torch.Tensor | None = None,
+    rows: torch.Tensor | None = None,
     *,
     num_heads: int,
     causal: int = 0,
@@ -186,8 +206,9 @@ def packed_attention(
         qkv: [T, 3·H], each token's query, key and value side by side.
         offsets: int32 [B + 1], ascending from 0, offsets[B] ≤ T. Rows from offsets[B] on are not
             read.
-        bias: [N, 2·F + 1], by distance: column F + (j - i) for the j-th token as key and the i-th
-            as query of a sequence, where distances beyond ±F count as that; zero if omitted.
+        bias: [N, 2·F + 1], what is added to a score by the distance d of the key's place from the
+            query's: column F + d, where distances beyond ±F count as that. Zero if omitted.
+        rows: int32 [T], the tokens' places in the padded batch. With a bias only.
         num_heads: N.
         causal: 1 if a token attends only to itself and to earlier tokens.
         max_length: no sequence has more tokens; T if omitted. A tight bound saves programs
@@ -229,6 +250,7 @@ def packed_attention(
         qkv,
         offsets,
         bias,
+        rows,
         block_map,
         context,
         blocks,

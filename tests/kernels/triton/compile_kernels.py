@@ -181,6 +181,9 @@ def _cases_of(dtype: torch.dtype) -> Iterator[tuple[str, str, tuple[Any, ...], d
         qkv = new(tokens, 3 * 12 * size)
         options = {"num_heads": 12, "max_length": max_length}
         yield f"{max_length} of {size}", "PackedAttention", (qkv, integers(17)), options
+    options = {"num_heads": 12, "max_length": 512}
+    inputs = (new(16384, 3 * width), integers(17), new(12, 257), integers(16384))
+    yield "bias, 512 of 64", "PackedAttention", inputs, options
     options = {"num_heads": 2, "causal": 1}
     yield "causal, 80, mixed", "PackedAttention", (new(700, 3 * 2 * 80), integers(33)), options
 

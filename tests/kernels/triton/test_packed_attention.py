@@ -35,13 +35,23 @@ def offsets_of(lengths: list[int], device: str) -> torch.Tensor:
 
 
 def torch_attention(
-    qkv: torch.Tensor, offsets: torch.Tensor, heads: int, causal: int = 0
+    qkv: torch.Tensor,
+    offsets: torch.Tensor,
+    heads: int,
+    causal: int = 0,
+    bias: torch.Tensor | None = None,
+    rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute PyTorch's attention of each sequence, in qkv's dtype."""
     contexts = []
     for begin, end in pairwise(offsets.tolist()):
         tokens = qkv[begin:end].unflatten(1, (3, heads, -1)).permute(1, 2, 0, 3)
-        context = F.scaled_dot_product_attention(*tokens, is_causal=bool(causal))
+        mask = None
+        if bias is not None and rows is not None:
+            distances = rows[begin:end] - rows[begin:end, None]
+            farthest = bias.shape[1] // 2
+            mask = bias[:, distances.clamp(-farthest, farthest) + farthest].to(qkv.dtype)
+        context = F.scaled_dot_product_attention(*tokens, mask, is_causal=bool(causal))
         contexts.append(context.transpose(0, 1).flatten(1))
     return torch.cat(contexts)
 
@@ -73,6 +83,36 @@ def test_matches_attention_of_each_sequence(
     assert got[total:].isnan().all()  # not written
 
 
+def with_gaps(tokens: int, device: str) -> torch.Tensor:
+    """Return ascending places with gaps, as those of tokens between which some are masked."""
+    places = np.random.default_rng(tokens).integers(1, 4, tokens).cumsum()
+    return torch.from_numpy(places.astype(np.int32)).to(device)
+
+
+@pytest.mark.parametrize("tiles", ["table", "steps", "one step", "one block"])
+@pytest.mark.parametrize("farthest", [0, 7, 200])
+def test_a_bias_by_distance(
+    farthest: int,
+    tiles: str,
+    dtype: torch.dtype,
+    device: str,
+    normal: Make,
+    near: Callable[..., None],
+) -> None:
+    heads, size = 3, 24
+    offsets, total = offsets_of(LENGTHS, device), sum(LENGTHS)
+    qkv = normal(total + 9, 3 * heads * size, dtype=dtype, scale=2)
+    bias = normal(heads, 2 * farthest + 1, dtype=dtype, scale=2)
+    rows = with_gaps(total + 9, device)
+    settings = {"num_heads": heads, "max_length": MAX_LENGTH, "tiles": TILES[tiles]}
+    got = packed_attention(qkv, offsets, bias, rows, **settings)[:total]
+    exact = torch_attention(qkv.double(), offsets, heads, 0, bias, rows)
+    near(got, exact, torch_attention(qkv, offsets, heads, 0, bias, rows))
+    if farthest:
+        without = packed_attention(qkv, offsets, **settings)[:total]
+        assert (got - without).abs().max() > 0.5
+
+
 @pytest.mark.parametrize("size", [8, 16, 24, 48, 64, 80, 128])
 def test_head_sizes(
     size: int, dtype: torch.dtype, device: str, normal: Make, near: Callable[..., None]
@@ -85,12 +125,13 @@ def test_head_sizes(
 
 def test_matches_the_reference(device: str, normal: Make) -> None:
     qkv, offsets = normal(sum(LENGTHS), 96, dtype=torch.float32), offsets_of(LENGTHS, device)
-    for causal in (0, 1):
-        settings = {"num_heads": 2, "causal": causal}
+    bias, rows = normal(2, 17, dtype=torch.float32), with_gaps(sum(LENGTHS), device)
+    for causal, options in ((0, ()), (1, ()), (0, (bias, rows))):
+        inputs, settings = (qkv, offsets, *options), {"num_heads": 2, "causal": causal}
         expected = OPERATORS["PackedAttention"].reference(
-            qkv.cpu().numpy(), offsets.cpu().numpy(), **settings
+            *(tensor.cpu().numpy() for tensor in inputs), **settings
         )
-        got = packed_attention(qkv, offsets, **settings)
+        got = packed_attention(*inputs, **settings)
         np.testing.assert_allclose(got.cpu(), expected, atol=1e-5)
 
 
