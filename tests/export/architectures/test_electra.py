@@ -19,11 +19,10 @@ Arrays = dict[str, np.ndarray]
     [
         ("ForMaskedLM", {"embedding_size": 40}),  # as many as the hidden size: not projected
         ("Model", {"embedding_size": 128}),
-        ("ForMultipleChoice", {"summary_activation": "tanh"}),
     ],
     ids=str,
 )
-def test_sizes_and_activations(
+def test_sizes_of_embeddings(
     exported: Exported,
     theirs: Callable[..., Arrays],
     batch: Callable[..., Arrays],

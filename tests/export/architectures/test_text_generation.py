@@ -15,7 +15,7 @@ import bertrt
 
 Exported = Callable[..., SimpleNamespace]
 Theirs = Callable[..., dict[str, np.ndarray]]
-DECODERS = ["roberta", "xlm-roberta", "camembert", "electra"]
+DECODERS = ["roberta", "xlm-roberta", "electra"]
 PROMPTS = ["the cat", "a big dog sat on", "we ran", "what is [PAD] of <pad> the city", "you"]
 
 
