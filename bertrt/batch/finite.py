@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
-
-from bertrt.heads.sparse_vectors import SparseVector
 
 __all__ = ["is_finite"]
 
@@ -15,8 +14,8 @@ def is_finite(answer: Any) -> bool:
     """Return whether all numbers of an answer of the runtime are finite, however it is nested."""
     if isinstance(answer, np.ndarray):
         return bool(np.isfinite(answer).all())
-    if isinstance(answer, SparseVector):
-        return is_finite(answer.weights)
+    if is_dataclass(answer):  # a sparse vector
+        return all(is_finite(getattr(answer, field.name)) for field in fields(answer))
     if isinstance(answer, Mapping):
         return all(map(is_finite, answer.values()))
     if isinstance(answer, (list, tuple)):
