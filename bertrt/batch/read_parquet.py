@@ -11,8 +11,9 @@ from bertrt.errors import InputError
 
 __all__ = ["ParquetReader"]
 
-# Rows that are decoded at a time, and about their most bytes: a text may have megabytes.
-_ROWS = 64
+# Rows that are decoded at a time, and about their most bytes: a text may have megabytes. Fewer
+# rows would make it slow to pass over those before a part in a large row group.
+_ROWS = 256
 _BYTES = 16 << 20
 _IDS = 8192
 # Pages are read as they are needed: a row group may be larger than the memory.
@@ -83,7 +84,8 @@ def _rows_of(group: Any, columns: Sequence[str]) -> int:
     """Return how many rows of a group have `_BYTES` in these columns, by the group's average."""
     found = (group.column(number) for number in range(group.num_columns))
     size = sum(one.total_uncompressed_size for one in found if one.path_in_schema in columns)
-    return max(1, _BYTES * group.num_rows // max(1, size))
+    rows: int = _BYTES * group.num_rows // max(1, size)
+    return max(1, rows)
 
 
 def _read_ids(path: Path, column: Any) -> list[int | str | None]:

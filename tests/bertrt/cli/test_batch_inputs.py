@@ -340,6 +340,7 @@ def test_long_texts_of_parquet_are_read_by_fewer(
 ) -> None:
     """The rows of a batch depend on the bytes of their own row group."""
     monkeypatch.setattr("bertrt.batch.read_parquet._BYTES", 10_000)
+    monkeypatch.setattr("bertrt.batch.read_parquet._ROWS", 64)
     source, columns = tmp_path / "in.parquet", Columns("text", None)
     texts = [f"{n:04}" * (1 if n < 200 else 1000) for n in range(300)]
     table = pa.table({"text": texts, "more": ["b" * 9000] * 300})
