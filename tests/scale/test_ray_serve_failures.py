@@ -110,6 +110,18 @@ def test_a_replica_finishes_what_it_has_when_it_is_replaced(url: str, vectors: n
     eventually(lambda: not set(old) & set(replica_processes("bertrt")))
 
 
+def test_a_version_that_cannot_start(url: str, vectors: np.ndarray, tmp_path: Path) -> None:
+    """Of two replicas the one that is not replaced yet keeps answering."""
+    serve.run(bertrt.ray.app(EMBEDDER, num_replicas=2, **PATIENT))
+    with Load(url, TEXTS, clients=2) as load:
+        load.wait_for(10)
+        with pytest.raises(RuntimeError):
+            serve.run(bertrt.ray.app(tmp_path / "nowhere", num_replicas=2, **PATIENT))
+        load.wait_for(10)
+    assert all(one.answer.status == 200 for one in load.sent)
+    check_answers(load, vectors)
+
+
 class Ill(Replica):
     """A replica whose worker a test can break."""
 

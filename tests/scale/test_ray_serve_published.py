@@ -16,6 +16,7 @@ from ray import serve
 
 import bertrt
 import bertrt.ray
+from bertrt.artifact.directory import Artifact
 from ray_serve import EMBEDDER, ask, delete_applications, local_cluster
 
 
@@ -97,6 +98,26 @@ def test_a_damaged_artifact_is_not_published(url: str, artifact: Path) -> None:
     _damage(artifact)
     with pytest.raises(bertrt.ArtifactError, match="is not the file that was exported"):
         bertrt.ray.publish(artifact)
+
+
+def test_an_artifact_that_changes_while_it_is_published(
+    url: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are those of the manifest that gives the name: nodes would refuse others."""
+    other = EMBEDDER.with_name("reranker")
+    open_artifact = Artifact.open
+
+    def replaced(directory: Path, **options: Any) -> Artifact:
+        opened = open_artifact(directory, **options)
+        shutil.rmtree(artifact)
+        shutil.copytree(other, artifact)
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifact, "open", replaced)
+        published = bertrt.ray.publish(artifact)
+    assert published.digest == sha256((other / "bertrt.json").read_bytes()).hexdigest()
+    assert Artifact.open(published.fetch()).manifest == Artifact.open(other).manifest
 
 
 PUBLISH = """
