@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
+from bertrt.errors import ExportError
 from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture
 from bertrt.export.architectures.embeddings import CountedPositions
 from bertrt.export.architectures.language_model import set_activation
@@ -18,8 +19,8 @@ __all__ = ["MPNet", "RelativeAttentionBias"]
 _LAYER, _BERT_LAYER = "mpnet.encoder.layer.*.attention.", "bert.encoder.layer.*.attention."
 # transformers' MPNet has this padding id whatever the config says.
 _PADDING = 1
-# From this distance on, all have the same bucket.
-_FARTHEST = 128
+# So has it this number of buckets, in which all distances from this one on are in the last.
+_BUCKETS, _FARTHEST = 32, 128
 
 
 class MPNet(Architecture):
@@ -56,18 +57,29 @@ class MPNet(Architecture):
         }
 
     def adapt(self, model: Any, task: str) -> None:
-        """Count positions by tokens, and add the bias."""
+        """Count positions by tokens, and add the bias.
+
+        Raises ExportError for fewer buckets than transformers puts distances in.
+        """
+        buckets = self.config.relative_attention_num_buckets
+        if buckets < _BUCKETS:
+            raise ExportError(
+                f"relative_attention_num_buckets is {buckets}, and MPNet puts distances in "
+                f"{_BUCKETS}: correct the config"
+            )
         base = getattr(model, "bert", model)
         base.embeddings = CountedPositions(base.config, padding_id=_PADDING)
-        base.encoder.relative_attention_bias = RelativeAttentionBias(
-            self.config.relative_attention_num_buckets,
-            self.config.num_attention_heads,
-        )
+        heads = self.config.num_attention_heads
+        base.encoder.relative_attention_bias = RelativeAttentionBias(buckets, heads)
         set_activation(model)
 
 
 class RelativeAttentionBias(torch.nn.Embedding):
-    """A bias for each head and each bucket of distances between two tokens."""
+    """A bias for each head and each bucket of distances between two tokens' places.
+
+    The bucket of a distance is a constant, so a graph holds the bias of each distance: no place is
+    too far, and no logarithm is left to compute.
+    """
 
     def __init__(self, buckets: int, heads: int) -> None:
         """Make a table [buckets, heads]."""
@@ -75,7 +87,9 @@ class RelativeAttentionBias(torch.nn.Embedding):
         with torch.device("cpu"):
             distances = torch.arange(-_FARTHEST, _FARTHEST + 1)
             self.register_buffer(
-                "buckets", MPNetEncoder.relative_position_bucket(distances), persistent=False
+                "buckets",
+                MPNetEncoder.relative_position_bucket(distances, _BUCKETS, _FARTHEST),
+                persistent=False,
             )
 
     def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -83,5 +97,6 @@ class RelativeAttentionBias(torch.nn.Embedding):
         by_distance = super().forward(self.buckets)
         distances = (keys + _FARTHEST).unsqueeze(0) - queries.unsqueeze(1)
         index = distances.clamp(0, 2 * _FARTHEST)
-        bias = torch.nn.functional.embedding(index, by_distance)
-        return bias.permute(2, 0, 1).unsqueeze(0).detach()
+        bias = torch.nn.functional.embedding(index, by_distance).permute(2, 0, 1).unsqueeze(0)
+        # With a gradient, PyTorch's attention would be traced as another operator than it then is.
+        return bias.detach()

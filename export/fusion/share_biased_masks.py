@@ -1,8 +1,8 @@
 """A mask with a bias by distance: one for all texts of a batch without padding.
 
 The mask is float32 [B, N, S, S], the sum of the bias, which all texts share, and of what hides a
-text's padding. Without padding it is the same for all. Then the first row of `attention_mask` is
-enough: the mask is [1, N, S, S], which Attention takes for every text.
+text's padding. Without padding the first row of `attention_mask` is enough: the mask is then
+[1, N, S, S], which Attention takes for every text.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bertrt.export.graph.edit import constant
 from bertrt.export.graph.match_relative_bias import biased_mask
+from bertrt.export.graph.padding import add_is_unpadded
 
 __all__ = ["share_biased_masks"]
 
@@ -30,22 +31,20 @@ def share_biased_masks(model: ir.Model) -> int:
 
 
 def _keep_first_row(graph: ir.Graph, padding: ir.Node) -> None:
-    """Make the Where read Slice(mask, 0, 1) without padding, and all of the mask otherwise."""
-    mask = next(value for value in graph.inputs if value.name == "attention_mask")
+    """Make the Where read the first row of the bools without padding, and all of them otherwise."""
     bools = padding.inputs[0]
-    first, rows = constant(graph, [0]), constant(graph, [1])
-    least = ir.node("ReduceMin", [mask], {"keepdims": 0}, name="attention/least")
-    full = ir.node("Cast", [least.outputs[0]], {"to": ir.DataType.BOOL}, name="attention/full")
-    choice = ir.node("Where", [full.outputs[0], rows, constant(graph, [_ALL])], name="attention/end")
-    cut = ir.node("Slice", [bools, first, choice.outputs[0], first], name="attention/Slice")
-    graph.insert_before(padding, [least, full, choice, cut])
+    first, one, all_rows = (constant(graph, [number]) for number in (0, 1, _ALL))
+    rows = [add_is_unpadded(graph, padding), one, all_rows]
+    end = ir.node("Where", rows, name="attention/rows")
+    cut = ir.node("Slice", [bools, first, end.outputs[0], first], name="attention/Slice")
+    graph.insert_before(padding, [end, cut])
     cut.outputs[0].type = bools.type
     padding.replace_input_with(0, cut.outputs[0])
     _forget_shapes(padding)
 
 
 def _forget_shapes(padding: ir.Node) -> None:
-    """Remove the shapes [B, …] of the mask and of what it is the sum of."""
-    value = padding.outputs[0]
-    for shaped in (value, *(out for node in value.consumers() for out in node.outputs)):
-        shaped.shape = None
+    """Remove the shapes [B, …] of what hides padding, and of the mask that is a sum with it."""
+    hidden = padding.outputs[0]
+    for value in (hidden, *(output for node in hidden.consumers() for output in node.outputs)):
+        value.shape = None

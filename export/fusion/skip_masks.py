@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bertrt.export.graph.edit import constant, replace_value
 from bertrt.export.graph.match_attention import is_padding_mask
+from bertrt.export.graph.padding import add_is_unpadded
 
 __all__ = ["SHORTEST", "skip_masks_without_padding"]
 
@@ -56,13 +57,12 @@ def _unpadded_and_long(graph: ir.Graph, before: ir.Node) -> ir.Value:
     """Return a bool scalar: `attention_mask` has no 0, and rows have at least SHORTEST tokens."""
     mask = next(value for value in graph.inputs if value.name == "attention_mask")
     shortest = constant(graph, np.int64(SHORTEST))
-    least = ir.node("ReduceMin", [mask], {"keepdims": 0}, name="attention/least")
-    full = ir.node("Cast", [least.outputs[0]], {"to": ir.DataType.BOOL}, name="attention/full")
+    full = add_is_unpadded(graph, before)
     shape = ir.node("Shape", [mask], {"start": -1}, name="attention/shape")
     size = ir.node("ReduceMax", [shape.outputs[0]], {"keepdims": 0}, name="attention/length")
     long = ir.node("GreaterOrEqual", [size.outputs[0], shortest], name="attention/long")
-    both = ir.node("And", [full.outputs[0], long.outputs[0]], name="attention/unpadded")
-    graph.insert_before(before, [least, full, shape, size, long, both])
+    both = ir.node("And", [full, long.outputs[0]], name="attention/unpadded")
+    graph.insert_before(before, [shape, size, long, both])
     return both.outputs[0]
 
 

@@ -95,9 +95,7 @@ def counted_padding(index: ir.Value) -> int | None:
         if cumulated is None or cumulated.inputs[0] is not factor:
             continue
         is_other = producer_of(_uncast(factor), "Not")
-        ids, number = (
-            (None, None) if is_other is None else with_number(is_other.inputs[0], "Equal")
-        )
+        ids, number = (None, None) if is_other is None else with_number(is_other.inputs[0], "Equal")
         if graph_input_name(ids) == "input_ids" and number == padding_id:
             return padding_id
     return None

@@ -43,8 +43,9 @@ def _is_plain(node: ir.Node) -> bool:
 def _bias(graph: ir.Graph, node: ir.Node, mask: ir.Value) -> ir.Value:
     """Return what is added to scores: 0 where the mask is True, the lowest float32 elsewhere.
 
-    A mask of floats is added itself. Not minus infinity, of which the Softmax of a row without tokens would be NaN. The mask of an
-    encoder is the same for every query, and is read before it is expanded to them.
+    A mask of floats is added itself. Not minus infinity, of which the Softmax of a row without
+    tokens would be NaN. The bools of an encoder are the same for every query, and are read before
+    they are expanded to them.
     """
     if mask.dtype == ir.DataType.FLOAT:
         return mask
