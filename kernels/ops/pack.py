@@ -69,7 +69,7 @@ def _pack_everything(
 
 def _positions(ids: np.ndarray, padding_id: int) -> np.ndarray:
     """Return the position of each token of ids [B, S], int32 [B, S]."""
-    positions: np.ndarray = np.empty(ids.shape, np.int32)
+    positions = np.empty(ids.shape, np.int32)
     if padding_id < 0:
         positions[:] = np.arange(ids.shape[1])
     else:
