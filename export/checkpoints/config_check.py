@@ -24,6 +24,15 @@ _SIZES = (
     "type_vocab_size",
 )
 
+# Further sizes, by model type.
+_OTHER_SIZES = {
+    "electra": ("embedding_size",),
+    "mpnet": ("relative_attention_num_buckets",),
+    "albert": ("embedding_size", "num_hidden_groups", "inner_group_num"),
+}
+# No matrix of two such sizes has more bytes than an int64 can count.
+_LARGEST = 2**30
+
 # Fields that change the graph, and the values that leave it BERT's encoder.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
@@ -57,28 +66,33 @@ def check_config(config: Mapping[str, Any]) -> None:
     or, without these, BERT's if it has all of BERT's fields. The sizes that it gives must be valid.
     """
     _check_model_type(config)
-    own = ARCHITECTURES[_model_type(config)].fields
+    model_type = _model_type(config)
+    own = ARCHITECTURES[model_type].fields
     for field, plain in _PLAIN.items():
         if config.get(field) not in plain:
             raise ExportError(
                 f"the config's {field} is {config[field]!r}, which bertrt does not export: it "
                 "exports encoders with absolute positions and plain self-attention"
             )
-    for field in (*(own.get(size, size) for size in _SIZES), "num_labels"):
+    sizes = [own.get(size, size) for size in _SIZES]
+    for field in (*sizes, "num_labels", *_OTHER_SIZES.get(model_type, ())):
         size = config.get(field, 1)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ExportError(f"the config's {field} is {size!r}: it must be a positive integer")
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _LARGEST:
+            raise ExportError(
+                f"the config's {field} is {size!r}: it must be a positive integer of at most "
+                f"{_LARGEST}"
+            )
     padding, words = config.get("pad_token_id"), config.get("vocab_size")
     if isinstance(padding, int) and words is not None and not -words <= padding < words:
         raise ExportError(
             f"the config's pad_token_id is {padding}, which is not an id of its vocabulary of "
             f"{words} tokens (vocab_size)"
         )
-    sizes = [own.get(field, field) for field in ("hidden_size", "num_attention_heads")]
-    hidden, heads = (config.get(field) for field in sizes)
+    split = [own.get(field, field) for field in ("hidden_size", "num_attention_heads")]
+    hidden, heads = (config.get(field) for field in split)
     if hidden is not None and heads is not None and hidden % heads:
         raise ExportError(
-            f"the config's {sizes[0]} {hidden} is not divisible by its {sizes[1]} {heads}"
+            f"the config's {split[0]} {hidden} is not divisible by its {split[1]} {heads}"
         )
     field = own.get("hidden_act", "hidden_act")
     activation = config.get(field, "gelu")

@@ -176,6 +176,9 @@ def test_a_weight_under_two_names(copy: Callable[..., Path], model_type: str) ->
         ("albert", "embedding_size", 20, "its embedding_size is 20, and"),
         ("albert", "num_hidden_groups", 1, "albert_layer_groups.1."),
         ("albert", "num_hidden_groups", 3, "lacks 16 weights of its embeddings and encoder"),
+        ("albert", "num_hidden_groups", 0, "num_hidden_groups is 0"),
+        ("albert", "embedding_size", 2**62, f"embedding_size is {2**62}"),
+        ("roberta", "vocab_size", 2**62, f"vocab_size is {2**62}"),
         ("albert", "inner_group_num", 2, "albert_layer_groups.0.albert_layers.1."),
     ],
 )
@@ -250,32 +253,25 @@ def test_untied_language_models(copy: Callable[..., Path], model_type: str) -> N
     assert torch.equal(model.get_output_embeddings().weight, decoder)
 
 
-def test_what_old_files_have_beside_their_weights(copy: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("head", ["ForMaskedLM", "ForSequenceClassification"])
+def test_what_old_files_have_beside_their_weights(copy: Callable[..., Path], head: str) -> None:
     """A pooler that no head reads, positions, and the decoder's weights once again."""
 
     def edit(config: Config, weights: Weights) -> None:
         weights["roberta.embeddings.position_ids"] = torch.arange(42)[None]
-        weights["lm_head.decoder.weight"] = weights[
-            "roberta.embeddings.word_embeddings.weight"
-        ].clone()
-        weights["lm_head.decoder.bias"] = weights["lm_head.bias"].clone()
         weights["roberta.pooler.dense.weight"] = torch.ones(32, 32)
         weights["roberta.pooler.dense.bias"] = torch.ones(32)
+        if head == "ForMaskedLM":
+            words = weights["roberta.embeddings.word_embeddings.weight"]
+            weights["lm_head.decoder.weight"] = words.clone()
+            weights["lm_head.decoder.bias"] = weights["lm_head.bias"].clone()
 
-    folder = copy("roberta", "ForMaskedLM", edit)
+    folder = copy("roberta", head, edit)
     model = build(folder)
     check_weights(model, type(model).from_pretrained(folder).state_dict())
-    assert build(folder, "feature-extraction").pooler is not None
-
-
-def test_a_pooler_beside_the_classifiers_own_layer(copy: Callable[..., Path]) -> None:
-    def edit(config: Config, weights: Weights) -> None:
-        weights["roberta.pooler.dense.weight"] = torch.ones(32, 32)
-        weights["roberta.pooler.dense.bias"] = torch.ones(32)
-
-    folder = copy("roberta", "ForSequenceClassification", edit)
-    model = build(folder)
-    check_weights(model, type(model).from_pretrained(folder).state_dict())
+    # A classifier's own first layer is not the encoder's pooler.
+    pooler = build(folder, "feature-extraction").pooler.dense
+    assert torch.equal(pooler.weight, torch.ones(32, 32))
 
 
 def test_sinusoidal_positions_are_in_the_file(copy: Callable[..., Path]) -> None:
