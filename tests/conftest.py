@@ -341,3 +341,30 @@ def _load_module(name: str) -> ModuleType:
         sys.modules[path.stem] = module
         spec.loader.exec_module(module)
     return sys.modules[path.stem]
+
+
+@pytest.fixture(scope="session")
+def xlm_roberta_artifact(made_once: Callable[..., Path], tiny_tokenizers: ModuleType) -> Path:
+    """The artifact of an XLM-RoBERTa's masked language model."""
+
+    def write(output: Path) -> None:
+        import transformers
+
+        from bertrt.export import export
+
+        checkpoint = output.with_name(f"{output.name}-checkpoint")
+        tokenizer = tiny_tokenizers.build("XLMRobertaTokenizer")
+        config = transformers.XLMRobertaConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=37,
+            max_position_embeddings=42,
+            type_vocab_size=1,
+        )
+        transformers.XLMRobertaForMaskedLM(config).save_pretrained(checkpoint)
+        tiny_tokenizers.write(checkpoint, "XLMRobertaTokenizer", tokenizer)
+        export(checkpoint, output)
+
+    return made_once("xlm-roberta", "masked", write)

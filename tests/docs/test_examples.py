@@ -94,6 +94,7 @@ def folder(
     make_artifact: Callable[..., Path],
     make_checkpoint: Callable[..., Path],
     colbert_artifact: Path,
+    xlm_roberta_artifact: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A working directory with an artifact for every name that the examples load."""
@@ -102,6 +103,7 @@ def folder(
         (path / name).symlink_to(make_artifact(class_name, **changes))
     for name in ("colbert", "multi-vector-embedding"):
         (path / name).symlink_to(colbert_artifact)
+    (path / "xlmr").symlink_to(xlm_roberta_artifact)
     for name, class_name in MODELS.items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).symlink_to(make_checkpoint(class_name))
