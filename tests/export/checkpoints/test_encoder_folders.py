@@ -193,11 +193,11 @@ def test_token_vectors(
             assert np.abs(expected[0][1] - expected[2][1]).max() > 0.1
 
 
-@pytest.mark.parametrize("model_type", ["roberta", "distilbert"])
 def test_the_hubs_layout_has_the_encoders_own_config(
-    make_encoder: MakeEncoder, model_type: str, tmp_path: Path
+    make_encoder: MakeEncoder, tmp_path: Path
 ) -> None:
-    checkpoint = make_encoder(model_type, "ForSequenceClassification")
+    """DistilBERT's fields have other names than BERT's."""
+    checkpoint = make_encoder("distilbert", "ForSequenceClassification")
     export(checkpoint, tmp_path / "out", layout="hub")
     theirs, ours = (
         transformers.AutoConfig.from_pretrained(folder) for folder in (checkpoint, tmp_path / "out")
