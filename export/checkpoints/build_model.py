@@ -54,7 +54,7 @@ def build_model(
     Raises ExportError with the missing weights, or the size in which the config contradicts the
     weights.
     """
-    architecture = read_architecture(checkpoint.config)
+    architecture = checkpoint.architecture
     own = head_form(checkpoint.weights, architecture)
     weights, stored = _rename(own, checkpoint.stored, architecture, head)
     weights = _own_weights(head, checkpoint.config, weights, architecture)

@@ -26,6 +26,7 @@ from bertrt.export.checkpoints.hub import (
     fetch_tokenizer,
     looks_like_path,
 )
+from bertrt.export.checkpoints.labels import LABEL_FIELDS
 from bertrt.export.checkpoints.naming.mapping import from_scheme
 from bertrt.export.checkpoints.naming.pytorch import pytorch_names
 from bertrt.export.checkpoints.transformer_subfolder import transformer_subfolder
@@ -91,8 +92,10 @@ class Checkpoint:
 
     @cached_property
     def architecture(self) -> Architecture:
-        """The encoder, with the checkpoint's own config."""
-        return read_architecture(self.config)
+        """The encoder, with the checkpoint's own config but its labels, which a head settles."""
+        return read_architecture(
+            {name: value for name, value in self.config.items() if name not in LABEL_FIELDS}
+        )
 
     @property
     def tokenizer_folder(self) -> Path:

@@ -80,7 +80,7 @@ def missing_attribute(tiny: onnx.ModelProto) -> None:
 
 
 def too_many_inputs(tiny: onnx.ModelProto) -> None:
-    tiny.graph.node[3].input.append("x")
+    tiny.graph.node[3].input.extend(["x", "x", "x"])
 
 
 def missing_input(tiny: onnx.ModelProto) -> None:
