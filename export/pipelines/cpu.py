@@ -147,12 +147,12 @@ def _expected_counts(
         expected |= {"ResidualBias": biases, OUTPUT_MAJOR_PRODUCT: products}
     # Attention without a cache is in the branches of an If, except that of the first token, and
     # except with a bias, which the kernel without a mask does not take.
-    has_bias = getattr(config, "relative_attention_bias", False)
-    unmasked = 0 if config.is_decoder or has_bias else attentions - single_query
+    masked_only = config.is_decoder or structure.biased_masks
+    unmasked = 0 if masked_only else attentions - single_query
     return {
         **expected,
         "FirstTokenAttention": single_query,
         "Attention": attentions - unmasked,
         "UnmaskedAttention": unmasked,
-        "SharedBiasedMask": int(has_bias),
+        "SharedBiasedMask": structure.biased_masks,
     }

@@ -19,20 +19,22 @@ class Structure:
         activations: transformers' names of the activations within the layers, and before the
             vocabulary.
         later_norms: the LayerNorms after the encoder.
+        biased_masks: the masks that have a bias of attention by distance; one for all layers.
     """
 
     layers: int
     projections: int
     activations: tuple[str, ...]
     later_norms: int
+    biased_masks: int
 
 
 def structure_of(config: Any, head: HeadSpec, vectors: VectorModules | None = None) -> Structure:
     """Return the structure of a head's model.
 
     Args:
-        config: the model's config, in BERT's terms. `projected_embeddings` and `transform_act` are
-            of encoders that differ from BERT in them.
+        config: the model's config, in BERT's terms. `projected_embeddings`, `transform_act` and
+            `relative_attention_bias` are of encoders that differ from BERT in them.
         head: the head.
         vectors: what makes a text's vector of its hidden states; None for other heads.
     """
@@ -44,4 +46,5 @@ def structure_of(config: Any, head: HeadSpec, vectors: VectorModules | None = No
         projections=int(getattr(config, "projected_embeddings", False)),
         activations=(config.hidden_act,) * layers + (transform_act,) * transforms,
         later_norms=transforms + (0 if vectors is None else vectors.names.count("LayerNorm")),
+        biased_masks=int(getattr(config, "relative_attention_bias", False)),
     )

@@ -59,6 +59,7 @@ ENCODERS = {
         {"dim": 40, "n_layers": 2, "n_heads": 4, "hidden_dim": 37},
     ),
     "electra": Encoder("Electra", BERT_TOKENS, {"embedding_size": 16, "hidden_act": "silu"}),
+    "mpnet": Encoder("MPNet", ROBERTA_TOKENS, _positions_after(1)),
     "albert": Encoder("Albert", BERT_TOKENS, {"embedding_size": 24, "num_hidden_layers": 3}),
 }
 
