@@ -34,7 +34,7 @@ CONTENDERS = (
     "bertrt_spark",
 )
 
-_ROWS, _QUICK_ROWS = 4096, 1024
+_ROWS, _QUICK_ROWS = 8192, 1024
 _ROUNDS, _QUICK_ROUNDS = 3, 1
 _DISTINCT = 1024  # whose answers the reference can be asked for in reasonable time
 _TIMEOUT = 1200
