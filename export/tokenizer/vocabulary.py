@@ -62,11 +62,14 @@ def read_pieces(path: Path) -> list[str]:
     """
     try:
         import_module("google.protobuf")
+        # Code that protobuf generated refuses to be imported by an older protobuf.
+        import_module("sentencepiece.sentencepiece_model_pb2")
         from sentencepiece import SentencePieceProcessor
-    except ImportError as error:
+    except Exception as error:
         raise ExportError(
             f"{path.name} is a SentencePiece model, and transformers converts it with a package "
-            f"that is not installed ({error}): pip install sentencepiece protobuf"
+            f"that is missing or does not fit another ({error_reason(error)}): pip install "
+            "'sentencepiece<0.2.3' protobuf"
         ) from error
     try:
         processor = SentencePieceProcessor(model_file=str(path))
