@@ -122,19 +122,19 @@ def test_a_version_that_cannot_start(url: str, vectors: np.ndarray, tmp_path: Pa
     check_answers(load, vectors)
 
 
-class Ill(Replica):
-    """A replica whose worker a test can break."""
-
-    async def fall_ill(self) -> int:
-        def die(*_: object, **__: object) -> None:
-            raise MemoryError
-
-        [model] = self._context.models
-        model.batcher._queue.take = die
-        return os.getpid()
-
-
 def test_a_replica_whose_thread_has_died_is_replaced(url: str, vectors: np.ndarray) -> None:
+    # Within a function, since replicas cannot import this file.
+    class Ill(Replica):
+        """A replica whose worker a test can break."""
+
+        async def fall_ill(self) -> int:
+            def die(*_: object, **__: object) -> None:
+                raise MemoryError
+
+            [model] = self._context.models
+            model.batcher._queue.take = die
+            return os.getpid()
+
     deployment = serve.deployment(name="ill", health_check_period_s=1)(Ill)
     handle = serve.run(deployment.bind(EMBEDDER), name="ill", route_prefix=None)
     np.testing.assert_allclose(
