@@ -298,11 +298,20 @@ def _fuse(
             extra_outputs=source.extra_outputs,
             vectors=source.vectors,
         )
-    if source.cached:
+    if source.cached or _leaves_out_token_types(request, source):
         make_token_types_optional(model)
     if file.dtype != "int8":  # which is of the older opset when it is quantized
         fused = _without(fused, lower_opset(model, request.opset))
     return _Graph(model, fused, file)
+
+
+def _leaves_out_token_types(request: _Request, source: Source) -> bool:
+    """Whether who runs the graph gives no token types: of an encoder with one, on the hub.
+
+    In multiple choice their shape is that of the choices, which a default cannot have.
+    """
+    one_type = source.module.config.type_vocab_size == 1
+    return request.layout.name == "hub" and one_type and source.head.task != "multiple-choice"
 
 
 def _without(fused: dict[str, int], decomposed: dict[str, int]) -> dict[str, int]:

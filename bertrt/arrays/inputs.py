@@ -138,7 +138,7 @@ def _check_mask(mask: np.ndarray) -> None:
     left = np.flatnonzero(rows[:, 0] == 0)
     if left.size:
         raise InputError(
-            f"row {left[0]} of attention_mask starts with padding: BERT counts positions from "
+            f"row {left[0]} of attention_mask starts with padding: each text starts in "
             "the first column, so pad on the right"
         )
 

@@ -1,7 +1,8 @@
-"""Make a decoder's `token_type_ids` optional: zeros by default.
+"""Make `token_type_ids` optional: zeros by default.
 
 Text generation has no second segment, and Optimum's ORTModelForCausalLM does not pass token types
-on. An ONNX input that is also an initializer has a default value; here one zero, which broadcasts.
+on. Tokenizers of encoders with one token type give none. An ONNX input that is also an initializer
+has a default value; here one zero, which broadcasts.
 """
 
 import numpy as np

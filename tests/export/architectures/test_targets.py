@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import transformers
 
@@ -137,7 +138,17 @@ def test_the_hubs_layout(
     assert config.architectures == ["RobertaForTokenClassification"]
     assert config.max_position_embeddings == own.max_position_embeddings
     arrays = batch(made.checkpoint)
-    assert Path(made.folder, "onnx/model.onnx").is_file()
+    graph = onnxruntime.InferenceSession(Path(made.folder, "onnx/model.onnx"))
+    assert [one.name for one in graph.get_inputs()] == ["input_ids", "attention_mask"]
+    # What the tokenizer gives has no token types.
+    inputs = transformers.AutoTokenizer.from_pretrained(made.folder)(
+        ["the cat", "a big dog sat on the mat"], padding=True, return_tensors="np"
+    )
+    (logits,) = graph.run(None, dict(inputs))
+    words = inputs["attention_mask"] != 0
+    np.testing.assert_allclose(
+        logits[words], theirs(made.checkpoint, **inputs)["logits"][words], rtol=0, atol=1e-4
+    )
     with bertrt.load(made.folder, threads=1) as rt:
         expected = theirs(made.checkpoint, **arrays)
         check_equal(rt.run(**arrays), expected, arrays["attention_mask"])
