@@ -12,6 +12,7 @@ from bertrt.errors import ExportError
 from bertrt.export.architectures.architecture import ENCODER_TASKS, Architecture
 from bertrt.export.architectures.embeddings import ProjectedEmbeddings
 from bertrt.export.architectures.language_model import resize_transform, set_activation
+from bertrt.export.architectures.roberta import SENTENCE
 
 __all__ = ["Electra"]
 
@@ -35,11 +36,7 @@ class Electra(Architecture):
         ("sequence_summary.", None),
     )
     names_in_head: ClassVar = {
-        "text-classification": (
-            ("classifier.dense.", "bert.pooler.dense."),
-            ("classifier.out_proj.", "classifier."),
-            ("classifier.", None),
-        ),
+        "text-classification": SENTENCE,
         "multiple-choice": (("sequence_summary.summary.", "bert.pooler.dense."),),
     }
 
