@@ -20,13 +20,14 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.contenders.registry import DEVICES
-from benchmarks.contenders.requirements import packages_missing
+from benchmarks.contenders.requirements import cpu_flags, packages_missing
 from benchmarks.data.models import NAMES, make_model
 from benchmarks.harness.config import BenchConfig, report
 from benchmarks.harness.machine import describe_gpu
 from benchmarks.harness.results import append, describe_run
 from benchmarks.harness.rows import Row, refused
 from benchmarks.harness.worker_process import RefusedError
+from benchmarks.instructions.hidden import CHOICES, start_hidden
 from benchmarks.reporting.tables import markdown
 from benchmarks.workloads.selection import (
     LEFT_OUT_OF_QUICK,
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.perf_counter()
     chosen = (options.models, options.tasks, options.workloads, options.contenders)
     try:
+        if options.instructions == "avx2":
+            start_hidden(options.folder.resolve(), cpu_flags())
         if any(chosen) or not (options.quick or options.short):
             steps, left_out = full(*chosen, device=options.device), ""
         elif options.quick:
@@ -109,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="most turns of each contender at a shape")
     parser.add_argument("--seconds", type=float, help="about how long the rounds of a shape take")
     parser.add_argument("--threads", type=int, help="threads of each contender (default: all CPUs)")
+    parser.add_argument(
+        "--instructions",
+        choices=CHOICES,
+        default="all",
+        help="avx2 hides AVX-512, VNNI and AMX from every contender, on an Intel processor",
+    )
     parser.add_argument(
         "--against", help="contender that ratios are relative to (default: eager PyTorch)"
     )

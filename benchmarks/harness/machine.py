@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from benchmarks.instructions.hidden import visible
 from bertrt.scheduling.cpu_info import read_cpu_info
 
 __all__ = ["describe_gpu", "describe_machine"]
@@ -18,12 +19,16 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
         root: where `proc` is mounted; another folder in tests.
 
     Returns {"cpu": str, "flags": [str], "cores": int, "memory_gib": float, "system": str,
-    "python": str}; nothing in it identifies the machine itself.
+    "python": str}, and in a run that hides instruction sets "hidden": [str], which are then not
+    among the flags; nothing in it identifies the machine itself.
     """
     processor = read_cpu_info(root)
+    flags = visible(processor.sets)
+    hidden = [name for name in processor.sets if name not in flags]
     return {
         "cpu": processor.name,
-        "flags": list(processor.sets),
+        "flags": flags,
+        **({"hidden": hidden} if hidden else {}),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",

@@ -11,7 +11,8 @@ A row is one contender at one shape of one workload. Its fields:
     time          of the row; ISO 8601, UTC
     commit        what was checked out, with a + if tracked files differ from it; "" outside git
     machine       cpu, flags, cores, memory_gib, system, python (machine.py); threads, the same for
-                  all contenders; for a run on a GPU also gpu, driver, gpu_memory_gib
+                  all contenders; hidden, the flags that the run hid from all; for a run on a GPU
+                  also gpu, driver, gpu_memory_gib
     workload      fixed, ragged, mixed, live, http, http_limits, cold_start, memory; the two of http
                   also with "_all_cpus"; "stream" in rows written before that workload was renamed
                   to "live"
