@@ -5,6 +5,7 @@ A template is Markdown with directives in braces:
     {speed}                                     the picture of the README
     {plot WORKLOAD MODEL TASK}                  a plot
     {table WORKLOAD MODEL TASK}                 a table, with its run and versions
+    {kinds WORKLOAD MODEL TASK}                 plots and tables of processors of other kinds
     {peers}                                     the ratios to the closest peers
     {gpu}                                       plots and tables of the newest run on a GPU
     {machine [WORKLOAD MODEL TASK]}             the machine of most results, or of these
@@ -14,16 +15,26 @@ A template is Markdown with directives in braces:
     {quotient WORKLOAD MODEL TASK SHAPE FIELD A B}    A's number divided by B's
     {cosine WORKLOAD MODEL TASK A}              A's worst cosine
     {best_peer_ratio A B TASK}                  A's largest ratio to B at fixed shapes
+
+WORKLOAD may be KIND/WORKLOAD, such as AVX2/fixed, for the rows of another kind of processor.
 """
 
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.results import read
 from benchmarks.reporting.plots import draw_group, draw_speed, title_of
-from benchmarks.reporting.published import Group, earlier, newest_run, published
+from benchmarks.reporting.published import (
+    KINDS,
+    Group,
+    earlier,
+    kind_of,
+    newest_run,
+    published,
+)
 from benchmarks.reporting.report_data import Row, three_digits, timed, worst_error
 from benchmarks.reporting.tables import (
     group_table,
@@ -47,6 +58,11 @@ _DIRECTIVE = re.compile(r"\{(\w+)((?: (?:\"[^\"]*\"|[^\s{}\"]+))*)\}")
 _SPEED = "../images/speed.png"
 # Measured on the machine that most pages are about.
 _TYPICAL = ("fixed", "minilm", "embeddings")
+# What is shown of every kind of processor.
+_COMPARED: tuple[Group, ...] = (
+    ("fixed", "minilm", "embeddings"),
+    ("mixed", "minilm", "embeddings"),
+)
 _NO_GPU = """\
 **No GPU has been measured yet.** The kernels run in Triton's interpreter on a CPU, and compile for
 sm_80, sm_89 and sm_90; the launch table is computed from sizes, not measured. None of the
@@ -60,6 +76,7 @@ class Pages:
         rows = read(results)
         self.cpu = published(rows)
         self.gpu = published(rows, "cuda")
+        self.kinds = {kind: published(rows, kind=kind) for kind in KINDS}
 
     def text(self, name: str) -> str:
         """Return the Markdown of a page of `PAGES`."""
@@ -83,6 +100,10 @@ class Pages:
             path = folder / self._plot_name(group)
             if draw_group(rows, path):
                 written.append(path)
+        for kind, group in self._of_other_kinds():
+            path = folder / self._plot_name(group, kind)
+            if draw_group(self.kinds[kind][group], path):
+                written.append(path)
         speed = (folder / _SPEED).resolve()
         draw_speed(self.cpu, speed)
         return [*written, speed]
@@ -100,6 +121,7 @@ class Pages:
             "speed": self._speed,
             "plot": self._plot,
             "table": self._table,
+            "kinds": self._kinds,
             "peers": lambda: peers_table(self.cpu),
             "gpu": self._gpu,
             "machine": self._machine,
@@ -124,19 +146,37 @@ class Pages:
     def _plot(self, *group: str) -> str:
         return f"![{title_of(self._rows(group))}]({self._plot_name(group)})"
 
-    def _plot_name(self, group: Sequence[str]) -> str:
-        return f"{'-'.join(group).replace('_', '-')}.png"
+    def _plot_name(self, group: Sequence[str], kind: str = "") -> str:
+        words = "-".join([*group, *([kind] if kind else [])])
+        return f"{re.sub('[ _]', '-', words).lower()}.png"
+
+    def _kinds(self, *group: str) -> str:
+        """Return a plot and a table for each kind of processor but the page's own, or say none."""
+        workload, model, task = group
+        parts = []
+        for kind, found in self._of_other_kinds():
+            if found == (workload, model, task):
+                rows = self.kinds[kind][found]
+                parts += [
+                    f"### {kind}",
+                    f"On {_machine_words(rows[0]['machine'])}.",
+                    f"![{title_of(rows)}, {kind}]({self._plot_name(group, kind)})",
+                    _table_of(rows),
+                ]
+        return "\n\n".join(parts) or "No processor of another kind has been measured yet."
+
+    def _of_other_kinds(self) -> list[tuple[str, Group]]:
+        """Return the groups of fixed shapes and mixed lengths that other kinds have rows of."""
+        return [
+            (kind, group)
+            for kind, found in self.kinds.items()
+            for group in found
+            if group in _COMPARED and kind_of(self._rows(group)[0]["machine"]) != kind
+        ]
 
     def _table(self, *group: str) -> str:
         """Return a table with its run and versions, and where marked rows come from."""
-        rows = self._rows(group)
-        newest = [row for row in rows if row["run"] == newest_run(rows)]
-        source = (
-            f"<sub>Run {newest[0]['run']}, commit {newest[0]['commit']}; {versions_text(newest)}."
-        )
-        if runs := sorted(set(earlier(rows).values())):
-            source += f" †: run {', '.join(runs)}."
-        return f"{group_table(rows)}\n\n{source}</sub>"
+        return _table_of(self._rows(group))
 
     def _gpu(self) -> str:
         if not self.gpu:
@@ -147,10 +187,7 @@ class Pages:
         return "\n\n".join(parts)
 
     def _machine(self, *group: str) -> str:
-        machine = self._rows(group or _TYPICAL)[0]["machine"]
-        gpu = f"an {machine['gpu']} beside " if "gpu" in machine else ""
-        cores = f"{machine['cores']} cores" if machine["cores"] > 1 else "one core"
-        return f"{gpu}{cores} of an {machine['cpu']} ({', '.join(machine['flags'])})"
+        return _machine_words(self._rows(group or _TYPICAL)[0]["machine"])
 
     def _number(self, *arguments: str) -> str:
         *group, shape, field, name = arguments
@@ -193,11 +230,31 @@ class Pages:
 
     def _rows(self, group: Sequence[str]) -> list[Row]:
         workload, model, task = group
+        kind, _, workload = workload.rpartition("/")
         key = (workload, model, task)
+        if kind:
+            return self.kinds[kind][key]
         return self.cpu[key] if key in self.cpu else self.gpu[key]
 
     def _all(self, groups: Mapping[Group, Sequence[Row]]) -> list[Row]:
         return [row for rows in groups.values() for row in rows]
+
+
+def _table_of(rows: Sequence[Row]) -> str:
+    newest = [row for row in rows if row["run"] == newest_run(rows)]
+    source = f"<sub>Run {newest[0]['run']}, commit {newest[0]['commit']}; {versions_text(newest)}."
+    if runs := sorted(set(earlier(rows).values())):
+        source += f" †: run {', '.join(runs)}."
+    return f"{group_table(rows)}\n\n{source}</sub>"
+
+
+def _machine_words(machine: Mapping[str, Any]) -> str:
+    gpu = f"an {machine['gpu']} beside " if "gpu" in machine else ""
+    cores = f"{machine['cores']} cores" if machine["cores"] > 1 else "one core"
+    sets = ", ".join(machine["flags"])
+    if "hidden" in machine:
+        sets += f"; hidden from all contenders: {', '.join(machine['hidden'])}"
+    return f"{gpu}{cores} of an {machine['cpu']} ({sets})"
 
 
 def update_readme(text: str, table: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.contenders.registry import all_names
 from benchmarks.reporting.report_data import Row, groups, is_bertrt
 
-__all__ = ["Group", "earlier", "newest_run", "published"]
+__all__ = ["KINDS", "Group", "earlier", "kind_of", "newest_run", "published"]
 
 # The machine of the published results on a CPU, as far as they were measured there. Rows of
 # different machines are never combined.
@@ -17,17 +17,35 @@ _CPU_MACHINE = {
     "threads": 2,
 }
 
+# The kinds of x86 processors by what multiplies int8, which decides what int8 gains, and the flag
+# of /proc/cpuinfo that shows each; a processor is of the first kind that it has.
+KINDS = {
+    "AMX": "amx_int8",
+    "AVX-512 with VNNI": "avx512_vnni",
+    "AVX2": "avx2",
+}
+
 Group = tuple[str, str, str]  # workload, model, task
 
 
-def published(rows: Sequence[Row], device: str = "cpu") -> dict[Group, list[Row]]:
+def kind_of(machine: Mapping[str, Any]) -> str | None:
+    """Return which of `KINDS` the processor of a row is, by what its libraries saw, or None."""
+    return next((kind for kind, flag in KINDS.items() if flag in machine["flags"]), None)
+
+
+def published(
+    rows: Sequence[Row], device: str = "cpu", kind: str | None = None
+) -> dict[Group, list[Row]]:
     """Return the rows to show for each workload, model and task on a device.
 
     These are the rows of the newest run on the published machine; of what was not measured there
     (or on a GPU), of the newest run's machine. A peer that this run did not measure has the rows of
-    the newest run that did; ratios are always taken within one run.
+    the newest run that did; ratios are always taken within one run. With a `kind` of `KINDS`, only
+    rows of such processors count.
     """
     own = [row for row in rows if ("gpu" in row["machine"]) == (device != "cpu")]
+    if kind is not None:
+        own = [row for row in own if kind_of(row["machine"]) == kind]
     return {group: _select(_of_one_machine(found)) for group, found in groups(own).items()}
 
 

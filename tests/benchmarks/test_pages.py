@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.results import append
 from benchmarks.reporting.pages import PAGES, Pages, update_readme
-from benchmarks.reporting.published import earlier, published
+from benchmarks.reporting.published import KINDS, earlier, kind_of, published
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "benchmarks"
@@ -113,3 +114,38 @@ def test_unknown_directives_and_missing_rows_are_refused(pages):
         pages._fill("plot", ["fixed", "bert-huge", "embeddings"])
     with pytest.raises(ValueError, match="no rows"):
         pages._fill("ratio", ["fixed", "minilm", "embeddings", "1x9", "bertrt", "eager"])
+
+
+def test_rows_of_kinds_of_processors_are_apart():
+    hidden = {**MACHINE, "flags": ["avx2"], "hidden": ["avx512f"]}
+    amx = {**MACHINE, "cpu": "X", "flags": [*MACHINE["flags"], "amx_int8"]}
+    rows = [
+        row("1", "eager"),
+        row("2", "eager", machine=amx),
+        row("3", "eager", machine=hidden),
+        row("4", "eager", machine={**MACHINE, "flags": []}),
+    ]
+    shown = [published(rows, kind=kind).get(GROUP) for kind in KINDS]
+    assert shown == [[rows[1]], [rows[0]], [rows[2]]]
+    assert kind_of(rows[3]["machine"]) is None
+
+
+def test_each_kind_has_a_table_that_names_what_was_hidden(tmp_path):
+    machine = {**MACHINE, "flags": ["avx2"], "hidden": ["avx512f", "avx512_vnni"]}
+    error = {"max_abs": 0.0, "relative": 0.0, "worst_cosine": 1.0, "argmax_agreement": 1.0}
+    fields = {"precision": "float32", "error": error, "speedup": {}, "n": 3}
+    spread = {"p20_ms": 1.0, "p80_ms": 1.0, "commit": "c", "time": "t", "versions": {}}
+    rows = [
+        {**row("1", "eager"), **fields, **spread},
+        {**row("2", "eager", machine=machine, median=7.0), **fields, **spread},
+    ]
+    results = tmp_path / "results.jsonl"
+    append(results, rows)
+    shown = Pages(results)
+    assert shown._kinds("mixed", "minilm", "embeddings").startswith("No processor of another kind")
+    text = shown._kinds(*GROUP)
+    assert "### AVX2" in text
+    assert "### AMX" not in text
+    assert "hidden from all contenders: avx512f, avx512_vnni" in text
+    assert "7 ms" in text
+    assert "1 ms" not in text  # the page's own machine has a table of its own
