@@ -20,7 +20,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.contenders.registry import DEVICES
-from benchmarks.contenders.requirements import cpu_flags, packages_missing
+from benchmarks.contenders.requirements import packages_missing
 from benchmarks.data.models import NAMES, make_model
 from benchmarks.harness.config import BenchConfig, report
 from benchmarks.harness.machine import describe_gpu
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = (options.models, options.tasks, options.workloads, options.contenders)
     try:
         if options.instructions == "avx2":
-            start_hidden(options.folder.resolve(), cpu_flags())
+            start_hidden(options.folder.resolve())
         if any(chosen) or not (options.quick or options.short):
             steps, left_out = full(*chosen, device=options.device), ""
         elif options.quick:

@@ -8,15 +8,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.instructions.hidden import visible
-
-__all__ = [
-    "bfloat16_missing",
-    "cpu_flags",
-    "cuda_missing",
-    "cuda_provider_missing",
-    "packages_missing",
-]
+__all__ = ["bfloat16_missing", "cuda_missing", "cuda_provider_missing", "packages_missing"]
 
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _CUDA_ADVICE = "install it beside PyTorch for CUDA"
@@ -36,7 +28,7 @@ def bfloat16_missing() -> str | None:
     Libraries then emulate bfloat16, many times slower than float32, or silently compute in
     float32; a user would choose neither.
     """
-    if _BFLOAT16_FLAGS & set(visible(cpu_flags())):
+    if _BFLOAT16_FLAGS & set(_cpu_flags()):
         return None
     return f"this {platform.machine()} processor has no bfloat16 instructions"
 
@@ -64,8 +56,7 @@ def cuda_provider_missing(*modules: str) -> str | None:
     return f"ONNX Runtime {onnxruntime.__version__} here has only {', '.join(available)}"
 
 
-def cpu_flags() -> Sequence[str]:
-    """Return the processor's flags in /proc/cpuinfo, hidden ones too; [] without such a file."""
+def _cpu_flags() -> Sequence[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

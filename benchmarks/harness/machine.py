@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.instructions.hidden import visible
+from benchmarks.instructions.hidden import hidden_sets
 from bertrt.scheduling.cpu_info import read_cpu_info
 
 __all__ = ["describe_gpu", "describe_machine"]
@@ -23,11 +23,10 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
     among the flags; nothing in it identifies the machine itself.
     """
     processor = read_cpu_info(root)
-    flags = visible(processor.sets)
-    hidden = [name for name in processor.sets if name not in flags]
+    hidden = hidden_sets()
     return {
         "cpu": processor.name,
-        "flags": flags,
+        "flags": list(processor.sets),
         **({"hidden": hidden} if hidden else {}),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

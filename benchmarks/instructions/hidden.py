@@ -4,50 +4,69 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["CHOICES", "HIDDEN", "hidden_sets", "start_hidden", "visible"]
+__all__ = ["CHOICES", "hidden_sets", "start_hidden", "without_hidden"]
 
 # What a run may see: all that the processor has, or as much as one with AVX2 alone.
 CHOICES = ("all", "avx2")
-# The sets that hide.c hides, by their names in /proc/cpuinfo, as prefixes.
-HIDDEN = ("avx512", "avx_vnni", "amx_")
 
+_CPUINFO = Path("/proc/cpuinfo")
 _SOURCE = Path(__file__).parent / "hide.c"
-# In the environment of a process for which they are hidden.
-_MARK = "BENCHMARK_INSTRUCTIONS"
+# The sets that hide.c hides begin so in /proc/cpuinfo.
+_PREFIXES = ("avx512", "avx_vnni", "amx_")
+# The environment of a process for which they are hidden: their names, and the file that is shown.
+_HIDDEN = "BENCHMARK_HIDDEN"
+_SHOWN = "HIDDEN_CPUINFO"
 
 
-def hidden_sets(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether instruction sets are hidden from this process."""
-    return environment.get(_MARK) == "avx2"
+def hidden_sets() -> list[str]:
+    """Return the processor's flags that are hidden from this process."""
+    return os.environ.get(_HIDDEN, "").split()
 
 
-def visible(sets: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return those of a processor's instruction sets that this process's libraries see."""
-    prefixes = HIDDEN if hidden_sets(environment) else ()
-    return [name for name in sets if not name.startswith(prefixes)]
+def without_hidden(cpuinfo: str) -> tuple[str, list[str]]:
+    """Return the text of a /proc/cpuinfo without the sets that are hidden, and their names."""
+    lines, hidden = [], {}
+    for line in cpuinfo.splitlines(keepends=True):
+        name, colon, value = line.partition(":")
+        if name.strip() == "flags":
+            hidden.update(dict.fromkeys(f for f in value.split() if f.startswith(_PREFIXES)))
+            left = [flag for flag in value.split() if not flag.startswith(_PREFIXES)]
+            line = f"{name}{colon} {' '.join(left)}\n"
+        lines.append(line)
+    return "".join(lines), list(hidden)
 
 
-def start_hidden(folder: Path, flags: Sequence[str]) -> None:
+def start_hidden(folder: Path, cpuinfo: Path = _CPUINFO) -> None:
     """Start this program again with AVX-512, VNNI and AMX hidden; return if they are already.
 
     Args:
         folder: where the library that hides them is built.
-        flags: of /proc/cpuinfo.
+        cpuinfo: what the processor says of itself; another file in tests.
 
     Raises ValueError where they cannot be hidden.
     """
     if hidden_sets():
         return
-    if "cpuid_fault" not in flags:
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    if "cpuid_fault" not in text.split():
         raise ValueError(
             "this processor cannot hide instruction sets (no cpuid_fault in /proc/cpuinfo): "
             "leave --instructions out"
         )
+    shown, hidden = without_hidden(text)
+    if not hidden:
+        return
     library = _build(folder)
-    environment = {**os.environ, "LD_PRELOAD": str(library), _MARK: "avx2"}
+    file = folder / "cpuinfo"
+    file.write_text(shown, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(library),
+        _SHOWN: str(file),
+        _HIDDEN: " ".join(hidden),
+    }
     # Not sys.argv: it lacks Python's own options, such as -m.
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 

@@ -1,4 +1,5 @@
-/* Preloaded into a process, hides AVX-512, VNNI, AVX10 and AMX from everything that asks CPUID.
+/* Preloaded into a process, hides AVX-512, VNNI, AVX10 and AMX from everything that asks CPUID, and
+ * opens the file that HIDDEN_CPUINFO names in place of /proc/cpuinfo.
  *
  * arch_prctl(ARCH_SET_CPUID, 0) makes CPUID raise SIGSEGV; threads and forked children inherit it,
  * and a program that is executed preloads this again. The handler executes the instruction itself
@@ -7,10 +8,14 @@
 #define _GNU_SOURCE
 #include <asm/prctl.h>
 #include <cpuid.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -71,3 +76,21 @@ __attribute__((constructor)) static void hide(void) {
         _exit(70);
     }
 }
+
+static const char *shown(const char *path) {
+    const char *other = getenv("HIDDEN_CPUINFO");
+    return other && path && strcmp(path, "/proc/cpuinfo") == 0 ? other : path;
+}
+
+/* Both take the place of the C library's, which Python's open() calls. */
+#define REPLACE(name)                                                        \
+    int name(const char *path, int flags, ...) {                             \
+        va_list rest;                                                        \
+        va_start(rest, flags);                                               \
+        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
+        va_end(rest);                                                        \
+        return openat(AT_FDCWD, shown(path), flags, mode);                   \
+    }
+
+REPLACE(open)
+REPLACE(open64)
