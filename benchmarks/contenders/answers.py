@@ -17,6 +17,7 @@ OUTPUTS = {
     "classification": "logits",
     "fill-mask": "logits",
     "sparse": "logits",
+    "rerank": "logits",
 }
 # The batch size of sentence-transformers and of most scripts.
 _BATCH = 32
@@ -29,7 +30,7 @@ def finish(
 ) -> np.ndarray:
     """Return the answers [B, …] in an output.
 
-    The output is last_hidden_state [B, S, H], or logits [B, 2] or [B, S, V].
+    The output is last_hidden_state [B, S, H], or logits [B, 1], [B, 2] or [B, S, V].
     """
     if task == "embeddings":
         weights = attention_mask[:, None].astype(np.float32)
@@ -50,6 +51,8 @@ def finish(
 class BatchedTexts:
     """Answers texts through transformers' tokenizer: batches of 32 in the given order, padded.
 
+    A pair of texts counts as one text.
+
     The tokenizer is loaded with the first text, because running arrays does not need it.
     """
 
@@ -61,7 +64,11 @@ class BatchedTexts:
     def _tokenizer(self) -> Any:
         return load_tokenizer(self._checkpoint)
 
-    def __call__(self, texts: list[str]) -> np.ndarray:
+    def rank(self, query: str, passages: list[str]) -> np.ndarray:
+        """Return the logit of each pair of the query and a passage, [N]."""
+        return self([(query, passage) for passage in passages])[:, 0]
+
+    def __call__(self, texts: list[str] | list[tuple[str, str]]) -> np.ndarray:
         """Return the answers to n texts, [n, …]."""
         answers = []
         for start in range(0, len(texts), _BATCH):

@@ -23,6 +23,7 @@ EXPORT_TASKS = {
     "classification": "text-classification",
     "fill-mask": "fill-mask",
     "sparse": "sparse-embedding",
+    "rerank": "text-classification",
 }
 # The logits of an untrained head are near ties, which int8 cannot preserve. The row's error shows
 # the agreement that it reached.
@@ -93,6 +94,10 @@ class BertrtModel:
             for i, row in zip(indices, rows, strict=True):
                 logits[i] = row
         return np.stack(logits)
+
+    def rank(self, query: str, passages: list[str]) -> np.ndarray:
+        """See `LoadedModel`."""
+        return np.asarray(self.runtime.score([(query, passage) for passage in passages]))
 
     async def live_answer(self, text: str) -> np.ndarray:
         """Answer one text through the live batcher: one row of what `answer` returns.

@@ -22,6 +22,9 @@ class LoadedModel(Protocol):
     A model that handles varying shapes differently, such as a compiled one, also has
     `run_varied`, with the arguments of `run`. A model with a batcher for live requests also has
     `async live_answer(text)`; see `benchmarks.harness.load_generator.serve_live`.
+
+    For the task rerank a model has `rank(query, passages)` and needs nothing else: a text and N
+    texts in, the logits of the pairs out, float32 [N], in the passages' order.
     """
 
     def run(

@@ -15,6 +15,8 @@ from benchmarks.data.models import Model
 __all__ = ["INPUTS", "optimized_export", "plain_export", "torchscript_export"]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# The tasks whose output has no axis of tokens.
+_OF_TEXTS = ("classification", "rerank")
 
 
 def plain_export(model: Model, task: str, folder: Path) -> Path:
@@ -62,7 +64,7 @@ def _export(model: Model, task: str, path: Path, *, attention: str, dynamo: bool
         axes = {"dynamic_shapes": dict.fromkeys(INPUTS, dimensions)}
     else:
         names = {0: "batch", 1: "sequence"}
-        outputs = {OUTPUTS[task]: names if task != "classification" else {0: "batch"}}
+        outputs = {OUTPUTS[task]: names if task not in _OF_TEXTS else {0: "batch"}}
         axes = {"dynamic_axes": {**dict.fromkeys(INPUTS, names), **outputs}}
     with torch.no_grad():
         torch.onnx.export(

@@ -11,7 +11,7 @@ from benchmarks.contenders.contender import Contender
 from benchmarks.contenders.onnx_exports import torchscript_export
 from benchmarks.contenders.pytorch import load_module
 from benchmarks.contenders.requirements import bfloat16_missing, packages_missing
-from benchmarks.data.models import Model
+from benchmarks.data.models import TASKS, Model
 
 __all__ = ["CONTENDERS", "OpenVinoModel"]
 
@@ -59,6 +59,10 @@ class OpenVinoModel:
         """See `LoadedModel`."""
         return self._answer_texts(texts)
 
+    def rank(self, query: str, passages: list[str]) -> np.ndarray:
+        """See `LoadedModel`."""
+        return self._answer_texts.rank(query, passages)
+
 
 def _contender(
     title: str,
@@ -68,6 +72,7 @@ def _contender(
     file: str = "model.xml",
     hint: str = "f32",
     packages: tuple[str, ...] = ("openvino", "torch", "transformers"),
+    tasks: tuple[str, ...] = TASKS,
 ) -> Contender:
     """A compiled model from the file that `write(model, task, path)` makes."""
 
@@ -81,7 +86,7 @@ def _contender(
     def load(model: Model, task: str, folder: Path, threads: int) -> OpenVinoModel:
         return OpenVinoModel(folder / file, model, task, threads, hint=hint)
 
-    return Contender(title, precision, packages, missing, load, prepare)
+    return Contender(title, precision, packages, missing, load, prepare, tasks=tasks)
 
 
 def _convert(model: Model, task: str, path: Path) -> None:
@@ -139,7 +144,9 @@ def _calibration_inputs(model: Model, task: str) -> Iterator[dict[str, Any]]:
 
 
 CONTENDERS = {
-    "openvino_float32": _contender("OpenVINO float32", precision="float32", write=_convert),
+    "openvino_float32": _contender(
+        "OpenVINO float32", precision="float32", write=_convert, tasks=(*TASKS, "rerank")
+    ),
     # The weights stay in float32 until the model is compiled.
     "openvino_bfloat16": _contender(
         "OpenVINO bfloat16", precision="bfloat16", write=_convert, hint="bf16"

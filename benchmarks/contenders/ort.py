@@ -12,7 +12,7 @@ from benchmarks.contenders.onnx_exports import optimized_export, plain_export, t
 from benchmarks.contenders.onnx_pooling import EMBEDDING, add_mean_pooling
 from benchmarks.contenders.pytorch import load_module
 from benchmarks.contenders.requirements import cuda_provider_missing, packages_missing
-from benchmarks.data.models import Model
+from benchmarks.data.models import TASKS, Model
 
 __all__ = ["CONTENDERS", "OrtModel"]
 
@@ -67,6 +67,10 @@ class OrtModel:
         """See `LoadedModel`."""
         return self._answer_texts(texts)
 
+    def rank(self, query: str, passages: list[str]) -> np.ndarray:
+        """See `LoadedModel`."""
+        return self._answer_texts.rank(query, passages)
+
 
 def _open_session(path: Path, threads: int, provider: str) -> Any:
     import onnxruntime
@@ -85,6 +89,7 @@ def _contender(
     precision: str = "float32",
     packages: tuple[str, ...] = ("onnxruntime", "torch", "transformers"),
     provider: str = _CPU,
+    tasks: tuple[str, ...] = TASKS,
 ) -> Contender:
     """A session on the graph that `graph(model, task, folder)` makes, or finds once it is made."""
 
@@ -99,7 +104,7 @@ def _contender(
     def load(model: Model, task: str, folder: Path, threads: int) -> OrtModel:
         return OrtModel(graph(model, task, folder), model, task, threads, provider)
 
-    return Contender(title, precision, packages, missing, load, prepare)
+    return Contender(title, precision, packages, missing, load, prepare, tasks=tasks)
 
 
 def _in_folder(
@@ -151,7 +156,9 @@ def _export_with_transformers(model: Model, task: str, folder: Path, path: Path)
 
 CONTENDERS = {
     # PyTorch's default export.
-    "ort_plain": _contender("ONNX Runtime", "onnxscript", graph=plain_export),
+    "ort_plain": _contender(
+        "ONNX Runtime", "onnxscript", graph=plain_export, tasks=(*TASKS, "rerank")
+    ),
     # PyTorch's older export.
     "ort_torchscript": _contender(
         "ONNX Runtime, TorchScript export", "onnx", graph=torchscript_export
@@ -167,6 +174,7 @@ CONTENDERS = {
         "onnxscript",
         graph=_in_folder(_quantize_dynamic),
         precision="int8",
+        tasks=(*TASKS, "rerank"),
     ),
     # transformers' own exporter, with its fusions for ONNX Runtime's CPU provider.
     "transformers_exporters": _contender(

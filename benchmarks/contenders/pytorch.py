@@ -20,6 +20,7 @@ _CLASSES = {
     "classification": "AutoModelForSequenceClassification",
     "fill-mask": "AutoModelForMaskedLM",
     "sparse": "AutoModelForMaskedLM",
+    "rerank": "AutoModelForSequenceClassification",
 }
 
 
@@ -76,6 +77,10 @@ class TorchModel:
     def answer(self, texts: list[str]) -> np.ndarray:
         """See `LoadedModel`."""
         return self._answer_texts(texts)
+
+    def rank(self, query: str, passages: list[str]) -> np.ndarray:
+        """See `LoadedModel`."""
+        return self._answer_texts.rank(query, passages)
 
     def _run(self, forward: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
         import torch

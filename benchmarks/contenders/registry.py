@@ -9,6 +9,7 @@ __all__ = [
     "DEVICES",
     "JOBS",
     "REFERENCE",
+    "RERANKERS",
     "SERVERS",
     "all_names",
     "find",
@@ -77,16 +78,19 @@ _JOBS = {
     "ray_data_sentence_transformers": "corpus_jobs",
 }
 JOBS = tuple(_JOBS)
+# Those that only rerank, on the CPU; only one workload has them.
+_RERANKERS = {"fastembed_rerank": "fastembed_rerank"}
+RERANKERS = tuple(_RERANKERS)
 
 
 def names_on(device: str) -> tuple[str, ...]:
-    """Return the contenders that compute on a device of `DEVICES`, without servers and jobs."""
+    """Return the contenders that compute on a device of `DEVICES`, for more than one workload."""
     return tuple(_MODULES[device])
 
 
 def all_names() -> tuple[str, ...]:
     """Return the names of all contenders, in the order of the report."""
-    return (*_MODULES["cpu"], *SERVERS, *JOBS, *_MODULES["cuda"])
+    return (*_MODULES["cpu"], *RERANKERS, *SERVERS, *JOBS, *_MODULES["cuda"])
 
 
 def find(name: str) -> Contender:
@@ -96,7 +100,7 @@ def find(name: str) -> Contender:
     """
     known = {
         name: module
-        for modules in (*_MODULES.values(), _SERVERS, _JOBS)
+        for modules in (*_MODULES.values(), _RERANKERS, _SERVERS, _JOBS)
         for name, module in modules.items()
     }
     if name not in known:

@@ -78,17 +78,36 @@ class SparseEncoderModel:
         return np.asarray(vectors, dtype=np.float32)
 
 
+class CrossEncoderModel:
+    """A classifier of pairs with one label; has `rank` alone, see `LoadedModel`."""
+
+    def __init__(self, model: Model, task: str, threads: int) -> None:
+        """Load the checkpoint on the CPU."""
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        torch.set_num_threads(threads)
+        self._model = CrossEncoder(str(model.checkpoint(task)), device="cpu")
+
+    def rank(self, query: str, passages: list[str]) -> np.ndarray:
+        """See `LoadedModel`; `predict` makes batches of 32 pairs of similar length."""
+        pairs = [(query, passage) for passage in passages]
+        return np.asarray(self._model.predict(pairs, show_progress_bar=False), dtype=np.float32)
+
+
 def _contender(
     title: str, missing: Callable[[], str | None], *, device: str, precision: str
 ) -> Contender:
     def load(model: Model, task: str, folder: Path, threads: int) -> LoadedModel:
         if task == "sparse":
             return SparseEncoderModel(model, task, threads)
+        if task == "rerank":
+            return CrossEncoderModel(model, task, threads)
         half = precision == "float16"
         return SentenceTransformerModel(model, task, threads, device=device, half=half)
 
     packages = ("sentence-transformers", "torch", "transformers")
-    tasks = ("embeddings", "sparse") if device == "cpu" else ("embeddings",)
+    tasks = ("embeddings", "sparse", "rerank") if device == "cpu" else ("embeddings",)
     return Contender(title, precision, packages, missing, load, tasks=tasks)
 
 

@@ -18,11 +18,13 @@ from typing import Any
 
 from benchmarks.data.vocabulary import write_tokenizer
 
-__all__ = ["ALL_TASKS", "NAMES", "TASKS", "Model", "check_name", "make_model"]
+__all__ = ["ALL_TASKS", "NAMES", "TASKS", "TEXT_TASKS", "Model", "check_name", "make_model"]
 
 TASKS = ("embeddings", "classification", "fill-mask")
 # With those that a run measures only when it is asked to: SPLADE's sparse vectors.
-ALL_TASKS = (*TASKS, "sparse")
+TEXT_TASKS = (*TASKS, "sparse")
+# With the one that reads pairs of texts, which a workload of its own measures.
+ALL_TASKS = (*TEXT_TASKS, "rerank")
 
 # The fields of transformers' config that differ from BERT-base, whose values are the defaults.
 _SIZES: dict[str, dict[str, int]] = {
@@ -49,7 +51,15 @@ _CLASSES = {
     "classification": "BertForSequenceClassification",
     "fill-mask": "BertForMaskedLM",
     "sparse": "BertForMaskedLM",
+    "rerank": "BertForSequenceClassification",
 }
+_LABELS = {"classification": 2, "rerank": 1}
+# transformers draws a new head's weights with a standard deviation of 0.02, with which the scores
+# of passages are nearly equal. With this one they differ by several units, as trained rerankers' do:
+# on MiniLM's encoder and its own pooler their standard deviation is about 2.7.
+_RERANK_DEVIATION = 4.0
+# As rerankers on the hub have it: scores are logits, in every library.
+_RERANK_CONFIG = {"activation_fn": "torch.nn.modules.linear.Identity"}
 
 
 @dataclass(frozen=True)
@@ -118,17 +128,40 @@ def _write_checkpoint(folder: Path, task: str, name: str, source: Path | None) -
 
     torch.manual_seed(0)
     head = getattr(transformers, _CLASSES[task])
+    labels = {"num_labels": _LABELS[task]} if task in _LABELS else {}
     if source is None:
-        config = transformers.BertConfig(**_SIZES[name], num_labels=2)
-        model = head(config)
-        model.save_pretrained(folder)
-        write_tokenizer(folder)
-        return
-    model = head.from_pretrained(source, **({"num_labels": 2} if task == "classification" else {}))
+        model = head(transformers.BertConfig(**_SIZES[name], **labels))
+        new_head = True
+    else:
+        model, loaded = head.from_pretrained(source, output_loading_info=True, **labels)
+        new_head = "classifier.weight" in loaded["missing_keys"]
+    if task == "rerank":
+        model.config.sentence_transformers = _RERANK_CONFIG
+        if new_head:
+            torch.nn.init.normal_(model.classifier.weight, std=_RERANK_DEVIATION)
     model.float().save_pretrained(folder)
+    if source is None:
+        write_tokenizer(folder)
+    else:
+        _copy_tokenizer(source, folder)
+    if task == "rerank":
+        _pad_nothing(folder / "tokenizer.json")
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
     for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         if (source / file).is_file():
             shutil.copyfile(source / file, folder / file)
+
+
+def _pad_nothing(tokenizer: Path) -> None:
+    """Remove the padding and truncation of a tokenizer's file, which may be those of embeddings.
+
+    MiniLM's fixed 128 tokens are too few for pairs; rerankers' files leave both to the libraries.
+    """
+    fields = json.loads(tokenizer.read_text(encoding="utf-8"))
+    fields |= {"padding": None, "truncation": None}
+    tokenizer.write_text(json.dumps(fields), encoding="utf-8")
 
 
 def _trained_tasks(source: Path) -> tuple[str, ...]:

@@ -69,8 +69,13 @@ class Verdict:
     wrong: str | None
 
 
-def check(answers: np.ndarray, expected: np.ndarray, precision: str) -> Verdict:
+def check(
+    answers: np.ndarray, expected: np.ndarray, precision: str, *, centered: bool = False
+) -> Verdict:
     """Compare answers [B, …] with the reference's.
+
+    `centered` compares them as distances from the mean of the reference's answer, each from its
+    own: a large mean would hide how the elements of an answer differ. Another mean stays an error.
 
     The error has the largest absolute difference, the largest distance of an answer relative to
     the reference's length, the worst cosine, and the share of answers whose largest element is at
@@ -81,6 +86,9 @@ def check(answers: np.ndarray, expected: np.ndarray, precision: str) -> Verdict:
     if not np.isfinite(answers).all():
         return Verdict({}, "the answers hold values that are not finite")
     got, want = (array.reshape(len(array), -1).astype(np.float64) for array in (answers, expected))
+    if centered:
+        mean = want.mean(axis=1, keepdims=True)
+        got, want = got - mean, want - mean
     length = np.linalg.norm(want, axis=1)
     relative = np.linalg.norm(got - want, axis=1) / length
     cosine = (got * want).sum(axis=1) / (np.linalg.norm(got, axis=1).clip(min=1e-30) * length)
@@ -153,7 +161,13 @@ def reference_answers_to_texts(
 
 
 def dismiss_wrong(
-    pool: WorkerPool, expected: np.ndarray, what: str, verb: str, **arguments: Any
+    pool: WorkerPool,
+    expected: np.ndarray,
+    what: str,
+    verb: str,
+    *,
+    centered: bool = False,
+    **arguments: Any,
 ) -> Errors:
     """Have every worker answer, and dismiss those that fail or are wrong.
 
@@ -162,6 +176,7 @@ def dismiss_wrong(
         expected: the reference's answers.
         what: what they answer, for the reason of a dismissal: "wrong answer {what}".
         verb, arguments: the call of a worker.
+        centered: as for `check`.
 
     Returns the error of each worker that answered, the wrong ones included.
     """
@@ -171,7 +186,8 @@ def dismiss_wrong(
             answers = pool.call(name, verb, **arguments)
         except RefusedError:
             continue
-        verdict = check(np.asarray(answers), expected, pool.described[name]["precision"])
+        precision = pool.described[name]["precision"]
+        verdict = check(np.asarray(answers), expected, precision, centered=centered)
         errors[name] = verdict.error
         if verdict.wrong:
             pool.dismiss(name, f"wrong answer {what}: {verdict.wrong}")

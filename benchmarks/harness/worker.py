@@ -9,6 +9,7 @@ Calls are timed in the worker, on this side of the pipe.
 """
 
 import gc
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,10 @@ class Worker:
         """Answer texts."""
         return _as_float32(self.loaded.answer(texts))
 
+    def rank(self, candidates: Sequence[tuple[str, list[str]]]) -> np.ndarray:
+        """Score the passages of each of Q queries, N a query: [Q, N]."""
+        return np.stack([_as_float32(self.loaded.rank(*each)) for each in candidates])
+
     def run_each(self, batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         """Answer padded batches of any shapes, one after the other."""
         return np.concatenate([_as_float32(self._run_varied(*inputs)) for inputs in batches])
@@ -99,6 +104,11 @@ class Worker:
     ) -> list[float]:
         """Return the seconds of each call on texts; see `time_calls`."""
         return time_calls(lambda: self.loaded.answer(texts), seconds, least=least, warm=warm)
+
+    def time_rank(self, candidates: Sequence[tuple[str, list[str]]]) -> list[float]:
+        """Return the seconds of each query, in one pass; see `time_calls`."""
+        following = itertools.cycle(candidates)
+        return time_calls(lambda: self.loaded.rank(*next(following)), 0, least=len(candidates))
 
     def apply(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         """Call a function of `benchmarks` with the loaded model and these arguments."""

@@ -47,6 +47,7 @@ _TITLES = {
     "fixed": "{model} {task}: times as fast as {against}",
     "ragged": "{model} {task}, batches of mixed lengths: texts per second",
     "mixed": "{model} {task}, texts of mixed lengths: texts per second",
+    "rerank": "{model}, a query with its passages: milliseconds",
     "live": "{model} {task}, live requests",
     "http": "{model} {task} over HTTP",
     "corpus": "{model}, a corpus in a file: texts per second of whole jobs",

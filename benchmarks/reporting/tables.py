@@ -34,6 +34,7 @@ _TITLES = {
     "fixed": "Fixed shapes (batch x sequence)",
     "ragged": "Mixed lengths, as padded batches of token ids",
     "mixed": "Mixed lengths",
+    "rerank": "Reranking, a query with its passages",
     "live": "Live requests",
     "http": "Over HTTP",
     "http_all_cpus": "Over HTTP, on all CPUs",

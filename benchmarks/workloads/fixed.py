@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.contenders.registry import REFERENCE
 from benchmarks.data.inputs import RAGGED, Inputs, fixed_inputs
-from benchmarks.data.models import ALL_TASKS, Model
+from benchmarks.data.models import TEXT_TASKS, Model
 from benchmarks.harness.config import BenchConfig
 from benchmarks.harness.correctness import Errors, cached_reference, dismiss_wrong
 from benchmarks.harness.rounds import rotations, speedups, summary
@@ -19,7 +19,7 @@ from benchmarks.harness.worker_process import RefusedError
 __all__ = ["NAME", "SHAPES", "TASKS", "measure"]
 
 NAME = "fixed"
-TASKS = ALL_TASKS
+TASKS = TEXT_TASKS
 
 SHAPES = ((1, 8), (1, 32), (1, 128), (1, 512), (8, 128), (32, 128))
 _GPU_SHAPES = ((1, 16), (1, 128), (8, 128), (32, 128), (128, 128), (1, 512))

@@ -7,7 +7,7 @@ batching costs padding. Tokenizing and padding are part of the measured time.
 from collections.abc import Iterator, Sequence
 
 from benchmarks.data.corpus import SEED, mixed
-from benchmarks.data.models import ALL_TASKS, Model
+from benchmarks.data.models import TEXT_TASKS, Model
 from benchmarks.harness.config import BenchConfig
 from benchmarks.harness.correctness import dismiss_wrong, reference_answers_to_texts
 from benchmarks.harness.passes import measure_passes
@@ -17,7 +17,7 @@ from benchmarks.harness.worker_pool import WorkerPool, split_by_memory, worker_p
 __all__ = ["NAME", "TASKS", "measure"]
 
 NAME = "mixed"
-TASKS = ALL_TASKS
+TASKS = TEXT_TASKS
 
 _COUNT = 256
 # A longer corpus sorts into more even batches; with larger models it takes too long.

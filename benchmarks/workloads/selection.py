@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks.contenders.registry import DEVICES, JOBS, SERVERS, names_on
+from benchmarks.contenders.registry import DEVICES, JOBS, RERANKERS, SERVERS, names_on
 from benchmarks.data.models import ALL_TASKS, NAMES, TASKS, check_name
 from benchmarks.workloads import (
     cold_start,
@@ -19,6 +19,7 @@ from benchmarks.workloads import (
     memory,
     mixed,
     ragged,
+    rerank,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ WORKLOADS: dict[str, ModuleType] = {
         fixed,
         ragged,
         mixed,
+        rerank,
         live,
         http,
         http_all_cpus,
@@ -73,8 +75,8 @@ LEFT_OUT_OF_QUICK = {
     "cpu": (
         "A quick run leaves out torch.compile, OpenVINO int8 and Optimum; classification and "
         "fill-mask; BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; and the workloads "
-        "mixed, live, http, http_limits (both also on all CPUs), http_ray, corpus, cold_start and "
-        "memory. To measure them, run make bench."
+        "mixed, rerank, live, http, http_limits (both also on all CPUs), http_ray, corpus, "
+        "cold_start and memory. To measure them, run make bench."
     ),
     "cuda": (
         "A quick run leaves out torch.compile; BERT-large; the shapes 1x16, 32x128, 128x128 and "
@@ -127,13 +129,13 @@ def full(
     """Yield the steps of a full run, or those that were chosen.
 
     Unless tasks are chosen, only embeddings are measured for models larger than BERT-base and for
-    every model on a GPU.
+    every model on a GPU, and a workload of one task is measured with that one.
 
     Raises ValueError for a model, task, workload, contender or device that does not exist.
     """
     _check("device", [device], DEVICES)
     names = names_on(device)
-    known = (*names, *SERVERS, *JOBS) if device == "cpu" else names
+    known = (*names, *RERANKERS, *SERVERS, *JOBS) if device == "cpu" else names
     for name in models or ():
         check_name(name)
     _check("task", tasks, ALL_TASKS)
@@ -146,6 +148,8 @@ def full(
                 continue
             default = ("embeddings",) if large or device == "cuda" else TASKS
             supported = WORKLOADS[workload].TASKS
+            if len(supported) == 1:
+                default = supported
             chosen = tuple(task for task in tasks or default if task in supported)
             if chosen:
                 every: Sequence[str] = getattr(WORKLOADS[workload], "CONTENDERS", names)
