@@ -55,8 +55,8 @@ _CLASSES = {
 }
 _LABELS = {"classification": 2, "rerank": 1}
 # transformers draws a new head's weights with a standard deviation of 0.02, with which the scores
-# of passages are nearly equal. With this one they differ by several units, as trained rerankers' do:
-# on MiniLM's encoder and its own pooler their standard deviation is about 2.7.
+# of passages are nearly equal. With this one they differ by several units, as those of trained
+# rerankers do: on MiniLM's encoder and its own pooler their standard deviation is about 2.7.
 _RERANK_DEVIATION = 4.0
 # As rerankers on the hub have it: scores are logits, in every library.
 _RERANK_CONFIG = {"activation_fn": "torch.nn.modules.linear.Identity"}

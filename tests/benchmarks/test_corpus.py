@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from benchmarks.data.corpus import LONGEST, SHORTEST, mixed
+from benchmarks.data.corpus import LONGEST, QUERY_LENGTHS, SHORTEST, candidates, mixed
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +49,24 @@ def test_texts_are_english_sentences():
 def test_texts_for_fill_mask_have_one_mask_each():
     assert all(text.count("[MASK]") == 1 for text in mixed(300, 2, mask=True))
     assert not any("[MASK]" in text for text in mixed(50, 2))
+
+
+def test_every_query_has_its_own_passages_of_a_paragraphs_length(lengths):
+    queries = candidates(4, 50)
+    assert [len(passages) for _, passages in queries] == [50] * 4
+    texts = [text for query, passages in queries for text in (query, *passages)]
+    assert len(set(texts)) == 4 * 51
+    found = lengths([text for _, passages in queries for text in passages])
+    assert 70 <= found.mean() <= 85
+    assert found.max() > 2 * found.mean() > 4 * found.min()
+    # The longest pair fits the models' limit of 512.
+    assert found.max() <= 256
+    shortest, longest = QUERY_LENGTHS
+    for query, _ in queries:
+        assert shortest <= lengths([query])[0] - 2 <= longest + 4  # some words are two tokens
+
+
+def test_queries_depend_only_on_the_arguments():
+    assert candidates(2, 5, 3) == candidates(2, 5, 3)
+    assert candidates(2, 5, 3) != candidates(2, 5, 4)
+    assert candidates(2, 5, 3)[0] != candidates(2, 5, 3)[1]

@@ -65,3 +65,18 @@ def test_values_that_are_not_finite_fail(value: float) -> None:
     broken = answers()
     broken[0, 0] = value
     assert "not finite" in (check(broken, answers(), "int8").wrong or "")
+
+
+def test_a_large_mean_hides_nothing_from_a_centered_check() -> None:
+    expected, wrong = answers() + 100, answers(1) + 100
+    assert check(wrong, expected, "int8").wrong is None
+    verdict = check(wrong, expected, "int8", centered=True)
+    assert verdict.wrong is not None
+    assert verdict.error["worst_cosine"] < 0.8
+    assert check(expected, expected, "float32", centered=True).wrong is None
+
+
+def test_another_mean_fails_a_centered_check() -> None:
+    verdict = check(answers() + 1, answers(), "float32", centered=True)
+    assert verdict.wrong is not None
+    assert verdict.error["max_abs"] == pytest.approx(1)

@@ -62,7 +62,11 @@ def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for device in registry.DEVICES for name in registry.names_on(device)]
+    "name",
+    [
+        *(name for device in registry.DEVICES for name in registry.names_on(device)),
+        *registry.RERANKERS,
+    ],
 )
 def test_every_contender_is_complete(name: str) -> None:
     contender = registry.find(name)
@@ -82,7 +86,8 @@ def test_every_defined_contender_is_registered() -> None:
         defined += getattr(module, "CONTENDERS", {})
     listed = registry.all_names()
     on_devices = [name for device in registry.DEVICES for name in registry.names_on(device)]
-    assert sorted(listed) == sorted([*on_devices, *registry.SERVERS, *registry.JOBS])
+    others = (*registry.RERANKERS, *registry.SERVERS, *registry.JOBS)
+    assert sorted(listed) == sorted([*on_devices, *others])
     assert sorted(defined) == sorted(listed)
     assert len({registry.find(name).title for name in listed}) == len(listed)
 

@@ -50,6 +50,14 @@ def test_a_short_run_is_part_of_a_full_run_on_a_gpu() -> None:
         list(selection.short("cpu"))
 
 
+def test_a_workload_of_one_task_is_measured_with_it() -> None:
+    [step] = selection.full(workloads=["rerank"])
+    rerank = selection.WORKLOADS["rerank"]
+    assert step == selection.Step("rerank", "minilm", ("rerank",), rerank.CONTENDERS)
+    assert {"sentence_transformers", "fastembed_rerank"} <= set(step.contenders)
+    assert not list(selection.full(tasks=["rerank"], workloads=["fixed", "mixed"]))
+
+
 def test_choices_are_respected() -> None:
     (step,) = selection.full(["minilm"], ["fill-mask"], ["fixed"], ["eager", "bertrt"])
     assert step == selection.Step("fixed", "minilm", ("fill-mask",), ("eager", "bertrt"))
