@@ -166,8 +166,11 @@ def _pad_nothing(tokenizer: Path) -> None:
 
 def _trained_tasks(source: Path) -> tuple[str, ...]:
     """Return the tasks whose heads are in a checkpoint; embeddings need none."""
-    classes = json.loads((source / "config.json").read_text()).get("architectures") or []
-    return tuple(t for t in TASKS if t == "embeddings" or _CLASSES[t] in classes)
+    config = json.loads((source / "config.json").read_text())
+    classes = config.get("architectures") or []
+    found = tuple(t for t in TASKS if t == "embeddings" or _CLASSES[t] in classes)
+    reranks = _CLASSES["rerank"] in classes and len(config.get("id2label", ())) == 1
+    return (*found, "rerank") if reranks else found
 
 
 def _special_ids(folder: Path) -> dict[str, int]:

@@ -75,15 +75,18 @@ def expected(reranker: Model) -> np.ndarray:
 def test_a_new_head_tells_passages_apart(reranker: Model, expected: np.ndarray) -> None:
     config = transformers.AutoConfig.from_pretrained(reranker.checkpoint("rerank"))
     assert config.num_labels == 1
+    assert "rerank" not in reranker.trained
     assert np.diff(np.sort(expected)).min() > 1e-2
     assert expected.std() > 0.5
 
 
 def test_a_trained_head_is_kept(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     source = make_checkpoint("BertForSequenceClassification", num_labels=1)
-    made = make_model(str(source), tmp_path, ["rerank"]).checkpoint("rerank")
+    model = make_model(str(source), tmp_path, ["rerank"])
+    assert "rerank" in model.trained
     load = transformers.AutoModelForSequenceClassification.from_pretrained
-    torch.testing.assert_close(load(made).classifier.weight, load(source).classifier.weight)
+    made = load(model.checkpoint("rerank"))
+    torch.testing.assert_close(made.classifier.weight, load(source).classifier.weight)
 
 
 # FastEmbed's graph is PyTorch's export, which warns.
