@@ -1,7 +1,5 @@
 """Fixed shapes: one batch of token ids without padding, repeated; the usual latency benchmark."""
 
-import os
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,8 +9,8 @@ from benchmarks.data.inputs import RAGGED, Inputs, fixed_inputs
 from benchmarks.data.models import TEXT_TASKS, Model
 from benchmarks.harness.config import BenchConfig
 from benchmarks.harness.correctness import Errors, cached_reference, dismiss_wrong
-from benchmarks.harness.rounds import rotations, speedups, summary
-from benchmarks.harness.rows import Row, distinct, refused, timed
+from benchmarks.harness.rows import Row, distinct
+from benchmarks.harness.turns import measure_turns
 from benchmarks.harness.worker_pool import WorkerPool, split_by_memory, worker_pool
 from benchmarks.harness.worker_process import RefusedError
 
@@ -26,11 +24,6 @@ _GPU_SHAPES = ((1, 16), (1, 128), (8, 128), (32, 128), (128, 128), (1, 512))
 _QUICK_SHAPES = ((1, 32), (1, 128), (8, 128))
 # A large model is limited by memory traffic; a quick run measures a larger one at one shape only.
 _ONE_SHAPE = ((1, 128),)
-_LEAST_ROUNDS = 3
-# ONNX Runtime's threads spin for 25 ms after a run, which would take time from the next turn.
-_PAUSE = 0.05
-# A call slower than this needs no untimed one before it.
-_SLOW = 0.3
 
 Shape = tuple[int, int]
 
@@ -67,28 +60,18 @@ def _measure_group(
         config.report(f"  {model.name} {task} {shape}")
         inputs = fixed_inputs(model, [sequence] * batch)
         errors |= _check(config, model, task, pool, inputs)
-        # Over the last minute: how busy the machine was otherwise.
-        load = round(os.getloadavg()[0], 2)
-        times = _rounds(config, pool, [name for name in group if name in pool.workers], inputs)
-        for name in group:
-            if name in times:
-                yield timed(
-                    NAME,
-                    model,
-                    task,
-                    name,
-                    shape=shape,
-                    versions=pool.described[name]["versions"],
-                    error=errors[name],
-                    speedup=speedups(times, name),
-                    settings={"threads": config.threads, "turn_s": config.turn, "load": load},
-                    **summary(times[name]),
-                )
-            else:
-                reason = pool.refused[name]
-                yield refused(
-                    NAME, model, task, name, reason, shape=shape, error=errors.get(name, {})
-                )
+        yield from measure_turns(
+            config,
+            pool,
+            errors,
+            workload=NAME,
+            model=model,
+            task=task,
+            group=group,
+            shape=shape,
+            verb="time_run",
+            inputs=tuple(inputs),
+        )
 
 
 def _check(
@@ -108,27 +91,3 @@ def _check(
         return {}
     shape = "x".join(str(size) for size in inputs.input_ids.shape)
     return dismiss_wrong(pool, expected, f"at {shape}", "run", inputs=tuple(inputs))
-
-
-def _rounds(
-    config: BenchConfig, pool: WorkerPool, names: Sequence[str], inputs: Inputs
-) -> dict[str, list[float]]:
-    """Return the seconds of each round, for the contenders that completed all of them."""
-    times: dict[str, list[float]] = {name: [] for name in names}
-    start = time.perf_counter()
-    for done, order in enumerate(rotations(names, config.rounds)):
-        if done >= _LEAST_ROUNDS and time.perf_counter() - start > config.seconds:
-            break
-        for name in order:
-            if name not in times:
-                continue
-            warm = not times[name] or times[name][-1] < _SLOW
-            try:
-                calls = pool.call(
-                    name, "time_run", inputs=tuple(inputs), seconds=config.turn, warm=warm
-                )
-                times[name].append(float(np.median(calls)))
-            except RefusedError:
-                del times[name]
-            time.sleep(_PAUSE)
-    return times

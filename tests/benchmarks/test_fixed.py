@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.data.inputs import fixed_inputs
 from benchmarks.data.models import Model
+from benchmarks.harness import turns
 from benchmarks.harness.config import BenchConfig
 from benchmarks.workloads import fixed
 
@@ -43,7 +44,7 @@ def model(tmp_path: Path) -> Model:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed, "SHAPES", ((1, 8), (8, 5)))
-    monkeypatch.setattr(fixed, "_PAUSE", 0.0)
+    monkeypatch.setattr(turns, "_PAUSE", 0.0)
 
 
 def test_only_correct_answers_are_timed(
