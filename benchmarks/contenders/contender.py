@@ -19,6 +19,8 @@ class LoadedModel(Protocol):
     logits [B, 2]; for fill-mask the logits over the vocabulary at each text's one [MASK], [B, V].
     Everything needed to get there is part of the call, and so of the measured time.
 
+    A model of `benchmarks.contenders.registry.TEXTS` has no `run`: its library takes texts alone.
+
     A model that handles varying shapes differently, such as a compiled one, also has
     `run_varied`, with the arguments of `run`. A model with a batcher for live requests also has
     `async live_answer(text)`; see `benchmarks.harness.load_generator.serve_live`.

@@ -13,7 +13,7 @@ from benchmarks.contenders.pytorch import load_module
 from benchmarks.contenders.requirements import bfloat16_missing, packages_missing
 from benchmarks.data.models import TASKS, Model
 
-__all__ = ["CONTENDERS", "OpenVinoModel"]
+__all__ = ["CONTENDERS", "OpenVinoModel", "convert"]
 
 _CALIBRATION_TEXTS = 64
 
@@ -89,7 +89,7 @@ def _contender(
     return Contender(title, precision, packages, missing, load, prepare, tasks=tasks)
 
 
-def _convert(model: Model, task: str, path: Path) -> None:
+def convert(model: Model, task: str, path: Path) -> None:
     """Convert the PyTorch module, with its fused attention, to OpenVINO's IR in float32."""
     import openvino
     import torch
@@ -145,11 +145,11 @@ def _calibration_inputs(model: Model, task: str) -> Iterator[dict[str, Any]]:
 
 CONTENDERS = {
     "openvino_float32": _contender(
-        "OpenVINO float32", precision="float32", write=_convert, tasks=(*TASKS, "rerank")
+        "OpenVINO float32", precision="float32", write=convert, tasks=(*TASKS, "rerank")
     ),
     # The weights stay in float32 until the model is compiled.
     "openvino_bfloat16": _contender(
-        "OpenVINO bfloat16", precision="bfloat16", write=_convert, hint="bf16"
+        "OpenVINO bfloat16", precision="bfloat16", write=convert, hint="bf16"
     ),
     "openvino_int8": _contender(
         "OpenVINO int8",

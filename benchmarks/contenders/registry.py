@@ -11,6 +11,7 @@ __all__ = [
     "REFERENCE",
     "RERANKERS",
     "SERVERS",
+    "TEXTS",
     "all_names",
     "find",
     "names_on",
@@ -39,6 +40,8 @@ _MODULES = {
         "openvino_int8": "openvino",
         "sentence_transformers": "sentence_transformers",
         "optimum": "optimum",
+        "ctranslate2_float32": "ctranslate2",
+        "ctranslate2_int8": "ctranslate2",
         "bertrt": "bertrt",
         "bertrt_int8": "bertrt",
     },
@@ -56,6 +59,13 @@ _MODULES = {
         "bertrt_cuda_bfloat16": "bertrt",
     },
 }
+# Those on the CPU that take texts alone, so the workloads of token ids leave them out.
+_TEXTS = {
+    "openvino_genai": "openvino_genai",
+    "llama_cpp_float32": "llama_cpp",
+    "llama_cpp_q8_0": "llama_cpp",
+}
+TEXTS = tuple(_TEXTS)
 # Those that answer over HTTP, on the CPU. They take texts alone, so only one workload has them.
 _SERVERS = {
     "bertrt_serve": "http_servers",
@@ -84,13 +94,13 @@ RERANKERS = tuple(_RERANKERS)
 
 
 def names_on(device: str) -> tuple[str, ...]:
-    """Return the contenders that compute on a device of `DEVICES`, for more than one workload."""
+    """Return the contenders that take token ids on a device of `DEVICES`."""
     return tuple(_MODULES[device])
 
 
 def all_names() -> tuple[str, ...]:
     """Return the names of all contenders, in the order of the report."""
-    return (*_MODULES["cpu"], *RERANKERS, *SERVERS, *JOBS, *_MODULES["cuda"])
+    return (*_MODULES["cpu"], *TEXTS, *RERANKERS, *SERVERS, *JOBS, *_MODULES["cuda"])
 
 
 def find(name: str) -> Contender:
@@ -100,7 +110,7 @@ def find(name: str) -> Contender:
     """
     known = {
         name: module
-        for modules in (*_MODULES.values(), _RERANKERS, _SERVERS, _JOBS)
+        for modules in (*_MODULES.values(), _TEXTS, _RERANKERS, _SERVERS, _JOBS)
         for name, module in modules.items()
     }
     if name not in known:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks.contenders.registry import DEVICES, JOBS, RERANKERS, SERVERS, names_on
+from benchmarks.contenders.registry import DEVICES, JOBS, RERANKERS, SERVERS, TEXTS, names_on
 from benchmarks.data.models import ALL_TASKS, NAMES, TASKS, check_name
 from benchmarks.workloads import (
     cold_start,
@@ -20,6 +20,7 @@ from benchmarks.workloads import (
     mixed,
     ragged,
     rerank,
+    texts,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ WORKLOADS: dict[str, ModuleType] = {
         fixed,
         ragged,
         mixed,
+        texts,
         rerank,
         live,
         http,
@@ -55,6 +57,8 @@ _WORKLOADS = {
     "cpu": tuple(name for name in WORKLOADS if name != "ragged"),
     "cuda": ("fixed", "ragged"),
 }
+# These measure texts, so the contenders that take nothing else have a part in them.
+_OF_TEXTS = ("mixed",)
 _MODELS = {"cpu": NAMES, "cuda": ("bert-base", "bert-large")}
 
 
@@ -75,7 +79,7 @@ LEFT_OUT_OF_QUICK = {
     "cpu": (
         "A quick run leaves out torch.compile, OpenVINO int8 and Optimum; classification and "
         "fill-mask; BERT-base and BERT-large; the shapes 1x8, 1x512 and 32x128; and the workloads "
-        "mixed, rerank, live, http, http_limits (both also on all CPUs), http_ray, corpus, "
+        "mixed, texts, rerank, live, http, http_limits (both also on all CPUs), http_ray, corpus, "
         "cold_start and memory. To measure them, run make bench."
     ),
     "cuda": (
@@ -135,7 +139,7 @@ def full(
     """
     _check("device", [device], DEVICES)
     names = names_on(device)
-    known = (*names, *RERANKERS, *SERVERS, *JOBS) if device == "cpu" else names
+    known = (*names, *TEXTS, *RERANKERS, *SERVERS, *JOBS) if device == "cpu" else names
     for name in models or ():
         check_name(name)
     _check("task", tasks, ALL_TASKS)
@@ -153,6 +157,8 @@ def full(
             chosen = tuple(task for task in tasks or default if task in supported)
             if chosen:
                 every: Sequence[str] = getattr(WORKLOADS[workload], "CONTENDERS", names)
+                if workload in _OF_TEXTS and device == "cpu":
+                    every = (*every, *TEXTS)
                 yield Step(workload, model, chosen, tuple(contenders or every))
 
 

@@ -65,6 +65,7 @@ def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
     "name",
     [
         *(name for device in registry.DEVICES for name in registry.names_on(device)),
+        *registry.TEXTS,
         *registry.RERANKERS,
     ],
 )
@@ -86,7 +87,7 @@ def test_every_defined_contender_is_registered() -> None:
         defined += getattr(module, "CONTENDERS", {})
     listed = registry.all_names()
     on_devices = [name for device in registry.DEVICES for name in registry.names_on(device)]
-    others = (*registry.RERANKERS, *registry.SERVERS, *registry.JOBS)
+    others = (*registry.TEXTS, *registry.RERANKERS, *registry.SERVERS, *registry.JOBS)
     assert sorted(listed) == sorted([*on_devices, *others])
     assert sorted(defined) == sorted(listed)
     assert len({registry.find(name).title for name in listed}) == len(listed)
@@ -100,7 +101,7 @@ def test_finding_a_contender_imports_no_library() -> None:
         "spec.loader.exec_module(package)\n"
         "from benchmarks.contenders import registry\n"
         "for device in registry.DEVICES:\n"
-        "    for name in registry.names_on(device):\n"
+        "    for name in (*registry.names_on(device), *registry.TEXTS):\n"
         "        registry.find(name)\n"
         "libraries = ('torch', 'transformers', 'onnx', 'onnxruntime', 'bertrt', 'matplotlib')\n"
         "print(*[name for name in libraries if name in sys.modules])"
