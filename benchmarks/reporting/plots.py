@@ -47,6 +47,7 @@ _TITLES = {
     "fixed": "{model} {task}: times as fast as {against}",
     "ragged": "{model} {task}, batches of mixed lengths: texts per second",
     "mixed": "{model} {task}, texts of mixed lengths: texts per second",
+    "texts": "{model} {task}, text in and vectors out: times as fast as {against}",
     "rerank": "{model}, a query with its passages: milliseconds",
     "live": "{model} {task}, live requests",
     "http": "{model} {task} over HTTP",
@@ -183,7 +184,7 @@ def _panels(rows: Sequence[Row], against: str) -> dict[str, list[Bar]]:
     panels = {}
     for shape in shapes(rows):
         own = [row for row in rows if row["shape"] == shape]
-        if workload == "fixed":
+        if workload in ("fixed", "texts"):
             if "gpu" in own[0]["machine"] or shape in _SHAPES or len(shapes(rows)) < 3:
                 panels[_words(shape)] = bars_of_ratios(own, against)
         elif workload == "http" and "rate" in own[0]:

@@ -34,6 +34,7 @@ _TITLES = {
     "fixed": "Fixed shapes (batch x sequence)",
     "ragged": "Mixed lengths, as padded batches of token ids",
     "mixed": "Mixed lengths",
+    "texts": "Texts of one length (texts x tokens)",
     "rerank": "Reranking, a query with its passages",
     "live": "Live requests",
     "http": "Over HTTP",
